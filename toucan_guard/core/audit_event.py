@@ -1,0 +1,192 @@
+"""The audit event: what is written down of every decision, and how it becomes one line.
+
+Never in it: tokens, cookies, query strings, values of row-level attributes, raw headers that
+were rejected. Every string is capped and marked, so that a line stays under 4,096 bytes:
+longer writes of several processes into one pipe would interleave (POSIX PIPE_BUF).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from toucan_guard.core.decisions import Decision, Deny
+from toucan_guard.core.grants import Grant
+from toucan_guard.core.token import VerifiedClaims
+
+SCHEMA_VERSION: Final = 1
+MAX_LINE_BYTES: Final = 4096
+
+Event = dict[str, Any]
+
+_MARK: Final = "…"
+# Tried in turn until the line fits: characters of a string, entries of a list.
+_CAPS: Final = ((256, 32), (96, 12), (32, 4))
+# What stays of an event that no cap could make fit.
+_ESSENTIAL: Final = frozenset(
+    {"schema", "event", "time", "event_id", "request_id", "outcome", "reason", "status", "method", "subject", "tenant"}
+)
+
+
+def decision_event(
+    *,
+    now: float,
+    event_id: str,
+    request_id: str,
+    trace_id: str | None,
+    outcome: str,
+    reason: str | None,
+    steps: Iterable[tuple[str, Decision, bool]],
+    kind: str,
+    method: str | None,
+    route: str | None,
+    status: int | None,
+    seconds_to_first_byte: float,
+    origin: str | None,
+    embedder: str | None,
+    fetch_site: str | None,
+    fetch_dest: str | None,
+    claims: VerifiedClaims | None,
+    rls_attributes: Sequence[str],
+    policy_version: str | None,
+    tables: Mapping[str, str],
+    region: str | None,
+    client: str | None,
+    exempt: bool,
+    dropped: int,
+) -> Event:
+    """The ``decision`` event of one connection. Absent values are null, never left out.
+
+    Args:
+        now: Seconds since the epoch.
+        outcome: ``allow``, ``deny``, ``would_deny`` or ``error``.
+        steps: Each layer's name, its decision, and whether it was enforced.
+        kind: ``http`` or ``websocket``.
+        route: The route's template, never the path that was asked for.
+        seconds_to_first_byte: From the connection's start to this event.
+        tables: Tables that were filtered, and by which rule.
+        dropped: Events that could not be written since the last one that could (``best_effort``).
+    """
+    steps = list(steps)
+    detail = next((decision.detail for _, decision, _ in steps if isinstance(decision, Deny) and decision.detail), None)
+    event: Event = {
+        "schema": SCHEMA_VERSION,
+        "event": "decision",
+        "time": timestamp(now),
+        "event_id": event_id,
+        "request_id": request_id,
+        "trace_id": trace_id,
+        "outcome": outcome,
+        "reason": reason,
+        "detail": detail,
+        "steps": [
+            {"layer": layer, "decision": _name_of(decision, enforced=enforced)} for layer, decision, enforced in steps
+        ],
+        "kind": kind,
+        "method": method,
+        "route": route,
+        "status": status,
+        "first_byte_ms": round(seconds_to_first_byte * 1000, 3),
+        "origin": origin,
+        "embedder": embedder,
+        "fetch_site": fetch_site,
+        "fetch_dest": fetch_dest,
+        "issuer": None,
+        "key_id": None,
+        "token_id": None,
+        "subject": None,
+        "tenant": None,
+        "grants": [],
+        "expires_in_seconds": None,
+        "rls_attributes": list(rls_attributes),
+        "policy_version": policy_version,
+        "tables": dict(tables),
+        "region": region,
+        "client": client,
+        "exempt": exempt,
+    }
+    if claims is not None:
+        event.update(
+            issuer=claims.issuer,
+            key_id=claims.key_id,
+            token_id=claims.token_id,
+            subject=claims.subject,
+            tenant=claims.tenant,
+            grants=[grant_text(grant) for grant in claims.grants],
+            expires_in_seconds=round(claims.expires_at - now, 3),
+        )
+    if dropped:
+        event["dropped"] = dropped
+    return event
+
+
+def completion_event(
+    *, now: float, request_id: str, event_id: str, decision_id: str, outcome: str, tables: Mapping[str, str]
+) -> Event:
+    """What changed after the ``decision`` event of ``decision_id`` was written."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "event": "completion",
+        "time": timestamp(now),
+        "event_id": event_id,
+        "request_id": request_id,
+        "decision_id": decision_id,
+        "outcome": outcome,
+        "tables": dict(tables),
+    }
+
+
+def grant_text(grant: Grant) -> str:
+    """A grant on one line: ``dashboard:delays:view,export``."""
+    return f"{grant.type}:{grant.id}:{','.join(grant.actions)}"
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode_line(event: Mapping[str, Any]) -> bytes:
+    """The event as one JSON line of ASCII bytes, its newline included, at most 4,096 bytes.
+
+    Control characters, lone surrogates and everything outside ASCII are escaped; NaN and infinities become null.
+    """
+    for characters, entries in _CAPS:
+        line = _dump(_capped(event, characters, entries))
+        if len(line) <= MAX_LINE_BYTES:
+            return line
+    essential = {name: value for name, value in event.items() if name in _ESSENTIAL}
+    return _dump({**_capped(essential, *_CAPS[-1]), "truncated": True})
+
+
+def _name_of(decision: Decision, *, enforced: bool) -> str:
+    if not isinstance(decision, Deny):
+        return "allow"
+    return f"{'deny' if enforced else 'would_deny'}:{decision.reason}"
+
+
+def _dump(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _capped(value: Any, characters: int, entries: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= characters else value[:characters] + _MARK
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        if len(value) > entries and "event_id" not in value:
+            kept = dict(list(value.items())[:entries])
+            return {**_capped(kept, characters, entries), _MARK: len(value) - entries}
+        return {
+            _capped(str(name), characters, entries): _capped(item, characters, entries) for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        kept_items = [_capped(item, characters, entries) for item in value[:entries]]
+        return kept_items if len(value) <= entries else [*kept_items, f"{_MARK} {len(value) - entries} more"]
+    if value is None or isinstance(value, bool | int):
+        return value
+    return _capped(str(value), characters, entries)

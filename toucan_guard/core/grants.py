@@ -1,0 +1,92 @@
+"""Object-level permissions: which objects a token opens, and what it may do with each.
+
+A grant reaches exactly what it names. Types, ids and actions are compared as exact strings; the one wildcard is the
+id ``"*"``, and it has to be written out, so that a mistake in the host's code cannot widen a token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
+from toucan_guard.core.errors import MintError
+
+ANY_ID: Final = "*"
+
+_CLAIM_KEYS: Final = frozenset({"type", "id", "actions"})
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Some actions on one object, or on every object of a type.
+
+    Attributes:
+        type: The kind of object, for example ``"dashboard"``.
+        id: The object's id, or ``"*"`` for every object of the type.
+        actions: What may be done with it, for example ``("view",)``. At least one.
+
+    Raises:
+        MintError: A part is empty, not text or has control characters, or a bare string stands where a
+            collection of actions belongs.
+    """
+
+    type: str
+    id: str
+    actions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        actions: object = self.actions
+        if isinstance(actions, str | bytes) or not isinstance(actions, Iterable):
+            raise MintError("the actions of a grant are a collection of strings, such as ('view',)")
+        object.__setattr__(self, "actions", tuple(actions))
+        problems = _problems(self.type, self.id, self.actions)
+        if problems:
+            raise MintError(problems)
+
+    @classmethod
+    def from_claim(cls, claim: object) -> Grant | None:
+        """Read one member of a token's ``grants``; None where anything about it is unexpected.
+
+        An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
+        """
+        if not isinstance(claim, Mapping) or claim.keys() != _CLAIM_KEYS or not isinstance(claim["actions"], list):
+            return None
+        try:
+            return cls(claim["type"], claim["id"], claim["actions"])
+        except MintError:
+            return None
+
+    def to_claim(self) -> dict[str, object]:
+        """The grant as a member of a token's ``grants``."""
+        return {"type": self.type, "id": self.id, "actions": list(self.actions)}
+
+
+def reaches(grants: Iterable[Grant], type: str, id: str, action: str) -> Decision:  # noqa: A002 - the claim's names
+    """Whether one of the grants opens this object for this action.
+
+    An id that is not text or is empty is reached by nothing, not even by ``"*"``: there is no such object.
+
+    Never raises.
+    """
+    if isinstance(id, str) and id:
+        for grant in grants:
+            if grant.type == type and (grant.id in (id, ANY_ID)) and action in grant.actions:
+                return Allow()
+    return Deny(Reason.GRANT_MISSING, "no grant of the token reaches this object with this action")
+
+
+def _problems(type_: object, id_: object, actions: tuple[object, ...]) -> list[str]:
+    problems = [
+        f"the {name} of a grant must be text that is not empty and has no control characters"
+        for name, value in (("type", type_), ("id", id_), *(("action", action) for action in actions))
+        if not isinstance(value, str) or not value or _CONTROL.search(value)
+    ]
+    if not actions:
+        problems.append("a grant needs at least one action")
+    if ANY_ID in (type_, *actions):
+        problems.append("only the id of a grant may be '*'; name its type and its actions")
+    return problems

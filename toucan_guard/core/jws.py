@@ -1,0 +1,206 @@
+"""Strict compact JWS (RFC 7515) and strict JSON: the outside of a token, before anybody believes its inside.
+
+Libraries are lenient where a guard must not be: repeated members, padding, UTF-16, endless nesting. So the
+outside is read here, in one way only, and a signature library sees nothing but the signing input, a key and the
+signature. Reading costs a few C calls whatever the token says; there is no loop over its characters.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NoReturn, Protocol
+
+from toucan_guard.core.decisions import Deny, Reason
+
+MAX_JSON_DEPTH: Final = 32
+MAX_KID_LENGTH: Final = 256
+
+# Each of these changes what the bytes mean (RFC 7515 §4.1.11, RFC 7797, RFC 7516). We implement none of them, and a
+# verifier that skips what it does not implement checks something else than what was signed.
+_MEANING_CHANGERS: Final = ("crit", "b64", "zip", "enc")
+
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+
+
+class VerifyingKey(Protocol):
+    """A public key or secret that is bound to one algorithm."""
+
+    @property
+    def kid(self) -> str | None:
+        """The name that tokens use for this key, or None for a key without a name."""
+
+    @property
+    def algorithm(self) -> str:
+        """The one JWS algorithm that this key may be used with (RFC 8725 §3.1)."""
+
+    def verify(self, signing_input: bytes, signature: bytes) -> bool:
+        """Whether the signature over these bytes was made with this key."""
+
+
+class KeyFinder(Protocol):
+    """Anything that answers with the key for a token's header."""
+
+    def find(self, kid: str | None, algorithm: str) -> VerifyingKey | Deny:
+        """The one key that this ``kid`` and ``alg`` may use, or the refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactJws:
+    """A compact JWS that is well-formed; nothing about it is verified yet.
+
+    Attributes:
+        header: The JOSE header, a JSON object without repeated members.
+        payload: The decoded payload.
+        signing_input: The bytes that the signature covers (RFC 7515 §5.1).
+        signature: The decoded signature.
+    """
+
+    header: Mapping[str, object]
+    payload: bytes = field(repr=False)
+    signing_input: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+
+def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bool = False) -> CompactJws | Deny:
+    """Read a compact JWS in the one way that is right.
+
+    Args:
+        token: What the request carried.
+        max_bytes: Longer tokens are refused before anything is done with them.
+        allow_empty_payload: A JWS may be empty, a token may not; only signature vectors need this.
+
+    Never raises; malformed input is a ``Deny``.
+    """
+    if not isinstance(token, str | bytes):
+        return Deny(Reason.TOKEN_MALFORMED, "a token is text")
+    if len(token) > max_bytes:
+        return Deny(Reason.TOKEN_TOO_LARGE, f"the token has more than {max_bytes} bytes")
+    if not token.isascii():
+        return Deny(Reason.TOKEN_MALFORMED, "the token has a byte that is not ASCII")
+    raw = token.encode("ascii") if isinstance(token, str) else token
+    segments = raw.split(b".", 3)
+    if len(segments) != 3:
+        return Deny(Reason.TOKEN_MALFORMED, "the token does not have exactly three segments")
+    header_segment, payload_segment, signature_segment = segments
+    header_bytes = decode_segment(header_segment)
+    payload = decode_segment(payload_segment)
+    signature = decode_segment(signature_segment)
+    if not header_bytes or not signature or payload is None or not (payload or allow_empty_payload):
+        return Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
+    try:
+        header = strict_json(header_bytes)
+    except ValueError:
+        return Deny(Reason.TOKEN_MALFORMED, "the token's header is not strict JSON")
+    if not isinstance(header, dict):
+        return Deny(Reason.TOKEN_MALFORMED, "the token's header is not a JSON object")
+    return CompactJws(header, payload, raw[: len(header_segment) + 1 + len(payload_segment)], signature)
+
+
+def check_signature(jws: CompactJws, keys: KeyFinder) -> VerifyingKey | Deny:
+    """The header's policy and the signature; the key that it was made with.
+
+    Keys come from the ring alone: ``jwk``, ``jku``, ``x5u`` and ``x5c`` in the header are words of the sender.
+
+    Raises whatever the ring or the key raises; the caller turns that into a refusal.
+    """
+    header = jws.header
+    for name in _MEANING_CHANGERS:
+        if name in header:
+            return Deny(Reason.TOKEN_MALFORMED, f"the token's header has {name!r}, which is not supported")
+    kid = header.get("kid")
+    if "kid" in header and (not isinstance(kid, str) or len(kid) > MAX_KID_LENGTH):
+        return Deny(Reason.TOKEN_MALFORMED, f"the token's kid is not a string of at most {MAX_KID_LENGTH} characters")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm.lower() == "none":
+        return Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's header names no algorithm")
+    key = keys.find(kid if isinstance(kid, str) else None, algorithm)
+    if isinstance(key, Deny):
+        return key
+    # The ring has compared already. Compared again here, because a ring that forgets to is how a public key
+    # becomes an HMAC secret.
+    if key.algorithm != algorithm:
+        return Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's algorithm is not the algorithm of its key")
+    if key.verify(jws.signing_input, jws.signature) is not True:
+        return Deny(Reason.SIGNATURE_INVALID, "the token's signature is not valid")
+    return key
+
+
+def decode_segment(segment: bytes) -> bytes | None:
+    """Canonical base64url without padding (RFC 4648 §5, RFC 7515 §2), or None.
+
+    Decoding is lenient and encoding is not, so encoding again and comparing refuses every foreign byte, padding and
+    stray bits in the last character at once.
+    """
+    try:
+        decoded = binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4))
+    except ValueError:
+        return None
+    return decoded if encode_segment(decoded) == segment else None
+
+
+def encode_segment(raw: bytes) -> bytes:
+    """Base64url without padding."""
+    return urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def strict_json(raw: bytes) -> object:
+    """Decode JSON that means the same to every reader (RFC 8259, RFC 8725 §2.6).
+
+    Refused beyond what JSON forbids: repeated members at any depth, numbers that are not finite, nesting deeper than
+    32, byte order marks, encodings other than UTF-8, and lone surrogates, which cannot be written out again.
+
+    Raises:
+        ValueError: It is not strict JSON. The message never quotes the input.
+    """
+    try:
+        text = raw.decode("utf-8")
+        decoded: object = _DECODER.decode(text)
+        # Nesting cannot be deeper than there are brackets, so that most tokens are not walked at all.
+        if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _is_deeper(decoded, MAX_JSON_DEPTH):
+            raise ValueError("nested too deeply")
+        # Only an escape can make a lone surrogate, and only in a text that has one.
+        if "\\u" in text:
+            json.dumps(decoded, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise ValueError("not strict JSON") from None
+    return decoded
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is repeated")
+    return members
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("the number is too large")
+    return number
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return any(isinstance(value, dict | list) for value in level)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_without_repeats, parse_constant=_refuse_constant, parse_float=_finite
+)

@@ -1,0 +1,55 @@
+"""Where a token may be embedded, and in which region: narrowing only.
+
+The configured allowlist was held already by the origin layer. The tenant's list and
+the token's own ``origins`` can take origins away from it, never add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
+from toucan_guard.core.origins import Origin, OriginAllowlist
+from toucan_guard.core.token import VerifiedClaims
+
+
+@dataclass(frozen=True)
+class TenancyPolicy:
+    """The rules of this deployment.
+
+    Attributes:
+        tenant_origins: Tenant to the origins that may embed its charts; a tenant that is absent is not narrowed.
+        region: Where this deployment keeps its data, or None where it does not say.
+        require_token_origins: Refuse a token without ``origins`` whose tenant has no list.
+    """
+
+    tenant_origins: Mapping[str, OriginAllowlist] = field(default=MappingProxyType({}), repr=False)
+    region: str | None = None
+    require_token_origins: bool = False
+
+    def narrowing(self, claims: VerifiedClaims) -> OriginAllowlist | None:
+        """The origins that token and tenant agree on; None where neither names any."""
+        tenant = self.tenant_origins.get(claims.tenant) if claims.tenant is not None else None
+        if tenant is None or claims.origins is None:
+            return claims.origins if tenant is None else tenant
+        return tenant.narrowed(claims.origins)
+
+    def decide_region(self, claims: VerifiedClaims) -> Decision:
+        """A token's region and the deployment's must be equal where either names one."""
+        if claims.region == self.region:
+            return Allow() if self.region is None else Allow({"region": self.region})
+        return Deny(Reason.REGION_MISMATCH, "the token's region is not the region of this deployment")
+
+    def decide_origins(self, claims: VerifiedClaims, callers: tuple[Origin, ...]) -> Decision:
+        """Whether each foreign origin of this request (caller, embedder) is on the tenant's and the token's lists."""
+        tenant = self.tenant_origins.get(claims.tenant) if claims.tenant is not None else None
+        if self.require_token_origins and tenant is None and claims.origins is None:
+            return Deny(Reason.ORIGINS_MISSING, "the token names no origins and its tenant has no list")
+        for origin in callers:
+            if tenant is not None and not tenant.allows(origin):
+                return Deny(Reason.TENANT_ORIGIN_NOT_ALLOWED, "the origin is not on the tenant's list")
+            if claims.origins is not None and not claims.origins.allows(origin):
+                return Deny(Reason.TOKEN_ORIGIN_NOT_ALLOWED, "the origin is not among the token's origins")
+        return Allow()

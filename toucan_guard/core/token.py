@@ -1,0 +1,396 @@
+"""The token: from bytes that anybody may have sent to claims that the signing key vouches for.
+
+The order is fixed (DESIGN section 5): size and ASCII, three canonical segments, header, type, key, signature, and only
+then the payload and its claims. Nothing inside the payload is read before its signature holds. What may change while
+a token lives (time, issuer, audience) is in ``recheck`` alone, so that a cached token is judged by the same lines as a
+fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Final
+
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.grants import Grant
+from toucan_guard.core.jws import CompactJws, KeyFinder, VerifyingKey, check_signature, parse_compact, strict_json
+from toucan_guard.core.origins import OriginAllowlist
+
+EMBED: Final = "embed+jwt"
+BOOTSTRAP: Final = "embed-bootstrap+jwt"
+VERSION: Final = 1
+
+MAX_LEEWAY_SECONDS: Final = 60
+MAX_BOOTSTRAP_SECONDS: Final = 60
+MAX_TOKEN_BYTES: Final = 8192
+RESERVED_CLAIMS: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "nbf", "ver", "session_seconds"})
+
+# Beyond this a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
+_MAX_TIME: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimNames:
+    """Under which names a token carries our claims; identity providers force namespaces upon them.
+
+    Raises:
+        ConfigError: Two claims share a name, or a name is empty or a registered claim's.
+    """
+
+    tenant: str = "tenant"
+    grants: str = "grants"
+    rls: str = "rls"
+    origins: str = "origins"
+    region: str = "region"
+
+    def __post_init__(self) -> None:
+        names = {item.name: getattr(self, item.name) for item in fields(self)}
+        problems = [
+            f"the name of the claim {name!r} must be text, and not one of {', '.join(sorted(RESERVED_CLAIMS))}"
+            for name, value in names.items()
+            if not isinstance(value, str) or not value or value in RESERVED_CLAIMS
+        ]
+        if not problems and len(set(names.values())) != len(names):
+            problems.append("two claims have the same name; tenant, grants, rls, origins and region must differ")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPolicy:
+    """What a token must say to be accepted.
+
+    Attributes:
+        issuer: The exact ``iss``.
+        audiences: ``aud`` must name at least one of these, exactly.
+        lifetime_seconds: The longest accepted ``exp - iat``, and the longest remaining life.
+        leeway_seconds: Accepted clock skew, at most 60.
+        require_tenant: Refuse a token that does not name its tenant.
+        claim_names: Remapped claim names.
+        insecure_typ_jwt: Accept ``typ: JWT`` as an embed token, for issuers that cannot set a type. Any token that such
+            an issuer signs for this audience then opens charts (RFC 8725 §3.11).
+        max_token_bytes: Longer tokens are refused unread.
+        development: Accept http and localhost in a token's ``origins``.
+
+    Raises:
+        ConfigError: With every problem.
+    """
+
+    issuer: str
+    audiences: tuple[str, ...]
+    lifetime_seconds: int = 3600
+    leeway_seconds: int = 30
+    require_tenant: bool = True
+    claim_names: ClaimNames = field(default_factory=ClaimNames)
+    insecure_typ_jwt: bool = False
+    max_token_bytes: int = MAX_TOKEN_BYTES
+    development: bool = False
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not isinstance(self.issuer, str) or not self.issuer:
+            problems.append("the issuer must be the exact text of the tokens' iss, not empty")
+        audiences: object = self.audiences
+        if isinstance(audiences, str) or not isinstance(audiences, Iterable):
+            problems.append("the audiences must be a collection of strings, not one string")
+        else:
+            object.__setattr__(self, "audiences", tuple(audiences))
+            if not self.audiences or not all(isinstance(audience, str) and audience for audience in self.audiences):
+                problems.append("at least one audience is needed, and none may be empty")
+        if not _is_count(self.lifetime_seconds) or self.lifetime_seconds < 1:
+            problems.append("the token lifetime must be a whole number of seconds, 1 or more")
+        if not _is_count(self.leeway_seconds) or not 0 <= self.leeway_seconds <= MAX_LEEWAY_SECONDS:
+            problems.append(f"the leeway must be a whole number of seconds from 0 to {MAX_LEEWAY_SECONDS}")
+        if not _is_count(self.max_token_bytes) or not 1 <= self.max_token_bytes <= 1_048_576:
+            problems.append("the longest token must have from 1 to 1048576 bytes")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedClaims:
+    """What the signing key vouches for. Frozen to the depth, so that it can be cached and shared.
+
+    Attributes:
+        issuer: ``iss``.
+        audiences: ``aud`` as a tuple.
+        subject: ``sub``, the host's own user id.
+        token_id: ``jti``.
+        issued_at: ``iat``, seconds since the epoch.
+        expires_at: ``exp``, seconds since the epoch.
+        not_before: ``nbf``, or None.
+        tenant: The customer organisation, or None.
+        origins: Where the token may be embedded; None where it does not say, empty for nowhere.
+        grants: Object-level permissions.
+        rls: Attribute name to value, lists as tuples; None where the claim is absent, which is not the same as empty.
+        region: Data residency, or None.
+        key_id: The ``kid`` of the key that verified it, or None for a key without a name.
+        algorithm: The algorithm of that key.
+        token_type: ``EMBED`` or ``BOOTSTRAP``.
+        session_seconds: How long the session of a bootstrap token may last; None for an embed token.
+        derived: Room for what other layers work out once per token; no part of the value.
+    """
+
+    issuer: str
+    audiences: tuple[str, ...]
+    subject: str
+    token_id: str
+    issued_at: float
+    expires_at: float
+    not_before: float | None
+    tenant: str | None
+    origins: OriginAllowlist | None
+    grants: tuple[Grant, ...]
+    rls: Mapping[str, object] | None = field(repr=False)
+    region: str | None
+    key_id: str | None
+    algorithm: str
+    token_type: str
+    session_seconds: int | None
+    derived: dict[str, object] = field(init=False, default_factory=dict, repr=False, compare=False)
+
+
+def verify(
+    token: str | bytes,
+    *,
+    policy: TokenPolicy,
+    keys: KeyFinder,
+    now: float,
+    token_type: str = EMBED,
+) -> VerifiedClaims | Deny:
+    """Verify a token from the outside in (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725).
+
+    Args:
+        token: What the request carried.
+        policy: What is accepted.
+        keys: The issuer's keys.
+        now: Seconds since the epoch.
+        token_type: ``EMBED`` or ``BOOTSTRAP``; a token of the other type is refused.
+
+    Never raises; whatever goes wrong below, in a key or a library too, is a refusal.
+    """
+    try:
+        return _verify(token, policy, keys, now, token_type)
+    except Exception:  # noqa: BLE001 - a token must never be able to cause a 500, whatever raises
+        return Deny(Reason.TOKEN_MALFORMED, "the token could not be checked")
+
+
+def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny | None:
+    """What may have changed since a token was verified: issuer, audience and, above all, the time.
+
+    Every cache hit passes through here, and every first verification too.
+
+    Never raises.
+    """
+    if claims.issuer != policy.issuer:
+        return Deny(Reason.ISSUER_NOT_ALLOWED, "the token's issuer is not the configured one")
+    for audience in claims.audiences:
+        if audience in policy.audiences:
+            break
+    else:
+        return Deny(Reason.AUDIENCE_NOT_ALLOWED, "the token is not meant for this audience")
+    leeway = policy.leeway_seconds
+    expires_at = claims.expires_at
+    # Comparisons are written so that a time that is not a number is refused.
+    if not expires_at > now - leeway:
+        return Deny(Reason.TOKEN_EXPIRED, "the token has expired")
+    latest_start = now + leeway
+    if not claims.issued_at <= latest_start or not (claims.not_before is None or claims.not_before <= latest_start):
+        return Deny(Reason.TOKEN_NOT_YET_VALID, "the token is not valid yet")
+    lifetime = policy.lifetime_seconds
+    if claims.token_type == BOOTSTRAP:
+        lifetime = min(lifetime, MAX_BOOTSTRAP_SECONDS)
+    # The remaining life is bounded too, so that a lifetime that was lowered holds for the tokens that are out already.
+    if not expires_at - claims.issued_at <= lifetime or not expires_at - now <= lifetime + leeway:
+        return Deny(Reason.TOKEN_LIFETIME_TOO_LONG, f"the token lives longer than {lifetime} seconds")
+    return None
+
+
+def read_claims(
+    payload: object, *, policy: TokenPolicy, key: VerifyingKey, token_type: str = EMBED, check_version: bool = True
+) -> VerifiedClaims | Deny:
+    """Give the payload of a verified signature its types; times and names are judged by ``recheck``.
+
+    Never raises. Unknown members of the payload are ignored (RFC 7519 §4); inside ``grants`` they are refused, and
+    the policy refuses unknown attributes inside ``rls``.
+    """
+    if not isinstance(payload, dict):
+        return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not a JSON object")
+    try:
+        return _read_claims(payload, policy, key, token_type, check_version=check_version)
+    except _ClaimError as bad:
+        return Deny(bad.reason, bad.detail)
+
+
+class _ClaimError(Exception):
+    """A claim is missing or of the wrong shape; never leaves this module."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def _verify(
+    token: str | bytes, policy: TokenPolicy, keys: KeyFinder, now: float, token_type: str
+) -> VerifiedClaims | Deny:
+    jws = parse_compact(token, max_bytes=policy.max_token_bytes)
+    if isinstance(jws, Deny):
+        return jws
+    typ = _typ(jws)
+    foreign = policy.insecure_typ_jwt and token_type == EMBED and typ == "jwt"
+    if typ != token_type and not foreign:
+        return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
+    key = check_signature(jws, keys)
+    if isinstance(key, Deny):
+        return key
+    try:
+        payload = strict_json(jws.payload)
+    except ValueError:
+        return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not strict JSON")
+    # A foreign issuer may use "ver" for a version of its own.
+    claims = read_claims(payload, policy=policy, key=key, token_type=token_type, check_version=not foreign)
+    if isinstance(claims, Deny):
+        return claims
+    refusal = recheck(claims, policy=policy, now=now)
+    return claims if refusal is None else refusal
+
+
+def _typ(jws: CompactJws) -> str | None:
+    """The media type without its optional prefix, in lower case (RFC 7515 §4.1.9)."""
+    typ = jws.header.get("typ")
+    if not isinstance(typ, str) or not typ.isascii():
+        return None
+    return typ.lower().removeprefix("application/")
+
+
+def _read_claims(
+    payload: Mapping[str, object], policy: TokenPolicy, key: VerifyingKey, token_type: str, *, check_version: bool
+) -> VerifiedClaims:
+    names = policy.claim_names
+    version = payload.get("ver", VERSION)
+    if check_version and (type(version) is not int or version != VERSION):
+        raise _invalid("ver", f"is not {VERSION}")
+    tenant = _optional_text(payload, names.tenant)
+    if tenant is None and policy.require_tenant:
+        raise _missing(names.tenant)
+    return VerifiedClaims(
+        issuer=_text(payload, "iss"),
+        audiences=_audiences(payload),
+        subject=_text(payload, "sub"),
+        token_id=_text(payload, "jti"),
+        issued_at=_time(payload, "iat"),
+        expires_at=_time(payload, "exp"),
+        not_before=_time(payload, "nbf") if "nbf" in payload else None,
+        tenant=tenant,
+        origins=_origins(payload, names.origins, development=policy.development),
+        grants=_grants(payload, names.grants),
+        rls=_rls(payload, names.rls),
+        region=_optional_text(payload, names.region),
+        key_id=key.kid,
+        algorithm=key.algorithm,
+        token_type=token_type,
+        session_seconds=_session_seconds(payload) if token_type == BOOTSTRAP else None,
+    )
+
+
+def _missing(name: str) -> _ClaimError:
+    return _ClaimError(Reason.CLAIM_MISSING, f"the claim {name!r} is missing")
+
+
+def _invalid(name: str, what: str) -> _ClaimError:
+    return _ClaimError(Reason.CLAIM_INVALID, f"the claim {name!r} {what}")
+
+
+def _text(payload: Mapping[str, object], name: str) -> str:
+    if name not in payload:
+        raise _missing(name)
+    value = payload[name]
+    if not isinstance(value, str) or not value:
+        raise _invalid(name, "is not a string, or is empty")
+    return value
+
+
+def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
+    # An explicit null is a mistake of the host, not another way to leave the claim out.
+    return _text(payload, name) if name in payload else None
+
+
+def _time(payload: Mapping[str, object], name: str) -> float:
+    if name not in payload:
+        raise _missing(name)
+    value = payload[name]
+    # A boolean is an int in Python. Strict JSON has no NaN and no Infinity, but claims may be read from elsewhere.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_TIME <= value <= _MAX_TIME:
+        raise _invalid(name, "is not a number of seconds since the epoch")
+    return value
+
+
+def _audiences(payload: Mapping[str, object]) -> tuple[str, ...]:
+    if "aud" not in payload:
+        raise _missing("aud")
+    value = payload["aud"]
+    listed = value if isinstance(value, list) else [value]
+    if not all(isinstance(audience, str) for audience in listed):
+        raise _invalid("aud", "is not a string or a list of strings")
+    return tuple(listed)
+
+
+def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> OriginAllowlist | None:
+    if name not in payload:
+        return None
+    value = payload[name]
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise _invalid(name, "is not a list of origins")
+    try:
+        return OriginAllowlist.parse(value, development=development)
+    except ConfigError:
+        # The problems quote the entries, and a refusal never quotes a claim's values.
+        raise _invalid(name, "has an entry that is not an allowed origin") from None
+
+
+def _grants(payload: Mapping[str, object], name: str) -> tuple[Grant, ...]:
+    value = payload.get(name, [])
+    if not isinstance(value, list):
+        raise _invalid(name, "is not a list of grants")
+    grants = []
+    for claim in value:
+        grant = Grant.from_claim(claim)
+        if grant is None:
+            raise _invalid(name, "has a member that is not exactly type, id and actions")
+        grants.append(grant)
+    return tuple(grants)
+
+
+def _rls(payload: Mapping[str, object], name: str) -> Mapping[str, object] | None:
+    if name not in payload:
+        return None
+    value = payload[name]
+    # An empty list must not pass for "no restriction", so nothing but an object is read as one.
+    if not isinstance(value, dict):
+        raise _invalid(name, "is not an object")
+    return MappingProxyType({attribute: _frozen(content) for attribute, content in value.items()})
+
+
+def _session_seconds(payload: Mapping[str, object]) -> int:
+    if "session_seconds" not in payload:
+        raise _missing("session_seconds")
+    value = payload["session_seconds"]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MAX_TIME:
+        raise _invalid("session_seconds", "is not a whole number of seconds above 0")
+    return value
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, dict):
+        return MappingProxyType({name: _frozen(item) for name, item in value.items()})
+    return value
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,280 @@
+"""AuditLog: no byte leaves unrecorded, and no crash escapes.
+
+The ``decision`` event is written when the first message of the response is about to
+leave. In ``strict`` mode a failed write answers 503 in its place. What the app raises
+ends here as well: ``Refused`` becomes a refusal, anything else the 500 of Starlette's
+own ``ServerErrorMiddleware`` with the host's handler, and goes on up.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, new_id, trail_of
+from toucan_guard.audit.sinks import Sink, observers
+from toucan_guard.core.audit_event import Event, completion_event, decision_event
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.proxies import Networks, inherited_request_id
+
+_log: Final = logging.getLogger("toucan_guard")
+_WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
+_NOT_A_BYTE: Final = "http.response.debug"  # tells a test client about templates; nothing leaves
+
+
+class AuditLogMiddleware:
+    """Writes one ``decision`` event per connection, and one ``completion`` where something changed afterwards.
+
+    Args:
+        app: The next layer.
+        sink: Where events go; None records nothing, and still ends refusals and crashes.
+        mode: ``strict`` answers 503 where the event cannot be written; ``best_effort`` counts it as dropped.
+        region: The region of this deployment.
+        trusted_proxies: Whose X-Request-ID is taken over.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        sink: Sink | None,
+        mode: Literal["strict", "best_effort"] = "strict",
+        region: str | None = None,
+        trusted_proxies: Networks = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.app = app
+        self._sink = sink
+        self._strict = mode == "strict"
+        self.region = region
+        self.clock = clock
+        self.dropped = 0
+        self._trusted_proxies = tuple(trusted_proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in GUARDED_SCOPES:
+            return await self.app(scope, receive, send)
+        trail = trail_of(scope)
+        if trail.audited:
+            return await self.app(scope, receive, send)
+        trail.audited = True
+        trail.request_id = inherited_request_id(scope, self._trusted_proxies) or trail.request_id
+        connection = _Connection(self, scope, receive, send, trail)
+        await connection.run()
+
+    def record(self, event: Event) -> None:
+        """Write an event; raises ``AuditWriteError`` in ``strict`` mode where that fails."""
+        for observe in observers:
+            observe(event)
+        if self._sink is None:
+            return
+        try:
+            self._sink.write(event)
+        except AuditWriteError as error:
+            _log.error("toucan_guard audit: %s", error)
+            if self._strict:
+                raise
+            self.dropped += 1
+        else:
+            self.dropped = 0
+
+
+class _Connection:
+    """The audit of one connection."""
+
+    __slots__ = ("_answered", "_audit", "_event", "_held_back", "_receive", "_scope", "_send", "_start", "_trail")
+
+    def __init__(
+        self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail
+    ) -> None:
+        self._audit = audit
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._trail = trail
+        self._start = time.perf_counter()
+        self._event: Event | None = None
+        self._held_back = False  # the event could not be written: 503 went out, nothing else may
+        self._answered = False  # a refusal went out in place of what the app is still saying
+
+    async def run(self) -> None:
+        """Call the app; see the module's docstring for what may come back."""
+        cut = False
+        try:
+            await self._audit.app(self._scope, self._receive, self._audited_send)
+        except AuditWriteError:
+            if not self._held_back:
+                raise
+        except Refused as refused:
+            if self._event is None:
+                await self._refuse(refused.decision)
+            elif not self._answered:
+                cut = True
+                raise
+        except Exception as error:
+            cut = True
+            if self._event is None:
+                await self._answer_crash(error)
+            raise
+        except BaseException:  # a cancellation: the client hung up, or the server stops
+            cut = True
+            raise
+        finally:
+            self._finish(cut=cut)
+
+    async def _audited_send(self, message: Message) -> None:
+        if self._held_back:
+            raise AuditWriteError("the response is held back")
+        if self._answered:
+            return
+        if self._event is None and message["type"] != _NOT_A_BYTE:
+            refused = sys.exception()
+            if isinstance(refused, Refused) and self._trail.refusal is None:
+                # An error handler of the host, inside this layer, is about to answer 500 for a refusal.
+                await self._refuse(refused.decision)
+                self._answered = True
+                return
+            await self._write_decision(message)
+        await self._send(message)
+
+    async def _write_decision(self, message: Message) -> None:
+        event = self._decision(message.get("status") or _WEBSOCKET_STATUS.get(message["type"]))
+        try:
+            self._audit.record(event)
+        except AuditWriteError:
+            self._event, self._held_back = event, True
+            await deny(self._scope, self._receive, self._send, Deny(Reason.AUDIT_UNAVAILABLE))
+            raise
+        self._event = event
+
+    async def _refuse(self, decision: Deny) -> None:
+        # What require_grant raises stands on the Trail already.
+        if not any(step.decision is decision for step in self._trail.steps):
+            self._trail.add("app", decision)
+        try:
+            await deny(self._scope, self._receive, self._audited_send, decision)
+        except AuditWriteError:
+            if not self._held_back:
+                raise
+
+    async def _answer_crash(self, error: Exception) -> None:
+        """Answer 500 as Starlette does, with the host's handler for 500 or Exception; raises ``error`` again."""
+        if self._scope["type"] == "websocket":
+            self._trail.add("app", Deny(Reason.APP_FAILED))
+            await deny(self._scope, self._receive, self._audited_send, Deny(Reason.APP_FAILED))
+            return
+        app: Any = self._scope.get("app")
+        handlers = getattr(app, "exception_handlers", {})
+
+        async def crashed(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise error
+
+        answer = ServerErrorMiddleware(
+            crashed,
+            handler=handlers.get(500) or handlers.get(Exception),
+            debug=bool(getattr(app, "debug", False)),
+        )
+        try:
+            await answer(self._scope, self._receive, self._audited_send)
+        except AuditWriteError:
+            if not self._held_back:
+                raise
+
+    def _finish(self, *, cut: bool) -> None:
+        """Record a connection that nobody answered, or what changed after its decision was written."""
+        try:
+            if self._event is None:
+                self._audit.record(self._decision(None, unanswered=True))
+                return
+            access = self._trail.access
+            late = {} if access is None else dict(access.receipts)
+            if not self._held_back and (cut or late.keys() - self._event["tables"].keys()):
+                self._audit.record(
+                    completion_event(
+                        now=self._audit.clock(),
+                        request_id=self._trail.request_id,
+                        event_id=new_id(),
+                        decision_id=self._event["event_id"],
+                        outcome="error" if cut else "allow",
+                        tables=late,
+                    )
+                )
+        except AuditWriteError:
+            # Nothing is left to hold back; record() has told the operator.
+            return
+
+    def _decision(self, status: int | None, *, unanswered: bool = False) -> Event:
+        trail, scope = self._trail, self._scope
+        outcome, reason = _outcome(trail, status, unanswered=unanswered)
+        access = trail.access
+        row_filter = None if access is None else access.row_filter
+        route = scope.get("route")
+        return decision_event(
+            now=self._audit.clock(),
+            event_id=new_id(),
+            request_id=trail.request_id,
+            trace_id=_trace_id(),
+            outcome=outcome,
+            reason=reason,
+            steps=trail.steps,
+            kind=scope["type"],
+            method=scope.get("method"),
+            route=getattr(route, "path", None),
+            status=status,
+            seconds_to_first_byte=time.perf_counter() - self._start,
+            origin=_fact(trail, "origin"),
+            embedder=_fact(trail, "embedder"),
+            fetch_site=_one_word(scope, b"sec-fetch-site"),
+            fetch_dest=_one_word(scope, b"sec-fetch-dest"),
+            claims=trail.claims,
+            rls_attributes=() if row_filter is None else row_filter.attribute_names,
+            policy_version=None if row_filter is None else row_filter.policy.version,
+            tables={} if access is None else access.receipts,
+            region=self._audit.region,
+            client=scope["client"][0] if scope.get("client") else None,
+            exempt=trail.exempt,
+            dropped=self._audit.dropped,
+        )
+
+
+def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
+    if trail.refusal is not None:
+        crashed = trail.refusal.reason == Reason.APP_FAILED
+        return ("error" if crashed else "deny"), str(trail.refusal.reason)
+    if unanswered:
+        return "error", "unanswered"
+    if status is not None and status >= 500:
+        return "error", str(Reason.APP_FAILED)
+    for step in trail.steps:
+        if isinstance(step.decision, Deny) and not step.enforced:
+            return "would_deny", str(step.decision.reason)
+    return "allow", None
+
+
+def _fact(trail: Trail, name: str) -> str | None:
+    return next((step.decision.facts[name] for step in trail.steps if name in step.decision.facts), None)
+
+
+def _one_word(scope: Scope, name: bytes) -> str | None:
+    """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
+    values = header_values(scope, name)
+    if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():
+        return values[0]
+    return None
+
+
+def _trace_id() -> str | None:
+    """The trace that this process has open, if it traces at all."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None

@@ -1,0 +1,76 @@
+"""Cors: answers preflights itself, and lets listed callers read what comes back, refusals too.
+
+Starlette's ``CORSMiddleware`` writes the answers to preflights; who is allowed is the
+guard's own decision, so that it is audited. Never ``Access-Control-Allow-Credentials``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import ALL_METHODS, CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from toucan_guard.asgi import HeaderEdit, HeaderList, deny, header_values, trail_of
+from toucan_guard.core.decisions import Allow, Deny, Reason
+from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
+
+_MAX_AGE_SECONDS: Final = 600
+
+
+class CorsMiddleware:
+    """CORS for the origins of the allowlist.
+
+    Args:
+        app: The next layer.
+        policy: Decides who may ask.
+        allowlist: Decides who may read.
+    """
+
+    def __init__(self, app: ASGIApp, *, policy: OriginPolicy, allowlist: OriginAllowlist) -> None:
+        self.app = app
+        self._policy = policy
+        self._allowlist = allowlist
+        # The origin was judged before it answers; every header may be asked for, since no ambient credential goes with it.
+        self._preflights = CORSMiddleware(
+            app, allow_origin_regex=".*", allow_methods=ALL_METHODS, allow_headers=("*",), max_age=_MAX_AGE_SECONDS
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        trail = trail_of(scope)
+        send = trail.wrap(send)
+        origins = header_values(scope, b"origin")
+        reader = parse_origin(origins[0]) if len(origins) == 1 else None
+        readable = reader is not None and self._allowlist.allows(reader)
+        trail.edits.append(_readable_by(origins[0] if readable else None))
+
+        if scope["method"] != "OPTIONS" or not origins or not header_values(scope, b"access-control-request-method"):
+            return await self.app(scope, receive, send)
+        decision = self._policy.preflight(origins)
+        answer = self._preflights.preflight_response(Headers(scope=scope))
+        if isinstance(decision, Allow) and answer.status_code != 200:
+            decision = Deny(Reason.PREFLIGHT_NOT_ALLOWED, "the method, or a private network, is not allowed")
+        trail.add("cors", decision)
+        if isinstance(decision, Deny):
+            return await deny(scope, receive, send, decision)
+        await answer(scope, receive, send)
+
+
+def _readable_by(origin: str | None) -> HeaderEdit:
+    """The CORS headers of one response (Fetch §3.3.3). What the app says about sharing does not widen them."""
+
+    def edit(headers: HeaderList) -> HeaderList:
+        kept = [
+            (name, value)
+            for name, value in headers
+            if name not in (b"access-control-allow-origin", b"access-control-allow-credentials")
+        ]
+        if origin is not None:
+            kept.append((b"access-control-allow-origin", origin.encode("latin-1")))
+        kept.append((b"vary", b"Origin"))
+        return kept
+
+    return edit

@@ -1,0 +1,182 @@
+"""EmbedToken: who is asking? A token or an embed session, verified, or a refusal.
+
+``core/credentials.py`` says which credential counts, ``core/token.py`` what a token
+must be, ``tokens/cache.py`` what is remembered of it, ``tokens/sessions.py`` what a
+session is. An explicit credential that fails never falls through to an ambient one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from toucan_guard.asgi import GUARDED_SCOPES, HeaderList, Trail, deny, header_values, publish_embed, trail_of
+from toucan_guard.core.credentials import (
+    SESSION,
+    SUBPROTOCOL,
+    SessionCredential,
+    TokenCredential,
+    explicit_credential,
+    session_cookies,
+    session_credential,
+    session_readable,
+)
+from toucan_guard.core.decisions import Allow, Deny, Reason
+from toucan_guard.core.embed import Embed
+from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
+from toucan_guard.headers import strip_credentials
+from toucan_guard.query import handle_values
+from toucan_guard.tokens.cache import CachedVerifier
+from toucan_guard.tokens.sessions import EmbedSessions
+
+_NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
+
+
+class EmbedTokenMiddleware:
+    """Verifies the credential of a connection and publishes ``request.state.embed``.
+
+    Args:
+        app: The next layer.
+        verifier: Verifies tokens, cache first.
+        carriers: Where a token may stand.
+        sessions: Embed sessions, where the carrier ``session`` is on.
+        report_only_grants: Missing grants are recorded as ``would_deny`` only.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        verifier: CachedVerifier,
+        carriers: Collection[str],
+        sessions: EmbedSessions | None = None,
+        report_only_grants: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.app = app
+        self._verifier = verifier
+        self._carriers = frozenset(carriers)
+        self._sessions = sessions if SESSION in self._carriers else None
+        self._report_only_grants = report_only_grants
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in GUARDED_SCOPES:
+            return await self.app(scope, receive, send)
+        trail = trail_of(scope)
+        send = trail.wrap(send)
+        trail.edits.append(_keep_private)
+        publish_embed(scope, trail, None)
+        trail.report_only_grants = trail.report_only_grants or self._report_only_grants
+
+        claims = await self._authenticate(scope, trail)
+        trail.add("embed_token", claims if isinstance(claims, Deny) else Allow())
+        if isinstance(claims, Deny):
+            return await deny(scope, receive, send, claims)
+
+        trail.claims = claims
+        if claims.token_type != BOOTSTRAP:
+            # A bootstrap token opens a session and nothing else: the app has no embed to serve.
+            publish_embed(scope, trail, _embed_of(claims, trail))
+        offered = scope.get("subprotocols") or ()
+        trail.session_cookies = tuple(header_values(scope, b"cookie"))
+        strip_credentials(scope)
+        if scope["type"] == "websocket" and SUBPROTOCOL in offered:
+            send = _selecting_subprotocol(send)
+        await self.app(scope, receive, send)
+
+    async def _authenticate(self, scope: Scope, trail: Trail) -> VerifiedClaims | Deny:
+        now = self._clock()
+        credential = explicit_credential(
+            self._carriers,
+            authorization=header_values(scope, b"authorization"),
+            x_embed_token=header_values(scope, b"x-embed-token"),
+            subprotocols=scope.get("subprotocols") or (),
+            bootstrap_tokens=trail.bootstrap_tokens,
+        )
+        if isinstance(credential, Deny):
+            return credential
+        if isinstance(credential, TokenCredential):
+            token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
+            return self._verifier.verify(credential.token, now=now, token_type=token_type)
+        if trail.claims is not None:
+            # A guard in front of this one took the credential away and vouches for what it said.
+            return self._verifier.recheck(trail.claims, now=now)
+        if self._sessions is None:
+            return _NO_TOKEN
+        session = self._session_credential(scope, trail)
+        if isinstance(session, SessionCredential):
+            try:
+                found = await self._sessions.find(session.handle, session.secret, now=now)
+            except StoreUnavailable:
+                return Deny(Reason.STORE_UNAVAILABLE, "the store of embed sessions does not answer")
+            return found if isinstance(found, Deny) else self._verifier.recheck(found, now=now)
+        return session
+
+    def _session_credential(self, scope: Scope, trail: Trail) -> SessionCredential | Deny:
+        cookies = session_cookies(header_values(scope, b"cookie"))
+        if isinstance(cookies, Deny):
+            return cookies
+        query_handles = handle_values(scope.get("query_string", b""))
+        if not cookies and not query_handles:
+            return _NO_TOKEN
+        fetch_site = header_values(scope, b"sec-fetch-site")
+        unreadable = session_readable(
+            websocket=scope["type"] == "websocket",
+            origin_is_self=trail.own_page,
+            fetch_site=fetch_site,
+            fetch_mode=header_values(scope, b"sec-fetch-mode"),
+            fetch_dest=header_values(scope, b"sec-fetch-dest"),
+        )
+        if unreadable is not None:
+            return unreadable
+        referers = header_values(scope, b"referer") if fetch_site == ["same-origin"] else []
+        referer_handles = handle_values(referers[0].partition("#")[0].partition("?")[2]) if len(referers) == 1 else []
+        session = session_credential(cookies, query_handles=query_handles, referer_handles=referer_handles)
+        return _NO_TOKEN if session is None else session
+
+
+def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
+    embedder = trail.embedder or trail.caller
+    return Embed(
+        subject=claims.subject,
+        tenant=claims.tenant,
+        grants=claims.grants,
+        rls=None,
+        issuer=claims.issuer,
+        token_id=claims.token_id,
+        expires_at=claims.expires_at,
+        embedder=None if embedder is None else str(embedder),
+    )
+
+
+def _keep_private(headers: HeaderList) -> HeaderList:
+    """No shared cache keeps what was made for one viewer; the Referer of our pages stays with us."""
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name != b"cache-control" or b"no-store" in value.lower() or b"private" in value.lower()
+    ]
+    names = {name for name, _ in kept}
+    if b"cache-control" not in names:
+        kept.append((b"cache-control", b"private, no-store"))
+    if b"referrer-policy" not in names:
+        kept.append((b"referrer-policy", b"same-origin"))
+    kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
+    return kept
+
+
+def _selecting_subprotocol(send: Send) -> Send:
+    """Select ``embed`` where the app chose none: a browser fails a handshake that selects nothing it offered."""
+
+    async def select(message: Message) -> None:
+        if message["type"] == "websocket.accept" and not message.get("subprotocol"):
+            message = {**message, "subprotocol": SUBPROTOCOL}
+        await send(message)
+
+    return select

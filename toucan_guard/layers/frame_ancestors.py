@@ -1,0 +1,86 @@
+"""FrameAncestors: says on every response who may frame it. Cannot refuse, cannot fail.
+
+The rules are in ``core/csp.py``. A response of a verified embed is framable by the
+configured origins, narrowed by tenant and token. A refusal is framable by exactly one
+origin, the Referer's if it is listed: so the page is seen by the embedder who should
+see it, and the header names no other customer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from toucan_guard.asgi import GUARDED_SCOPES, HeaderList, Trail, header_values, trail_of
+from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
+from toucan_guard.core.origins import OriginAllowlist, referer_origin
+
+
+class FrameAncestorsMiddleware:
+    """Adds ``Content-Security-Policy: frame-ancestors`` to every response that leaves.
+
+    Args:
+        app: The next layer.
+        frame_ancestors: Who may frame us, before tenant and token narrow it.
+        allowlist: The origins among which a refusal looks for its one reader.
+        framing: ``narrow`` lets the app's own policies count as well; ``sole`` removes them.
+        report_only: Send the policy as ``Content-Security-Policy-Report-Only``.
+        report_uri: Where browsers report violations to, or None.
+        tenants_listed: The configured list names several customers, so that an exempt response may not show it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        frame_ancestors: FrameAncestors,
+        allowlist: OriginAllowlist,
+        framing: Literal["narrow", "sole"] = "narrow",
+        report_only: bool = False,
+        report_uri: str | None = None,
+        tenants_listed: bool = False,
+    ) -> None:
+        self.app = app
+        self._frame_ancestors = frame_ancestors
+        self._allowlist = allowlist
+        self._framing: Literal["narrow", "sole"] = framing
+        self._report_only = report_only
+        self._report_uri = report_uri
+        self._tenants_listed = tenants_listed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in GUARDED_SCOPES:
+            return await self.app(scope, receive, send)
+        trail = trail_of(scope)
+        send = trail.wrap(send)
+
+        def add_policy(headers: HeaderList) -> HeaderList:
+            return outgoing_headers(
+                headers,
+                self._who_may_frame(trail, scope),
+                framing=self._framing,
+                report_only=self._report_only,
+                report_uri=self._report_uri,
+            )
+
+        trail.edits.append(add_policy)
+        await self.app(scope, receive, send)
+
+    def _who_may_frame(self, trail: Trail, scope: Scope) -> FrameAncestors:
+        if trail.refusal is not None or (self._tenants_listed and trail.claims is None):
+            return self._the_reader(scope)
+        if trail.narrowing is None or trail.claims is None:
+            return self._frame_ancestors
+        # Narrowed once for each token, and kept beside its claims.
+        narrowed: FrameAncestors | None = trail.claims.derived.get(self)
+        if narrowed is None:
+            narrowed = trail.claims.derived[self] = self._frame_ancestors.narrowed(trail.narrowing)
+        return narrowed
+
+    def _the_reader(self, scope: Scope) -> FrameAncestors:
+        referers = header_values(scope, b"referer")
+        reader = referer_origin(referers[0]) if len(referers) == 1 else None
+        if reader is None or not self._allowlist.allows(reader):
+            return NONE
+        return self._frame_ancestors.narrowed(OriginAllowlist.of(reader))

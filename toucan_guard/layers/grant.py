@@ -1,0 +1,81 @@
+"""Grant: does this token reach this object? Rules in ``core/grants.py``; for FastAPI see ``fastapi.py``."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny, existing_trail, trail_of
+from toucan_guard.core.decisions import Decision, Deny
+from toucan_guard.core.embed import Embed
+from toucan_guard.core.errors import ConfigError, GuardMissing
+from toucan_guard.core.grants import reaches
+
+
+class GrantMiddleware:
+    """Requires a grant on the object that a route's path names.
+
+    Stands on a route: ``Route("/dashboards/{id}", …, middleware=[Middleware(GrantMiddleware, type="dashboard",
+    id_param="id", action="view")])``.
+
+    Args:
+        app: The route's endpoint.
+        type: The kind of object, as grants name it.
+        action: What is done to it, as grants name it.
+        id_param: The path parameter that holds the object's id …
+        id: … or the one object that this route serves.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        type: str,  # noqa: A002 - the claim's own name
+        action: str,
+        id_param: str | None = None,
+        id: str | None = None,  # noqa: A002 - the claim's own name
+    ) -> None:
+        if (id_param is None) == (id is None):
+            raise ConfigError("GrantMiddleware takes either id_param or id")
+        self.app = app
+        self._type = type
+        self._action = action
+        self._id_param = id_param
+        self._id = id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in GUARDED_SCOPES:
+            return await self.app(scope, receive, send)
+        object_id = self._id if self._id_param is None else object_id_of(scope, self._id_param)
+        try:
+            check_grant(scope, self._type, str(object_id), self._action)
+        except Refused as refused:
+            return await deny(scope, receive, send, refused.decision)
+        await self.app(scope, receive, send)
+
+
+def object_id_of(scope: Scope, id_param: str) -> str:
+    """The object's id from the path, and from nowhere else: a query or a body never decides what is asked for."""
+    try:
+        return str(scope.get("path_params", {})[id_param])
+    except KeyError:
+        raise GuardMissing(f"the route has no path parameter {id_param!r} that a grant could be asked for") from None
+
+
+def check_grant(scope: Scope, object_type: str, object_id: str, action: str) -> Embed:
+    """The embed, where it holds the grant; else ``Refused``. Without a guard in front: ``GuardMissing``."""
+    embed = guarded_embed(scope)
+    decision: Decision = reaches(embed.grants, object_type, object_id, action)
+    trail = trail_of(scope)
+    trail.add("grant", decision, report_only=trail.report_only_grants)
+    if isinstance(decision, Deny) and not trail.report_only_grants:
+        raise Refused(decision)
+    return embed
+
+
+def guarded_embed(scope: Scope) -> Embed:
+    """The embed that the guard verified; ``GuardMissing`` where no guard stands in front, or the path is exempt."""
+    trail = existing_trail(scope)
+    if trail is None or trail.embed is None:
+        why = "its path is exempt from the guard" if trail is not None and trail.exempt else "no guard stands in front"
+        raise GuardMissing(f"this endpoint asks for the embed, but {why}: mount ToucanGuard around it")
+    return trail.embed

@@ -1,0 +1,79 @@
+"""Origin: may this web site call us, or frame us? The rules are in ``core/origins.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from toucan_guard.asgi import GUARDED_SCOPES, deny, header_values, trail_of
+from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN
+from toucan_guard.core.decisions import Allow, Deny
+from toucan_guard.core.origins import OriginPolicy, parse_origin, referer_origin
+from toucan_guard.proxies import own_origin
+
+
+class OriginMiddleware:
+    """Judges Origin, Fetch Metadata and Referer against the allowlist.
+
+    Args:
+        app: The next layer.
+        policy: The allowlist, our own origins and the switches.
+        trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
+        report_only: Record ``would_deny`` and let pass.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        policy: OriginPolicy,
+        trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+        report_only: bool = False,
+    ) -> None:
+        self.app = app
+        self._policy = policy
+        self._trusted_proxies = tuple(trusted_proxies)
+        self._report_only = report_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in GUARDED_SCOPES:
+            return await self.app(scope, receive, send)
+        trail = trail_of(scope)
+        websocket = scope["type"] == "websocket"
+        decision = self._policy.decide(
+            "GET" if websocket else scope["method"],
+            header_values(scope, b"origin"),
+            websocket=websocket,
+            fetch_site=header_values(scope, b"sec-fetch-site"),
+            fetch_mode=header_values(scope, b"sec-fetch-mode"),
+            fetch_dest=header_values(scope, b"sec-fetch-dest"),
+            referers=header_values(scope, b"referer"),
+            ambient_credential=_has_only_ambient_credential(scope, trail.bootstrap_tokens),
+            self_origins=own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None,
+        )
+        trail.add("origin", decision, report_only=self._report_only)
+        if isinstance(decision, Deny) and not self._report_only:
+            return await deny(scope, receive, send, decision)
+        if isinstance(decision, Allow):
+            # What the tenancy layer narrows: the origins of others that were let in by the list.
+            if "self" in decision.facts:
+                trail.own_page = "origin" in decision.facts
+            elif "origin" in decision.facts:
+                trail.caller = parse_origin(decision.facts["origin"])
+            if "embedder" in decision.facts:
+                trail.embedder = referer_origin(decision.facts["embedder"])
+        await self.app(scope, receive, send)
+
+
+def _has_only_ambient_credential(scope: Scope, bootstrap_tokens: Sequence[str]) -> bool:
+    """Whether the browser alone may have put a credential here: a cookie or Basic, and no token."""
+    if bootstrap_tokens or header_values(scope, b"x-embed-token"):
+        return False
+    if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
+        return False
+    schemes = [value.partition(" ")[0].lower() for value in header_values(scope, b"authorization")]
+    if "bearer" in schemes:
+        return False
+    return bool(schemes) or bool(header_values(scope, b"cookie"))

@@ -1,0 +1,140 @@
+"""The whole guard, on one screen: which layers there are, in which order, and what each is given.
+
+To see where a decision is made, open the layer's file under ``layers/`` and then the
+pure core that it names in its first line.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from toucan_guard import layers
+from toucan_guard.asgi import GUARDED_SCOPES
+from toucan_guard.audit.sinks import open_sink
+from toucan_guard.core.origins import OriginPolicy
+from toucan_guard.core.tenancy import TenancyPolicy
+from toucan_guard.settings import GuardSettings
+from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+from toucan_guard.tokens.sessions import EmbedSessions, MemoryStore
+
+
+class ToucanGuard:
+    """Guards an app: origin, token, rows, audit.
+
+    ``app.add_middleware(ToucanGuard, settings=GuardSettings())``, or ``app = ToucanGuard(app, settings=…)``, or around
+    some routes: ``Mount("/embed", routes=[…], middleware=[Middleware(ToucanGuard, settings=settings)])``.
+
+    Build the settings eagerly, as above: Starlette builds its middleware at the first request, and a
+    mistake should show at start-up.
+
+    Args:
+        app: The app that renders.
+        settings: The configuration; ``None`` reads ``TOUCAN_GUARD_…`` from the environment now.
+
+    Raises:
+        ConfigError: The configuration is wrong; every mistake at once.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None) -> None:
+        settings = GuardSettings() if settings is None else settings
+        reported = settings.report_only
+        self._sink = None if settings.insecure_no_audit else open_sink(settings.audit)
+
+        origin_policy = OriginPolicy(
+            allowlist=settings.allowlist,
+            public_origins=settings.public_origins,
+            insecure_allow_null=settings.insecure_null_origin,
+            insecure_websocket_without_origin=settings.insecure_websocket_without_origin,
+        )
+        sessions = EmbedSessions(
+            MemoryStore(clock=time.time),
+            lifetime_seconds=settings.token_lifetime_seconds,
+            leeway_seconds=settings.leeway_seconds,
+        )
+        verifier = CachedVerifier(
+            settings.token_policy, settings.key_ring, TokenCache(settings.token_cache_size)
+        )
+
+        # From the outside in: the first layer sees the request first and its answer last.
+        order: list[tuple[Any, dict[str, Any]]] = [
+            (
+                layers.FrameAncestorsMiddleware,
+                {
+                    "frame_ancestors": settings.frame_ancestors_policy,
+                    "allowlist": settings.allowlist,
+                    "framing": settings.framing,
+                    "report_only": "frame_ancestors" in reported,
+                    "report_uri": settings.frame_report_uri,
+                    "tenants_listed": bool(settings.tenant_origins),
+                },
+            ),
+            (
+                layers.AuditLogMiddleware,
+                {
+                    "sink": self._sink,
+                    "mode": settings.audit_mode,
+                    "region": settings.region,
+                    "trusted_proxies": settings.trusted_networks,
+                },
+            ),
+            (layers.CorsMiddleware, {"policy": origin_policy, "allowlist": settings.allowlist}),
+            (
+                layers.ExemptMiddleware,
+                {"bare": app, "paths": settings.exempt_paths, "prefixes": settings.exempt_prefixes},
+            ),
+            (
+                layers.OriginMiddleware,
+                {
+                    "policy": origin_policy,
+                    "trusted_proxies": settings.trusted_networks,
+                    "report_only": "origin" in reported,
+                },
+            ),
+            (
+                layers.EmbedTokenMiddleware,
+                {
+                    "verifier": verifier,
+                    "carriers": settings.token_carriers,
+                    "sessions": sessions,
+                    "report_only_grants": "grant" in reported,
+                },
+            ),
+            (
+                layers.TenancyMiddleware,
+                {
+                    "policy": TenancyPolicy(
+                        tenant_origins=settings.tenant_origins,
+                        region=settings.region,
+                        require_token_origins=settings.require_token_origins,
+                    ),
+                    "report_only_region": "region" in reported,
+                    "report_only_origins": "origin" in reported,
+                },
+            ),
+            (layers.RowLevelSecurityMiddleware, {"policy": settings.policy}),
+            (layers.BootstrapExchangeMiddleware, {"sessions": sessions}),
+        ]
+        if not settings.cors:
+            order = [entry for entry in order if entry[0] is not layers.CorsMiddleware]
+        if settings.insecure_no_rls:
+            order = [entry for entry in order if entry[0] is not layers.RowLevelSecurityMiddleware]
+
+        for layer, options in reversed(order):
+            app = layer(app, **options)
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in GUARDED_SCOPES or scope["type"] != "lifespan":
+            return await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give back what the guard holds open; called at the end of the app's lifespan."""
+        if self._sink is not None:
+            self._sink.close()

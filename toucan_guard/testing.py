@@ -1,0 +1,86 @@
+"""For tests of apps that the guard protects: sign tokens, hold the clock, capture audit events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from toucan_guard.audit import sinks
+from toucan_guard.core.audit_event import Event
+from toucan_guard.core.grants import Grant
+from toucan_guard.tokens import TokenMinter
+
+__all__ = ["TEST_SECRET", "FakeClock", "audit_capture", "sign_token"]
+
+TEST_SECRET: Final = "pT7#vQ2m-only-for-tests-Zk9!xW4r-Lb6"  # noqa: S105 - public on purpose, for tests alone
+
+
+class FakeClock:
+    """A clock that stands until it is moved.
+
+    Args:
+        now: Seconds since the epoch; the present by default.
+    """
+
+    def __init__(self, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self.now += seconds
+
+
+def sign_token(
+    key: Any = TEST_SECRET,
+    *,
+    issuer: str = "https://host.example",
+    audience: str | Sequence[str] = "charts",
+    subject: str = "user-1",
+    tenant: str | None = "acme",
+    grants: Iterable[Grant] = (),
+    rls: Mapping[str, object] | None = None,
+    origins: Sequence[str] | None = None,
+    lifetime_seconds: int = 300,
+    now: float | None = None,
+    bootstrap: bool = False,
+    **claims: Any,
+) -> str:
+    """A valid embed token, for tests.
+
+    Args:
+        key: A shared secret, a private JWK, or a private key as PEM; ``TEST_SECRET`` by default.
+        rls: Attributes; none by default, which a guard with row-level security refuses.
+        now: When the token is made, in seconds since the epoch; the present by default.
+        bootstrap: Make the token of a frame's first navigation.
+        claims: More of what ``TokenMinter.mint`` takes.
+    """
+    minter = TokenMinter(
+        key,
+        issuer=issuer,
+        audience=audience,
+        lifetime_seconds=lifetime_seconds,
+        clock=time.time if now is None else FakeClock(now),
+    )
+    mint = minter.mint_bootstrap if bootstrap else minter.mint
+    return mint(subject=subject, tenant=tenant, grants=tuple(grants), rls=rls, origins=origins, **claims)
+
+
+@contextmanager
+def audit_capture() -> Iterator[list[Event]]:
+    """Every audit event of this process while the block runs, in order.
+
+        with audit_capture() as events:
+            client.get("/dashboards/delays")
+        assert events[0]["outcome"] == "deny"
+    """
+    events: list[Event] = []
+    sinks.observers.append(events.append)
+    try:
+        yield events
+    finally:
+        sinks.observers.remove(events.append)
