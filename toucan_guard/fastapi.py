@@ -1,10 +1,10 @@
 """FastAPI: the embed as a dependency, grants at the endpoint, the security scheme in ``/docs``.
 
-    @app.get("/dashboards/{dashboard_id}")
-    def dashboard(
-        dashboard_id: str,
-        embed: Annotated[Embed, Depends(require_grant("dashboard", "dashboard_id", action="view"))],
-    ): ...
+@app.get("/dashboards/{dashboard_id}")
+def dashboard(
+    dashboard_id: str,
+    embed: Annotated[Embed, Depends(require_grant("dashboard", "dashboard_id", action="view"))],
+): ...
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["CurrentEmbed", "require_grant"]
 class _EmbedTokenScheme(HTTPBearer):
     """Shows the embed token in OpenAPI. It reads nothing: the guard in front has verified the token."""
 
-    async def __call__(self, connection: HTTPConnection) -> None:  # type: ignore[override]
+    async def __call__(self, connection: HTTPConnection) -> None:
         return None
 
 

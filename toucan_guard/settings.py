@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
@@ -26,7 +26,7 @@ from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
-from toucan_guard.settings_env import EnvironmentSettings
+from toucan_guard.settings_env import EnvironmentSettings, with_files
 from toucan_guard.settings_values import Network, variable
 from toucan_guard.tokens.keys import KeyRing
 
@@ -59,15 +59,6 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "insecure_store_fail_open": ((False,), "remove it"),
 }
 
-_SECRETS: Final = (
-    "keys",
-    "secret",
-    "api_key_pepper",
-    "token_service_key",
-    "pg_context_key",
-    "audit_hmac_key",
-    "audit_chain_key",
-)
 _CLAIMS: Final = ("claim_tenant", "claim_grants", "claim_rls", "claim_origins", "claim_region")
 
 # What is compiled, and the settings without which it cannot be tried.
@@ -100,6 +91,11 @@ class GuardSettings(EnvironmentSettings):
 
     required_settings: ClassVar[Mapping[str, str]] = _REQUIRED
     settings_not_built: ClassVar[Mapping[str, tuple[tuple[object, ...], str]]] = _NOT_BUILT
+
+    if TYPE_CHECKING:
+        # A keyword takes more than its field holds (a list, a str for a secret, a mapping of columns), and the
+        # environment may give what is required. At run time this would be one more frame that holds secrets.
+        def __init__(self, /, **given: Any) -> None: ...
 
     allowed_origins: _List
     """Who may call us and frame us; empty is nobody."""
@@ -166,7 +162,7 @@ class GuardSettings(EnvironmentSettings):
     """The row rules as shorthand, ``flights.carrier=carrier``; a mapping in Python."""
     region: _MaybeText = None
     """Where this deployment's data stays."""
-    store_url: Annotated[str, BeforeValidator(values.read_store)] = Field("memory://", repr=False, exclude=True)
+    store_url: _Word = Field(default="memory://", repr=False, exclude=True)
     """Sessions and spent tokens."""
     workers: Annotated[int, BeforeValidator(values.whole_number(1, 10_000))] = 1
     """Worker processes; ``WEB_CONCURRENCY`` where it is not set."""
@@ -260,7 +256,9 @@ class GuardSettings(EnvironmentSettings):
             try:
                 pattern = parse_pattern(text, development=self._development)
                 if not isinstance(pattern, Origin) or pattern.scheme not in {"http", "https"}:
-                    raise ValueError(f"{values.quoted(text)} is not one web origin: write such as https://charts.example")
+                    raise ValueError(
+                        f"{values.quoted(text)} is not one web origin: write such as https://charts.example"
+                    )
                 origins.add(pattern)
             except ValueError as error:
                 problems.append(str(error))
@@ -298,7 +296,10 @@ class GuardSettings(EnvironmentSettings):
     def _ring(self, source: Literal["keys", "secret"]) -> KeyRing:
         text = self.__dict__[source].get_secret_value()
         with _naming(source if source in self.model_fields_set else f"{source}_file"):
-            return KeyRing.load(text) if source == "keys" else KeyRing.from_secret(text)
+            try:
+                return KeyRing.load(text) if source == "keys" else KeyRing.from_secret(text)
+            except ValueError:  # whatever a library says about a key could quote it
+                raise ValueError("holds nothing that can be read as a key: make it anew") from None
 
     @cached_property
     def token_policy(self) -> TokenPolicy:
@@ -308,25 +309,22 @@ class GuardSettings(EnvironmentSettings):
             users.setdefault(self.__dict__[name], []).append(name)
         if clashes := [names for names in users.values() if len(names) > 1]:
             raise ConfigError(f"{_together(names)} name the same claim: give each its own" for names in clashes)
-        with _naming("claim_tenant"):
-            names = ClaimNames(
+        return TokenPolicy(
+            issuer=self.issuer,
+            audiences=self.audience,
+            lifetime_seconds=self.token_lifetime_seconds,
+            leeway_seconds=self.leeway_seconds,
+            require_tenant=self.require_tenant,
+            claim_names=ClaimNames(
                 tenant=self.claim_tenant,
                 grants=self.claim_grants,
                 rls=self.claim_rls,
                 origins=self.claim_origins,
                 region=self.claim_region,
-            )
-        with _naming("issuer"):
-            return TokenPolicy(
-                issuer=self.issuer,
-                audiences=self.audience,
-                lifetime_seconds=self.token_lifetime_seconds,
-                leeway_seconds=self.leeway_seconds,
-                require_tenant=self.require_tenant,
-                claim_names=names,
-                insecure_typ_jwt=self.insecure_typ_jwt,
-                development=self._development,
-            )
+            ),
+            insecure_typ_jwt=self.insecure_typ_jwt,
+            development=self._development,
+        )
 
     @cached_property
     def policy(self) -> RlsPolicy | None:
@@ -352,6 +350,8 @@ class GuardSettings(EnvironmentSettings):
 
     @model_validator(mode="after")
     def _every_mistake_at_once(self) -> Self:
+        if "token_policy" in self.__dict__:
+            return self  # a host's own model holds these settings: they were checked when they were built
         mistakes = self._take_mistakes()
         problems = [*mistakes.values()]
         problems += self._take_files()
@@ -372,7 +372,7 @@ class GuardSettings(EnvironmentSettings):
 
     def _take_files(self) -> Iterator[str]:
         """Put the content of every secret's file where the secret itself would stand."""
-        for name in _SECRETS:
+        for name in with_files(type(self).model_fields):
             path = self.__dict__[f"{name}_file"]
             if path is None:
                 continue
@@ -411,17 +411,14 @@ class GuardSettings(EnvironmentSettings):
                 "or say aloud with TOUCAN_GUARD_INSECURE_NO_RLS=true that everybody sees all of them"
             )
 
-        if self.insecure_no_audit and "audit" in given:
-            yield "TOUCAN_GUARD_INSECURE_NO_AUDIT=true contradicts TOUCAN_GUARD_AUDIT: remove one of them"
-
         if self.workers > 1 and "session" in self.token_carriers:
             yield (
-                f"TOUCAN_GUARD_WORKERS (or WEB_CONCURRENCY) is {self.workers}, but sessions are kept in the memory of one process: "
-                "run one worker, or leave session out of TOUCAN_GUARD_TOKEN_CARRIERS"
+                f"TOUCAN_GUARD_WORKERS (or WEB_CONCURRENCY) is {self.workers}, but sessions are kept in the memory of "
+                "one process: run one worker, or leave session out of TOUCAN_GUARD_TOKEN_CARRIERS"
             )
 
         if self.frame_report_uri is not None:
-            wrong = values.wrong_report_uri(self.frame_report_uri, development=self.environment == "development")
+            wrong = values.wrong_report_uri(self.frame_report_uri, development=self._development)
             if wrong:
                 yield f"TOUCAN_GUARD_FRAME_REPORT_URI {wrong}"
 
@@ -450,4 +447,6 @@ def _naming(name: str, mend: str = "") -> Iterator[None]:
         problems = tuple(f"{variable(name)}: {mend}{problem}" for problem in error.problems)
     except ValueError as error:
         problems = (f"{variable(name)} {mend}{error}",)
+    except RecursionError:
+        problems = (f"{variable(name)} is nested too deep: write it flatter",)
     raise ConfigError(problems)

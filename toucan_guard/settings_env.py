@@ -74,8 +74,10 @@ class EnvironmentSettings(BaseSettings):
         known = type(self).model_fields
         problems = [*_unknown_variables(known), *_unknown_keywords(known, given)]
         # Secrets are masked before pydantic-settings sees them: its debug log shows what it finds.
-        secrets = set(_secrets(known))
-        masked = {name: _masked(given[name]) if name in secrets else given[name] for name in known if name in given}
+        secrets = with_files(known)
+        masked: dict[str, Any] = {
+            name: _masked(given[name]) if name in secrets else given[name] for name in known if name in given
+        }
         try:
             super().__init__(**masked)
         except ConfigError as error:
@@ -104,8 +106,10 @@ class EnvironmentSettings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _complete(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _complete(cls, given: dict[str, Any] | Self) -> dict[str, Any] | Self:
         """Drop what an explicit None unsets, and put a mistake where a required value is missing."""
+        if not isinstance(given, dict):
+            return given
         unsettable = {name for name, field in cls.model_fields.items() if field.is_required() or field.default is None}
         kept = {name: value for name, value in given.items() if value is not None or name not in unsettable}
         for name, mend in cls.required_settings.items():
@@ -163,9 +167,10 @@ class EnvironmentSettings(BaseSettings):
         return self
 
 
-def _secrets(known: Iterable[str]) -> Iterator[str]:
-    names = set(known)
-    yield from sorted(name for name in names if f"{name}_file" in names)
+def with_files(known: Iterable[str]) -> tuple[str, ...]:
+    """The settings whose value may stand in a file instead: they are the secret ones."""
+    names = tuple(known)
+    return tuple(name for name in names if f"{name}_file" in names)
 
 
 def _masked(value: object) -> object:
@@ -199,7 +204,7 @@ def _unknown_variables(known: Iterable[str]) -> Iterator[str]:
         if name in ours:
             continue
         if meant := near.get(_squeezed(name)):
-            yield f"{_shown(name)} is not a setting (did you mean {meant}?): rename it, upper case and underscores count"
+            yield f"{_shown(name)} is not a setting (did you mean {meant}?): case and underscores count, rename it"
         elif _SERVICE_LINK.fullmatch(name):
             yield (
                 f"{name} is not a setting; it looks like what Kubernetes sets for a service named toucan-guard: "
@@ -215,4 +220,4 @@ def _unknown_keywords(known: Iterable[str], given: Iterable[str]) -> Iterator[st
         bare = name.lower().removeprefix(PREFIX.lower())
         meant = f" (did you mean {bare}?)" if bare in names else did_you_mean(bare, names)
         shown = _shown(variable(bare) if bare.isidentifier() else name)
-        yield f"{shown}, given as {_shown(name)}, is not a setting{meant}: correct the keyword or remove it"
+        yield f"{shown} (keyword {_shown(name)}) is not a setting{meant}: correct the keyword or remove it"

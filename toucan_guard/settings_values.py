@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import SecretStr
 
@@ -32,6 +32,7 @@ from toucan_guard.core.token import RESERVED_CLAIMS
 PREFIX: Final = "TOUCAN_GUARD_"
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024  # a device such as /dev/zero must not fill the memory
 
+_T = TypeVar("_T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
@@ -78,13 +79,30 @@ def quoted(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Propose the name that was probably meant, or nothing."""
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not near and len(word) > 2:  # "prod" and "dev" are abbreviations
+        near = [name for name in names if name.startswith(word)]
     return f" (did you mean {near[0]}?)" if near else ""
 
 
 def kind(value: object) -> str:
     """Name a value's type without showing the value."""
     return f"a value of type {type(value).__name__}"
+
+
+def _judged(items: Iterable[str], judge: Callable[[str], _T]) -> tuple[_T, ...]:
+    """Judge every item, so that all wrong ones are told at once; duplicates are dropped."""
+    kept: dict[_T, None] = {}
+    wrong: list[str] = []
+    for item in items:
+        try:
+            kept[judge(item)] = None
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return tuple(kept)
 
 
 def _filled(value: str) -> str:
@@ -119,7 +137,8 @@ def whole_number(low: int, high: int) -> Callable[[object], int]:
         elif isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{wanted}, not {kind(value)}: give an int")
         if not low <= value <= high:
-            raise ValueError(f"{wanted}: {'raise' if value < low else 'lower'} it")
+            shown = f", not {value}" if value.bit_length() < 64 else ""  # Python refuses to write out the hugest
+            raise ValueError(f"{wanted}{shown}: {'raise' if value < low else 'lower'} it")
         return value
 
     return read
@@ -181,7 +200,7 @@ def read_audience(value: object) -> tuple[str, ...]:
     items = read_list(value)
     if not items:
         raise ValueError("names nobody: give the aud value that this service's tokens carry")
-    return tuple(read_text(item) for item in items)
+    return _judged(items, read_text)
 
 
 def read_path(value: object) -> Path:
@@ -261,49 +280,54 @@ def read_networks(value: object) -> tuple[Network, ...]:
     if isinstance(value, list | tuple | set | frozenset):
         addresses = ipaddress.IPv4Address | ipaddress.IPv6Address | ipaddress.IPv4Network | ipaddress.IPv6Network
         value = [str(item) if isinstance(item, addresses) else item for item in value]
-    networks: dict[Network, None] = {}
-    for item in read_list(value):
-        try:
-            network = ipaddress.ip_network(item)
-        except ValueError:
-            try:
-                meant = ipaddress.ip_network(item, strict=False)
-            except ValueError:
-                raise ValueError(
-                    f"holds {quoted(item)}, which is no IP address or network: write such as 10.0.0.7 or 10.0.0.0/8"
-                ) from None
-            raise ValueError(f"holds {quoted(item)}, whose host bits are set: write {meant} for the network") from None
-        if network.prefixlen == 0:
-            raise ValueError(f"holds {quoted(item)}, which trusts every address: name your proxies' own networks")
-        networks[network] = None
-    return tuple(networks)
+    return _judged(read_list(value), _network)
+
+
+def _network(item: str) -> Network:
+    try:
+        network = ipaddress.ip_network(item, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"holds {quoted(item)}, which is no IP address or network: write such as 10.0.0.7 or 10.0.0.0/8"
+        ) from None
+    try:
+        ipaddress.ip_network(item)
+    except ValueError:
+        raise ValueError(f"holds {quoted(item)}, whose host bits are set: write {network} for the network") from None
+    if network.prefixlen == 0:
+        raise ValueError(f"holds {quoted(item)}, which trusts every address: name your proxies' own networks")
+    return network
 
 
 def read_carriers(value: object) -> tuple[str, ...]:
     """Read where a token may travel; two of the words are header names, so case does not count."""
-    carriers = {item.lower() for item in read_list(value)}
-    for carrier in sorted(carriers):
-        if carrier not in CARRIERS:
-            hint = did_you_mean(carrier, CARRIERS)
-            raise ValueError(f"holds {quoted(carrier)}{hint}: it may name {', '.join(CARRIERS)}")
+    carriers = _judged(read_list(value), _carrier)
     if not carriers:
         raise ValueError(f"is empty, so that no token could arrive: name some of {', '.join(CARRIERS)}")
     return tuple(sorted(carriers))
 
 
+def _carrier(item: str) -> str:
+    carrier = item.lower()
+    if carrier in CARRIERS:
+        return carrier
+    raise ValueError(f"holds {quoted(item)}{did_you_mean(carrier, CARRIERS)}: it may name {', '.join(CARRIERS)}")
+
+
 def read_report_only(value: object) -> tuple[str, ...]:
     """Read which decisions are only recorded."""
-    members = sorted(set(read_list(value)))
-    for member in members:
-        if member in _NEVER_REPORT_ONLY:
-            raise ValueError(
-                f"holds {member}, which is never report-only, because a request that fails it would see data "
-                f"that is not its own: remove it"
-            )
-        if member not in _REPORTABLE:
-            hint = did_you_mean(member, _REPORTABLE)
-            raise ValueError(f"holds {quoted(member)}{hint}: it may name {', '.join(_REPORTABLE)}")
-    return tuple(members)
+    return tuple(sorted(_judged(read_list(value), _reportable)))
+
+
+def _reportable(item: str) -> str:
+    if item in _REPORTABLE:
+        return item
+    if item in _NEVER_REPORT_ONLY:
+        raise ValueError(
+            f"holds {item}, which is never report-only, because a request that fails it could see data that is not "
+            "its own: remove it"
+        )
+    raise ValueError(f"holds {quoted(item)}{did_you_mean(item, _REPORTABLE)}: it may name {', '.join(_REPORTABLE)}")
 
 
 def _exempt(item: str) -> str:
@@ -329,15 +353,18 @@ def _exempt(item: str) -> str:
 
 def read_exempt_paths(value: object) -> tuple[str, ...]:
     """Read exact paths that are not guarded."""
-    return tuple(sorted({_exempt(item) for item in read_list(value)}))
+    return tuple(sorted(_judged(read_list(value), _exempt)))
 
 
 def read_exempt_prefixes(value: object) -> tuple[str, ...]:
     """Read whole-segment prefixes that are not guarded; ``/static/`` and ``/static`` mean the same."""
-    prefixes = {_exempt(item).removesuffix("/") for item in read_list(value)}
-    if "" in prefixes:
+    return tuple(sorted(_judged(read_list(value), _exempt_prefix)))
+
+
+def _exempt_prefix(item: str) -> str:
+    if item == "/":
         raise ValueError("holds '/', which would exempt everything: name the folders, such as /static")
-    return tuple(sorted(prefixes))
+    return _exempt(item).removesuffix("/")
 
 
 def read_claim(value: object) -> str:
@@ -365,14 +392,6 @@ def read_columns(value: object) -> tuple[str, ...]:
     return items
 
 
-def read_store(value: object) -> str:
-    """Read the store's address, which may hold a password: it is never quoted."""
-    text = read_text(value)
-    if not re.match(r"(?:memory|rediss?|valkeys?|unix)://", text):
-        raise ValueError("must begin with memory://, redis:// or valkey://: check it")
-    return text
-
-
 def read_audit(value: object) -> str:
     """Read where audit events go, and find out now whether a file could be written there."""
     if not isinstance(value, str | Path):
@@ -384,9 +403,11 @@ def read_audit(value: object) -> str:
     # "stdotu" is a misspelling and not a file: a bare word would log into a file that nobody looks for.
     if path.name == text and not path.suffix:
         hint = did_you_mean(text.lower(), ("stdout", "structlog"))
-        raise ValueError(f"must be stdout, structlog or a path, not {quoted(text)}{hint}: write ./ before a file's name")
+        raise ValueError(
+            f"must be stdout, structlog or a path, not {quoted(text)}{hint}: write ./ before a file's name"
+        )
     try:
-        if path.is_dir():
+        if text.endswith("/") or path.is_dir():
             raise ValueError("names a folder: name a file in it")
         if not path.parent.is_dir():
             raise ValueError("names a file in a folder that does not exist: make the folder first")

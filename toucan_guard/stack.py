@@ -54,9 +54,7 @@ class ToucanGuard:
             lifetime_seconds=settings.token_lifetime_seconds,
             leeway_seconds=settings.leeway_seconds,
         )
-        verifier = CachedVerifier(
-            settings.token_policy, settings.key_ring, TokenCache(settings.token_cache_size)
-        )
+        verifier = CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(settings.token_cache_size))
 
         # From the outside in: the first layer sees the request first and its answer last.
         order: list[tuple[Any, dict[str, Any]]] = [
@@ -68,6 +66,7 @@ class ToucanGuard:
                     "framing": settings.framing,
                     "report_only": "frame_ancestors" in reported,
                     "report_uri": settings.frame_report_uri,
+                    "public_origins": settings.public_origins,
                     "tenants_listed": bool(settings.tenant_origins),
                 },
             ),
@@ -77,7 +76,7 @@ class ToucanGuard:
                     "sink": self._sink,
                     "mode": settings.audit_mode,
                     "region": settings.region,
-                    "trusted_proxies": settings.trusted_networks,
+                    "trusted_proxies": settings.trusted_proxies,
                 },
             ),
             (layers.CorsMiddleware, {"policy": origin_policy, "allowlist": settings.allowlist}),
@@ -89,7 +88,7 @@ class ToucanGuard:
                 layers.OriginMiddleware,
                 {
                     "policy": origin_policy,
-                    "trusted_proxies": settings.trusted_networks,
+                    "trusted_proxies": settings.trusted_proxies,
                     "report_only": "origin" in reported,
                 },
             ),

@@ -74,9 +74,9 @@ def sign_token(
 def audit_capture() -> Iterator[list[Event]]:
     """Every audit event of this process while the block runs, in order.
 
-        with audit_capture() as events:
-            client.get("/dashboards/delays")
-        assert events[0]["outcome"] == "deny"
+    with audit_capture() as events:
+        client.get("/dashboards/delays")
+    assert events[0]["outcome"] == "deny"
     """
     events: list[Event] = []
     sinks.observers.append(events.append)

@@ -24,13 +24,14 @@ class Advance(Protocol):
     def __call__(self, done: int) -> None: ...
 
 
-def say(text: str = "", *, style: str = "") -> None:
+def say(text: str = "", *, style: str = "", error: bool = False) -> None:
     """Print one line at once, also when the output is a pipe."""
-    if _RICH and sys.stdout.isatty():
-        Console(highlight=False, soft_wrap=True).print(Text(text, style=style))
+    stream = sys.stderr if error else sys.stdout
+    if _RICH and stream.isatty():
+        Console(file=stream, highlight=False, soft_wrap=True).print(Text(text, style=style))
         return
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    stream.write(text + "\n")
+    stream.flush()
 
 
 @contextmanager
@@ -67,7 +68,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
         Console().print(pretty)
         return
     widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
-    lines = [title, *("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (columns, *rows))]
+    lines = [
+        title,
+        *("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (columns, *rows)),
+    ]
     lines.insert(2, "  ".join("-" * width for width in widths))
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

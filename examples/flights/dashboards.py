@@ -7,26 +7,26 @@ from typing import Any
 
 import charts
 import queries
-from charts import Mark, Place
+import route_map
+from charts import Mark
 from queries import Delay, Overview, Route
+from route_map import Place
 from sqlalchemy.orm import Session
 
 Json = dict[str, Any]
 
 _NEW_YORK = Place("NYC", 40.70, -74.0)
-_BUSIEST = 10
+_BUSIEST = 12
 # From this width on, two charts stand side by side (assets/charts.css and board.js know it too).
-_WIDE = 980
+_WIDE, _GAP = 980, 56
 
 
 def delays(session: Session, view: Overview, width: int) -> Json:
     """When do this airline's flights leave late?"""
-    months, hours = queries.delays_by_month(session), queries.delays_by_hour(session)
-    worst_month = max(months, key=lambda month: month.mean_delay)
-    worst_hour = max(hours, key=lambda hour: hour.mean_delay)
-    early = [hour for hour in hours if hour.key < 9]
-    wide = width >= _WIDE
-    each = (width - 56) // 2 if wide else width
+    each = (width - _GAP) // 2 if width >= _WIDE else width
+    shown = [_by_month(queries.delays_by_month(session), each)]
+    if hours := queries.delays_by_hour(session):
+        shown.append(_by_hour(hours, each))
     return {
         "title": "Delays",
         "tiles": [
@@ -35,35 +35,43 @@ def delays(session: Session, view: Overview, width: int) -> Json:
             _tile("Mean delay", f"{view.mean_delay:.1f} min", "at departure"),
             _tile("Cancelled", f"{view.cancelled:.1%}", "never left"),
         ],
-        "charts": [
-            {
-                "title": "Delays by month",
-                "note": f"{long_month(worst_month.key)} was the hardest month: "
-                f"flights left {worst_month.mean_delay:.0f} minutes late on average.",
-                "svg": charts.columns(
-                    [_mark(charts.month_name(m.key), m) for m in months],
-                    width=each,
-                    unit="minutes late, mean",
-                    summary=f"Mean departure delay for each month of 2013; the longest is "
-                    f"{worst_month.mean_delay:.1f} minutes in {long_month(worst_month.key)}.",
-                ),
-                "table": _table("Month", [(long_month(m.key), m) for m in months]),
-            },
-            {
-                "title": "Delays through the day",
-                "note": f"{_on_time(early):.0%} of the flights before 9:00 left on time. Delays pile up until "
-                f"{worst_hour.key}:00, when the mean is {worst_hour.mean_delay:.0f} minutes.",
-                "svg": charts.area(
-                    [_mark(f"{h.key}:00", h) for h in hours],
-                    width=each,
-                    unit="minutes late, mean",
-                    height=268,
-                    summary=f"Mean departure delay by the hour of the plan; the longest is "
-                    f"{worst_hour.mean_delay:.1f} minutes at {worst_hour.key}:00.",
-                ),
-                "table": _table("Hour", [(f"{h.key}:00", h) for h in hours]),
-            },
-        ],
+        "charts": shown,
+    }
+
+
+def _by_month(months: Sequence[Delay], width: int) -> Json:
+    worst = max(months, key=lambda month: month.mean_delay)
+    return {
+        "title": "Delays by month",
+        "note": f"{long_month(worst.key)} was the hardest month: "
+        f"flights left {worst.mean_delay:.0f} minutes late on average.",
+        "svg": charts.columns(
+            [_mark(long_month(month.key)[:3], month) for month in months],
+            width=width,
+            unit="minutes late, mean",
+            summary=f"Mean departure delay for each month of 2013; the longest is "
+            f"{worst.mean_delay:.1f} minutes in {long_month(worst.key)}.",
+        ),
+        "table": _table("Month", [(long_month(month.key), month) for month in months]),
+    }
+
+
+def _by_hour(hours: Sequence[Delay], width: int) -> Json:
+    worst = max(hours, key=lambda hour: hour.mean_delay)
+    early = [hour for hour in hours if hour.key < 9]
+    morning = f"{_on_time(early):.0%} of the flights before 9:00 left on time. " if early else ""
+    return {
+        "title": "Delays through the day",
+        "note": f"{morning}Delays pile up until {_clock(worst.key)}, when the mean is {worst.mean_delay:.0f} minutes.",
+        "svg": charts.area(
+            [_mark(_clock(hour.key), hour) for hour in hours],
+            name=_clock,
+            width=width,
+            unit="minutes late, mean",
+            summary=f"Mean departure delay by the hour of the plan; the longest is "
+            f"{worst.mean_delay:.1f} minutes at {_clock(worst.key)}.",
+        ),
+        "table": _table("Hour", [(_clock(hour.key), hour) for hour in hours]),
     }
 
 
@@ -75,8 +83,8 @@ def routes(session: Session, view: Overview, width: int) -> Json:
     for route in found:
         by_dest.setdefault(route.dest, []).append(route)
     unmapped = sorted(dest for dest, some in by_dest.items() if some[0].lat is None)
-    wide = width >= _WIDE
-    left, right = (round((width - 56) * 0.56), round((width - 56) * 0.44)) if wide else (width, width)
+    left = round((width - _GAP) * 0.56) if width >= _WIDE else width
+    right = round((width - _GAP) * 0.44) if width >= _WIDE else width
     return {
         "title": "Routes",
         "tiles": [
@@ -90,7 +98,7 @@ def routes(session: Session, view: Overview, width: int) -> Json:
                 "title": "Where the flights go",
                 "note": "The wider the arc, the more flights."
                 + (f" Not in the list of places, so not on the map: {', '.join(unmapped)}." if unmapped else ""),
-                "svg": charts.route_map(
+                "svg": route_map.draw(
                     _NEW_YORK,
                     [_place(dest, some) for dest, some in by_dest.items() if some[0].lat is not None],
                     [Place(faa, lat, lon) for faa, lat, lon in queries.places(session)],
@@ -170,7 +178,7 @@ def _mark(label: str, delay: Delay) -> Mark:
         f"{label}: {delay.mean_delay:.1f} minutes late on average, {delay.on_time:.0%} on time, "
         f"{delay.cancelled:.1%} cancelled, {delay.flights:,} flights"
     )
-    return Mark(label, delay.mean_delay, f"{delay.mean_delay:.0f}", tip)
+    return Mark(label, delay.mean_delay, f"{delay.mean_delay:.0f}", tip, at=delay.key)
 
 
 def _route_mark(route: Route) -> Mark:
@@ -178,7 +186,8 @@ def _route_mark(route: Route) -> Mark:
         f"{route.origin} → {route.dest}, {route.dest_name}: {route.flights:,} flights, "
         f"{route.miles:,} miles, {route.mean_delay:.1f} minutes late on average"
     )
-    return Mark(f"{route.origin} → {route.dest}|{route.dest_name}", route.flights, f"{route.flights:,}", tip)
+    name = route.dest_name.removesuffix(" Intl")
+    return Mark(f"{route.origin} → {route.dest}", route.flights, f"{route.flights:,}", tip, more=name)
 
 
 def _place(dest: str, some: Sequence[Route]) -> Place:
@@ -201,6 +210,10 @@ def long_month(month: int) -> str:
     """The English name of a month, 1 to 12."""
     names = "January February March April May June July August September October November December"
     return names.split()[month - 1]
+
+
+def _clock(hour: int) -> str:
+    return f"{hour}:00"
 
 
 def _millions(number: int) -> str:

@@ -116,7 +116,9 @@ def prepare(url: str) -> Engine:
         if connection.scalar(select(func.count()).select_from(Flight)) == FLIGHTS_IN_THE_SOURCE:
             return engine
     engine.dispose()
-    raise DemoError(f"{path} is there but does not hold the {FLIGHTS_IN_THE_SOURCE:,} flights: delete it and start again.")
+    raise DemoError(
+        f"{path} is there but does not hold the {FLIGHTS_IN_THE_SOURCE:,} flights: delete it and start again."
+    )
 
 
 def read_csv(name: str) -> Iterator[Mapping[str, str]]:

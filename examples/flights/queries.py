@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from data import Airline, Airport, Flight
 from sqlalchemy import ColumnElement, case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 # The usual definition in the trade: later than 15 minutes is late.
 LATE_MINUTES = 15
@@ -94,7 +94,13 @@ def overview(session: Session) -> Overview:
     ).all()
     origins = session.scalars(select(Flight.origin).distinct().order_by(Flight.origin)).all()
     return Overview(
-        flights, tuple(a.carrier for a in airlines), tuple(a.name for a in airlines), tuple(origins), on_time, delay, cancelled
+        flights,
+        tuple(a.carrier for a in airlines),
+        tuple(a.name for a in airlines),
+        tuple(origins),
+        on_time,
+        delay,
+        cancelled,
     )
 
 
@@ -108,7 +114,7 @@ def delays_by_hour(session: Session) -> Sequence[Delay]:
     return _delays(session, Flight.hour, at_least=_ENOUGH_FLIGHTS)
 
 
-def _delays(session: Session, key: ColumnElement[int], *, at_least: int) -> Sequence[Delay]:
+def _delays(session: Session, key: InstrumentedAttribute[int], *, at_least: int) -> Sequence[Delay]:
     query = (
         select(key, func.count(), _mean_delay(), _on_time(), _share(Flight.dep_time.is_(None)))
         .group_by(key)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.origins import is_frame_navigation
 
 AUTHORIZATION: Final = "authorization"
 X_EMBED_TOKEN: Final = "x-embed-token"  # noqa: S105 - the name of a header
@@ -24,8 +25,6 @@ CARRIERS: Final = (AUTHORIZATION, X_EMBED_TOKEN, WEBSOCKET, SESSION)
 SUBPROTOCOL: Final = "embed"
 SUBPROTOCOL_TOKEN: Final = "embed.token."  # noqa: S105 - a prefix
 COOKIE_PREFIX: Final = "__Host-embed-"
-
-FRAME_DESTINATIONS: Final = frozenset({"iframe", "frame", "object", "embed"})
 
 _MAX_COOKIES: Final = 32  # more sessions than one page can hold; each costs a look-up
 _HANDLE_ALPHABET: Final = frozenset("abcdefghijklmnopqrstuvwxyz234567")
@@ -93,7 +92,9 @@ def explicit_credential(
         return Deny(Reason.CREDENTIALS_REPEATED, f"{len(found)} credentials were sent; exactly one may be")
     carrier = SESSION if found[0].carrier == "bootstrap" else found[0].carrier
     if carrier not in carriers:
-        return Deny(Reason.TOKEN_MISSING, f"the token carrier {carrier!r} is switched off in TOUCAN_GUARD_TOKEN_CARRIERS")
+        return Deny(
+            Reason.TOKEN_MISSING, f"the token carrier {carrier!r} is switched off in TOUCAN_GUARD_TOKEN_CARRIERS"
+        )
     return found[0]
 
 
@@ -122,7 +123,9 @@ def session_cookies(cookie_headers: Sequence[str]) -> dict[str, str] | Deny:
 def without_session_cookies(header: str) -> str:
     """A Cookie header without the embed sessions: their secrets are no business of the app."""
     return "; ".join(
-        pair for pair in (part.strip(" \t") for part in header.split(";")) if pair and not pair.startswith(COOKIE_PREFIX)
+        pair
+        for pair in (part.strip(" \t") for part in header.split(";"))
+        if pair and not pair.startswith(COOKIE_PREFIX)
     )
 
 
@@ -154,7 +157,6 @@ def session_readable(
     websocket: bool,
     origin_is_self: bool,
     fetch_site: Sequence[str],
-    fetch_mode: Sequence[str],
     fetch_dest: Sequence[str],
 ) -> Deny | None:
     """Whether the ambient cookie may be looked at; None where it may.
@@ -166,14 +168,11 @@ def session_readable(
         if origin_is_self:
             return None
         return Deny(Reason.SESSION_NOT_SAME_ORIGIN, "a WebSocket may use an embed session from our own origin only")
-    if list(fetch_site) == ["same-origin"] or is_frame_navigation(fetch_mode, fetch_dest):
+    if list(fetch_site) == ["same-origin"] or is_frame_navigation(fetch_dest):
         return None
-    return Deny(Reason.SESSION_NOT_SAME_ORIGIN, "an embed session is read on same-origin requests and frame navigations")
-
-
-def is_frame_navigation(fetch_mode: Sequence[str], fetch_dest: Sequence[str]) -> bool:
-    """Whether the browser says that this request opens a frame (Fetch Metadata)."""
-    return list(fetch_mode) == ["navigate"] and len(fetch_dest) == 1 and fetch_dest[0] in FRAME_DESTINATIONS
+    return Deny(
+        Reason.SESSION_NOT_SAME_ORIGIN, "an embed session is read on same-origin requests and frame navigations"
+    )
 
 
 def is_handle(text: str) -> bool:

@@ -67,7 +67,6 @@ class Reason(StrEnum):
     RLS_ATTRIBUTE_UNKNOWN = "rls_attribute_unknown"
     RLS_ATTRIBUTE_MISSING = "rls_attribute_missing"
     RLS_ATTRIBUTE_INVALID = "rls_attribute_invalid"
-    ROW_FILTER_NOT_APPLIED = "row_filter_not_applied"
 
     # Grants (core/grants.py)
     GRANT_MISSING = "grant_missing"
@@ -86,7 +85,7 @@ class Allow:
         facts: What was established on the way, for the audit record (small strings, no secrets).
     """
 
-    facts: Mapping[str, str] = field(default=_NO_FACTS)
+    facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a decision is not a boolean: use isinstance(decision, Deny)")
@@ -106,7 +105,7 @@ class Deny:
     reason: str
     detail: str = ""
     status: int | None = None
-    facts: Mapping[str, str] = field(default=_NO_FACTS)
+    facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, Reason):
@@ -218,7 +217,10 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             "invalid_token",
         ),
         Reason.TOKEN_SPENT: Explanation(
-            401, "The pass for this chart was used already", f"Each pass opens one chart once. {_RELOAD}", "invalid_token"
+            401,
+            "The pass for this chart was used already",
+            f"Each pass opens one chart once. {_RELOAD}",
+            "invalid_token",
         ),
         Reason.SESSION_UNKNOWN: Explanation(401, "The pass for this chart has run out", _RELOAD, "invalid_token"),
         Reason.SESSION_AMBIGUOUS: Explanation(
@@ -255,11 +257,6 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
         Reason.RLS_ATTRIBUTE_UNKNOWN: _WRONG_ROWS,
         Reason.RLS_ATTRIBUTE_MISSING: _WRONG_ROWS,
         Reason.RLS_ATTRIBUTE_INVALID: _WRONG_ROWS,
-        Reason.ROW_FILTER_NOT_APPLIED: Explanation(
-            500,
-            "The chart was held back",
-            "Its data was not filtered for you, so it is not shown. Please tell the people who run this service.",
-        ),
         Reason.GRANT_MISSING: Explanation(
             403, "This pass does not open this chart", f"It opens other charts, or allows less. {_ASK_SITE}"
         ),

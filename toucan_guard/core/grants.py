@@ -56,7 +56,7 @@ class Grant:
         if not isinstance(claim, Mapping) or claim.keys() != _CLAIM_KEYS or not isinstance(claim["actions"], list):
             return None
         try:
-            return cls(claim["type"], claim["id"], claim["actions"])
+            return cls(claim["type"], claim["id"], tuple(claim["actions"]))
         except MintError:
             return None
 
@@ -72,9 +72,10 @@ def reaches(grants: Iterable[Grant], type: str, id: str, action: str) -> Decisio
 
     Never raises.
     """
-    if isinstance(id, str) and id:
+    wanted: object = id  # typed as text, but path parameters may arrive as anything
+    if isinstance(wanted, str) and wanted:
         for grant in grants:
-            if grant.type == type and (grant.id in (id, ANY_ID)) and action in grant.actions:
+            if grant.type == type and grant.id in (wanted, ANY_ID) and action in grant.actions:
                 return Allow()
     return Deny(Reason.GRANT_MISSING, "no grant of the token reaches this object with this action")
 

@@ -1,453 +1,289 @@
-"""Origins: the strict grammar of a received one, the forgiving reading of a configured one, and the allowlist.
+"""Whether a request may come from where it says it comes from.
 
-Two readers, because two kinds of people write origins. A browser serialises an
-``Origin`` header in exactly one way (RFC 6454 §6.2, WHATWG URL), so whatever is
-not in that form was not written by a browser and is malformed. An operator
-writes a configuration by hand, so upper case, an international name or a
-default port are mended, and everything that would quietly mean something else
-is refused with the mend in the message.
-
-``urllib.parse`` is not used: it disagrees with browsers about backslashes, tabs
-and newlines, and whoever disagrees with the browser about an origin has a hole.
+The order follows what a browser cannot forge. ``Sec-Fetch-Site`` comes first,
+since a page can neither set nor remove it; then ``Origin``; then ``Referer``,
+which a page may suppress, so that its absence proves nothing. A header that is
+repeated, empty or unknown counts as absent and is never a reason to allow,
+except ``Origin`` itself, where anything but one well-formed value is a refusal.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from ipaddress import AddressValueError, IPv6Address
-from typing import Final, NoReturn
+from typing import Final
 
-import idna
+from toucan_guard.core.allowlist import OriginAllowlist
+from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
+from toucan_guard.core.origin_grammar import Origin, WildcardOrigin, parse_origin, parse_pattern, referer_origin
 
-from toucan_guard.core.errors import ConfigError
+__all__ = [
+    "Origin",
+    "OriginAllowlist",
+    "OriginPolicy",
+    "WildcardOrigin",
+    "is_frame_navigation",
+    "parse_origin",
+    "parse_pattern",
+    "referer_origin",
+]
 
-__all__ = ["Origin", "OriginAllowlist", "WildcardOrigin", "parse_origin", "parse_pattern", "referer_origin"]
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 §9.2.1; TRACE has no use here
+_SITES: Final = frozenset({"same-origin", "same-site", "cross-site", "none"})
+_MODES: Final = frozenset({"cors", "navigate", "no-cors", "same-origin", "websocket"})
+_FRAME_DESTINATIONS: Final = frozenset({"embed", "frame", "iframe", "object"})
+_DESTINATIONS: Final = _FRAME_DESTINATIONS | {
+    "audio", "audioworklet", "document", "empty", "fencedframe", "font", "image", "json", "manifest", "paintworklet",
+    "report", "script", "serviceworker", "sharedworker", "style", "text", "track", "video", "webidentity", "worker",
+    "xslt",
+}  # fmt: skip  # the Fetch standard's destinations; any other word counts as absent
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_HIGHEST_PORT: Final = 65535
-# A DNS name has at most 253 characters (RFC 1035 §2.3.4) and a final dot. The cap also bounds the label walk.
-_LONGEST_HOST: Final = 254
-_LONGEST_ORIGIN: Final = _LONGEST_HOST + 64
-
-# Explicit classes and `fullmatch` throughout: `\d` would take digits of other scripts, `$` a final newline.
-_NAME: Final = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"
-_ORIGIN: Final = re.compile(rf"([a-z][a-z0-9+.-]{{0,31}})://({_NAME}|\[[0-9a-f:]{{2,39}}\])(?::([1-9][0-9]{{0,4}}))?")
-_HOST: Final = re.compile(_NAME)
-_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
-_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
-# What may follow the authority of a Referer: it has no fragment (RFC 9110 §10.1.3) and a browser escapes the rest.
-_REFERER: Final = re.compile(r"([^/?#]*//[^/?#]*)(?:[/?][!-\"$-~]*)?")
-_HEX_LABEL: Final = re.compile(r"0x[0-9a-f]*")
-_LOOPBACK_NAMES: Final = ("localhost", "localhost.")
-
-# Documents of these schemes have an opaque origin, or none that a browser would ever put into an Origin header.
-_NEVER_AN_ORIGIN: Final = frozenset(
-    {"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "mailto", "view-source", "ws", "wss"}
-)
+_NULL: Final = "null"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Scheme, lower-case host and effective port (RFC 6454 §4).
+def is_frame_navigation(fetch_dest: Sequence[str]) -> bool:
+    """Whether the browser says that this response is to be shown inside another page.
 
-    Made by ``parse_origin``, ``parse_pattern`` or ``referer_origin``; the
-    constructor itself does not check. ``str()`` serialises, without the default port.
+    The mode is not asked for: browsers have changed theirs for ``<object>`` and ``<embed>``, and a frame that
+    calls itself something else must not escape the check of its embedder.
+    """
+    return _known(fetch_dest, _FRAME_DESTINATIONS) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginPolicy:
+    """Decides about the origin of requests (RFC 6454, Fetch Metadata).
 
     Attributes:
-        scheme: Lower case, without the colon.
-        host: ASCII and lower case; an IPv6 address in brackets.
-        port: The effective port; None only for the schemes of apps (``capacitor://localhost``), which have no default.
+        allowlist: Who else may call and frame us.
+        public_origins: Who we are ourselves. Empty: unknown, then nobody is "self" by Origin.
+        insecure_allow_null: Let ``Origin: null`` pass where no cookie could be abused by it.
+        insecure_websocket_without_origin: Let sockets of programs pass, which send no Origin.
+        allow_top_level: Whether a chart may be opened as a page of its own.
     """
 
-    scheme: str
-    host: str
-    port: int | None
+    allowlist: OriginAllowlist
+    public_origins: frozenset[Origin] = frozenset()
+    insecure_allow_null: bool = False
+    insecure_websocket_without_origin: bool = False
+    allow_top_level: bool = True
 
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}{_port_suffix(self.scheme, self.port)}"
+    def decide(
+        self,
+        method: str,
+        origins: Sequence[str],
+        *,
+        websocket: bool = False,
+        fetch_site: Sequence[str] = (),
+        fetch_mode: Sequence[str] = (),
+        fetch_dest: Sequence[str] = (),
+        referers: Sequence[str] = (),
+        ambient_credential: bool = False,
+        self_origins: frozenset[Origin] | None = None,
+    ) -> Decision:
+        """Decide whether a request from these origins may proceed.
 
-
-@dataclass(frozen=True, slots=True)
-class WildcardOrigin:
-    """``https://*.a.example``: every name with one label or more in front of ``a.example``, never the apex itself.
-
-    Attributes:
-        scheme: ``https``, or ``http`` in development.
-        parent: The host behind the ``*.``.
-        port: The effective port; a wildcard covers exactly one.
-    """
-
-    scheme: str
-    parent: str
-    port: int | None
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://*.{self.parent}{_port_suffix(self.scheme, self.port)}"
-
-
-def _port_suffix(scheme: str, port: int | None) -> str:
-    return "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
-
-
-def parse_origin(value: str) -> Origin | None:
-    """Read one value of an ``Origin`` header, or return None where no browser can have written it.
-
-    ``null`` gives None too: it is well-formed but names nobody, and callers decide about it by itself.
-    An explicit default port is the same origin as none. Never raises.
-    """
-    if len(value) > _LONGEST_ORIGIN or (found := _ORIGIN.fullmatch(value)) is None:
-        return None
-    scheme, host, digits = found.groups()
-    if not _is_canonical_host(host):
-        return None
-    port = int(digits) if digits is not None else _DEFAULT_PORTS.get(scheme)
-    return None if port is not None and port > _HIGHEST_PORT else Origin(scheme, host, port)
-
-
-def referer_origin(value: str) -> Origin | None:
-    """Read the origin of a ``Referer`` URL, or return None where no browser can have written it. Never raises."""
-    found = _REFERER.fullmatch(value)
-    return None if found is None else parse_origin(found[1])
-
-
-def _is_canonical_host(host: str) -> bool:
-    """Whether a host that fits the grammar is also in the one form that the URL standard serialises to."""
-    if host[0] == "[":
-        return _compressed_ipv6(host[1:-1]) == host
-    if len(host) > _LONGEST_HOST:
-        return False
-    return not _ends_in_number(host) or _is_ipv4(host)
-
-
-def _ends_in_number(host: str) -> bool:
-    """Whether browsers read this host as an IPv4 address (WHATWG URL, "ends in a number"): ``127.1`` is 127.0.0.1."""
-    last = host.removesuffix(".").rpartition(".")[2]
-    return last.isdigit() or _HEX_LABEL.fullmatch(last) is not None
-
-
-def _is_ipv4(host: str) -> bool:
-    parts = host.split(".")
-    return len(parts) == 4 and all(part.isdigit() and int(part) < 256 and str(int(part)) == part for part in parts)
-
-
-def _compressed_ipv6(text: str) -> str | None:
-    """Serialise an IPv6 address as browsers do; the standard library's form differs between its versions."""
-    try:
-        packed = IPv6Address(text).packed
-    except AddressValueError:
-        return None
-    groups = [f"{(packed[i] << 8) | packed[i + 1]:x}" for i in range(0, 16, 2)]
-    start, length = 0, 1
-    for first in range(8):
-        run = 0
-        while first + run < 8 and groups[first + run] == "0":
-            run += 1
-        if run > length:
-            start, length = first, run
-    if length == 1:
-        return f"[{':'.join(groups)}]"
-    return f"[{':'.join(groups[:start])}::{':'.join(groups[start + length :])}]"
-
-
-def is_ip_literal(host: str) -> bool:
-    """Whether a canonical host is an IPv4 or IPv6 address."""
-    return host.startswith("[") or _is_ipv4(host)
-
-
-def _is_loopback(host: str) -> bool:
-    if is_ip_literal(host):
-        return host == "[::1]" or host.startswith(("127.", "0."))
-    return host in _LOOPBACK_NAMES or host.endswith(tuple(f".{name}" for name in _LOOPBACK_NAMES))
-
-
-def quoted(text: str) -> str:
-    """Quote a configured entry for an error message: printable, capped, and without the password of a userinfo."""
-    scheme, separator, rest = text.rpartition("://")
-    if "@" in rest:
-        text = f"{scheme}{separator}…@{rest.rpartition('@')[2]}"
-    shown = text if len(text) <= 80 else f"{text[:79]}…"
-    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown) + '"'
-
-
-def parse_pattern(text: str, *, development: bool = False) -> Origin | WildcardOrigin:
-    """Read one configured origin, ``https://a.example`` or ``https://*.a.example``.
-
-    Upper case, international names (UTS 46), default ports and long forms of IPv6 are mended.
-
-    Args:
-        text: What the operator wrote.
-        development: Whether ``http`` and loopback hosts are in order.
-
-    Raises:
-        ValueError: With one sentence that says what is wrong and the mend.
-    """
-    scheme, authority = _split_scheme(text)
-    host, port = split_port(authority, text)
-    if port is None:
-        port = _DEFAULT_PORTS.get(scheme)
-    wildcard = host.startswith("*.")
-    parent = parse_host(host.removeprefix("*."), text)
-    if not development:
-        _refuse_development_only(scheme, parent, text)
-    if not wildcard:
-        return Origin(scheme, parent, port)
-    if scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"{quoted(text)}: the origin of an app is named exactly; write it without the *")
-    refuse_wide_wildcard(parent, text)
-    return WildcardOrigin(scheme, parent, port)
-
-
-def _split_scheme(text: str) -> tuple[str, str]:
-    """Split a configured origin at ``://``, refusing what is not an origin at all."""
-    refuse_unprintable(text)
-    if text == "null":
-        raise ValueError(
-            '"null" is no origin that can be listed: every sandboxed frame and local file sends it; remove it'
-        )
-    if text == "*":
-        raise ValueError('"*" lets every web site in; name the origins, or switch INSECURE_ANY_ORIGIN on')
-    scheme, separator, authority = text.partition("://")
-    scheme = scheme.lower()
-    if not separator:
-        raise ValueError(f"{quoted(text)}: an origin starts with its scheme; write https:// and then the host")
-    return parse_scheme(scheme, text), authority
-
-
-def refuse_unprintable(text: str) -> None:
-    """Refuse what cannot stand in any origin or frame-ancestors source."""
-    if not text:
-        raise ValueError("an entry is empty; remove it")
-    if any(c.isspace() or not c.isprintable() for c in text):
-        raise ValueError(f"{quoted(text)}: there is a space or a control character in it; remove it")
-    for separator in ",;":
-        if separator in text:
-            raise ValueError(f'{quoted(text)}: there is a "{separator}" in it; write one entry for each origin')
-
-
-def parse_scheme(scheme: str, text: str) -> str:
-    """Check a lower-case scheme: ``https``, ``http``, or an app's own such as ``capacitor``."""
-    if _SCHEME.fullmatch(scheme) is None:
-        raise ValueError(f"{quoted(text)}: the part before the colon is not a scheme; write https://")
-    if scheme in _NEVER_AN_ORIGIN:
-        raise ValueError(f"{quoted(text)}: no page has an origin with the scheme {scheme}; remove it")
-    if scheme not in _DEFAULT_PORTS and difflib.get_close_matches(scheme, _DEFAULT_PORTS, cutoff=0.75):
-        # Any other word is taken for the scheme of an app; this one would silently match nobody.
-        raise ValueError(f"{quoted(text)}: the scheme {scheme} looks like a typing mistake; write https://")
-    return scheme
-
-
-def split_port(authority: str, text: str) -> tuple[str, int | None]:
-    """Split ``host[:port]``; the host may still be anything but a path or userinfo."""
-    if "@" in authority:
-        raise ValueError(f"{quoted(text)}: an origin has no user name or password; remove the part before the @")
-    if any(c in authority for c in "/\\?#"):
-        raise ValueError(f"{quoted(text)}: an origin has no path, not even a final /; end it after the host and port")
-    if authority.startswith("["):
-        host, bracket, rest = authority.partition("]")
-        host += bracket
-        separator, digits = rest[:1], rest[1:]
-        if separator not in ("", ":"):
-            raise ValueError(f"{quoted(text)}: the part behind the ] is not a port; write it as :8443")
-    else:
-        host, separator, digits = authority.partition(":")
-    if not separator:
-        return host, None
-    if _PORT.fullmatch(digits) is None or int(digits) > _HIGHEST_PORT:
-        raise ValueError(f"{quoted(text)}: the port must be a number from 1 to 65535 without leading zeros")
-    return host, int(digits)
-
-
-def parse_host(host: str, text: str) -> str:
-    """Bring a configured host into the form that browsers serialise: A-labels, lower case, compressed IPv6."""
-    if not host:
-        raise ValueError(f"{quoted(text)}: the host is missing")
-    if "*" in host:
-        raise ValueError(f"{quoted(text)}: a * stands only for whole labels at the front; write https://*.a.example")
-    if host.startswith("["):
-        address = _compressed_ipv6(host[1:-1]) if host.endswith("]") and "%" not in host else None
-        if address is None:
-            raise ValueError(f"{quoted(text)}: the part in brackets is not an IPv6 address")
-        return address
-    name = host.lower()
-    if not name.isascii():
-        try:
-            name = idna.encode(host, uts46=True, std3_rules=True).decode("ascii")
-        except UnicodeError:
-            raise ValueError(f"{quoted(text)}: the host is not a valid international name; write its xn-- form") from None
-    # Checked after the mapping: full-width digits and dots become an address only here.
-    if _HOST.fullmatch(name) is None or len(name) > _LONGEST_HOST:
-        raise ValueError(f"{quoted(text)}: the host is not a host name; use letters, digits, - and . only")
-    if _ends_in_number(name) and not _is_ipv4(name):
-        raise ValueError(f"{quoted(text)}: browsers read this host as an IPv4 address; write its four numbers in full")
-    return name
-
-
-def refuse_wide_wildcard(parent: str, text: str) -> None:
-    """Refuse a wildcard that covers a whole top-level domain, or an address, which has no subdomains."""
-    if is_ip_literal(parent):
-        raise ValueError(f"{quoted(text)}: an address has no subdomains; write it without the *")
-    if "." not in parent.removesuffix(".") and not _is_loopback(parent):
-        raise ValueError(
-            f"{quoted(text)}: this covers every site under .{parent.removesuffix('.')}; "
-            "name your own domain, as in https://*.a.example"
-        )
-
-
-def _refuse_development_only(scheme: str, host: str, text: str) -> None:
-    if scheme == "http":
-        raise ValueError(
-            f"{quoted(text)}: everybody on the way can change a page that comes over http; write https://, "
-            "or set ENVIRONMENT=development on your own machine"
-        )
-    refuse_loopback(scheme, host, text)
-
-
-def refuse_loopback(scheme: str, host: str, text: str) -> None:
-    """Refuse ``https://localhost`` in production; ``capacitor://localhost`` is how apps call themselves."""
-    if scheme == "https" and _is_loopback(host):
-        raise ValueError(
-            f"{quoted(text)}: any program on the visitor's machine can be that host; remove it, "
-            "or set ENVIRONMENT=development on your own machine"
-        )
-
-
-def checked_entries(entries: Iterable[str], what: str) -> Iterator[str]:
-    """Iterate over configured entries, refusing a bare text (STYLE: a bare ``str`` is not a collection)."""
-    if isinstance(entries, str | bytes) or not isinstance(entries, Iterable):
-        raise ConfigError(f'{what} are a list: write ["https://a.example"] instead of one text')
-    return iter(entries)
-
-
-@dataclass(frozen=True, repr=False)
-class OriginAllowlist:
-    """Which origins may call and frame us. Empty means nobody.
-
-    Looking an origin up costs the same in a list of 1 and of 100,000: one hash for the exact origins, and one for
-    each label of the host where there are wildcards. ``bool()`` is refused, because an empty list, which means
-    nobody, must never fall through ``token_origins or configured_origins`` to a wider one.
-
-    Attributes:
-        exact: The origins that are named in full.
-        wildcards: The patterns with a ``*.``.
-        any: Whether every origin is allowed (``null`` never is).
-    """
-
-    exact: frozenset[Origin] = frozenset()
-    wildcards: frozenset[WildcardOrigin] = frozenset()
-    any: bool = False
-
-    @classmethod
-    def parse(
-        cls, entries: Iterable[str], *, development: bool = False, allow_any: bool = False
-    ) -> OriginAllowlist:
-        """Read configured entries.
+        Preflights are not decided here but by ``preflight``.
 
         Args:
-            entries: Origins and wildcards, as ``parse_pattern`` takes them, or ``*``.
-            development: Whether ``http`` and loopback hosts are in order.
-            allow_any: Whether ``*`` is in order (the operator has said so aloud).
+            method: HTTP method, compared exactly: ``get`` is not GET and counts as unsafe.
+            origins: Every ``Origin`` value received, 0..n.
+            websocket: Whether this is a WebSocket handshake, which is judged as an unsafe method.
+            fetch_site: Every ``Sec-Fetch-Site`` value; likewise ``fetch_mode`` and ``fetch_dest``.
+            fetch_mode: Every ``Sec-Fetch-Mode`` value.
+            fetch_dest: Every ``Sec-Fetch-Dest`` value.
+            referers: Every ``Referer`` value.
+            ambient_credential: A cookie or Basic Authorization came along, and no explicit token: a credential
+                that the browser adds by itself, whoever asks.
+            self_origins: Who we are for this request, where a named proxy has told; else ``public_origins``.
 
-        Raises:
-            ConfigError: With every mistake at once.
+        Returns:
+            Allow, with the facts "origin" (serialised), "embedder" (the listed origin of a frame's Referer) and
+            "self" ("true" for a request from our own pages), as far as they are known; or Deny.
+
+        Never raises; malformed input is a Deny.
         """
-        problems: list[str] = []
-        patterns: set[Origin | WildcardOrigin] = set()
-        any_origin = False
-        for entry in checked_entries(entries, "the origins"):
-            if entry == "*" and allow_any:
-                any_origin = True
-                continue
-            try:
-                if not isinstance(entry, str):
-                    raise ValueError(f"an origin is a text, not of type {type(entry).__name__}")
-                patterns.add(parse_pattern(entry, development=development))
-            except ValueError as error:
-                problems.append(str(error))
-        if problems:
-            raise ConfigError(problems)
-        return cls._of(patterns, any_origin=any_origin)
+        ours = self.public_origins if self_origins is None else self_origins
+        site = _known(fetch_site, _SITES)
+        received = _received_origin(origins)
+        if isinstance(received, Deny):
+            return received
+        if websocket:
+            return self._websocket(received, site, ours, ambient=ambient_credential)
+        if method in _SAFE_METHODS:
+            decision = self._safe(received, site, ours, ambient=ambient_credential)
+        else:
+            decision = self._unsafe(received, site, ours, referers, ambient=ambient_credential)
+        if isinstance(decision, Deny):
+            return decision
+        dest = _known(fetch_dest, _DESTINATIONS)
+        if dest in _FRAME_DESTINATIONS:
+            return self._frame(decision, site, referers, ours)
+        return self._page(decision, _known(fetch_mode, _MODES), dest)
 
-    @classmethod
-    def _of(cls, patterns: Iterable[Origin | WildcardOrigin], *, any_origin: bool = False) -> OriginAllowlist:
-        exact, wildcards = set(), set()
-        for pattern in patterns:
-            if isinstance(pattern, Origin):
-                exact.add(pattern)
-            else:
-                wildcards.add(pattern)
-        return cls(frozenset(exact), frozenset(wildcards), any_origin)
+    def preflight(self, origins: Sequence[str], *, self_origins: frozenset[Origin] | None = None) -> Decision:
+        """Decide about a CORS preflight by its origin alone; methods and headers are judged by who answers it."""
+        ours = self.public_origins if self_origins is None else self_origins
+        received = _received_origin(origins)
+        if isinstance(received, Deny):
+            return received
+        if received is None:
+            return Deny(Reason.ORIGIN_MISSING, "a preflight carries exactly one Origin")
+        # A preflight carries no credential at all, so `null` may be answered where it is switched on.
+        return self._self_or_listed(received, ours, ambient=False)
 
-    def allows(self, origin: Origin) -> bool:
-        """Whether the list names this origin, exactly or by a wildcard."""
-        if self.any or origin in self.exact:
-            return True
-        return bool(self.wildcards) and self._covered_by_wildcard(origin.scheme, origin.host, origin.port)
+    def _safe(
+        self, origin: Origin | str | None, site: str | None, ours: frozenset[Origin], *, ambient: bool
+    ) -> Decision:
+        if origin is None:
+            # Browsers send no Origin with a same-origin GET, nor with a navigation: absence is the normal case.
+            return _allow(None, same_origin=site == "same-origin")
+        return self._self_or_listed(origin, ours, ambient=ambient)
 
-    def _covered_by_wildcard(self, scheme: str, host: str, port: int | None) -> bool:
-        parent = host.partition(".")[2]
-        while parent:
-            if WildcardOrigin(scheme, parent, port) in self.wildcards:
-                return True
-            parent = parent.partition(".")[2]
-        return False
+    def _unsafe(
+        self,
+        origin: Origin | str | None,
+        site: str | None,
+        ours: frozenset[Origin],
+        referers: Sequence[str],
+        *,
+        ambient: bool,
+    ) -> Decision:
+        if site == "same-origin":
+            # A form under no-referrer sends `Origin: null` to its own site, so only another tuple is a conflict.
+            if isinstance(origin, Origin) and ours and origin not in ours:
+                return _conflict(origin)
+            return _allow(origin, same_origin=True)
+        if site == "none":
+            # Typed, bookmarked, or dropped onto the browser: nobody asks, so nobody may be named but ourselves.
+            if origin is None:
+                return _allow(None)
+            return self._not_from_another(origin, ours)
+        if site is not None:
+            return self._must_be_listed(origin, ours, ambient=ambient)
+        if origin is not None:
+            return self._self_or_listed(origin, ours, ambient=ambient)
+        if referers:
+            return self._by_referer(referers, ours)
+        if ambient:
+            return Deny(Reason.ORIGIN_MISSING, "a cookie came along, but nothing that says which page sent the request")
+        return _allow(None)  # no browser and no ambient credential: whoever holds the token decides
 
-    @cached_property
-    def entries(self) -> tuple[str, ...]:
-        """Everything on the list, serialised and sorted."""
-        patterns: list[Origin | WildcardOrigin] = [*self.exact, *self.wildcards]
-        return tuple(sorted([*map(str, patterns), *(["*"] if self.any else [])]))
+    def _websocket(
+        self, origin: Origin | str | None, site: str | None, ours: frozenset[Origin], *, ambient: bool
+    ) -> Decision:
+        if origin is None:
+            if self.insecure_websocket_without_origin and not ambient:
+                return _allow(None)
+            return Deny(Reason.ORIGIN_MISSING, "every browser sends an Origin with a WebSocket handshake")
+        # Sec-Fetch-Site may only take away here: "same-origin" never stands in for an Origin that is not ours.
+        if site in ("same-site", "cross-site"):
+            decision = self._must_be_listed(origin, ours, ambient=ambient)
+        elif site is not None and isinstance(origin, Origin) and ours:
+            decision = self._not_from_another(origin, ours)
+        else:
+            decision = self._self_or_listed(origin, ours, ambient=ambient)
+        if isinstance(decision, Allow) and ambient and origin not in ours:
+            return _deny(
+                Reason.ORIGIN_NOT_ALLOWED,
+                origin,
+                "without a token of its own, a socket may come from our own pages only",
+            )
+        return decision
 
-    def narrowed(self, other: OriginAllowlist) -> OriginAllowlist:
-        """The origins that both lists allow; never wider than either.
+    def _self_or_listed(self, origin: Origin | str, ours: frozenset[Origin], *, ambient: bool) -> Decision:
+        if not isinstance(origin, Origin):
+            return self._null(ambient=ambient)
+        if origin in ours:
+            return _allow(origin, same_origin=True)
+        if self.allowlist.allows(origin):
+            return _allow(origin)
+        return _deny(Reason.ORIGIN_NOT_ALLOWED, origin, "the origin is not on the list")
 
-        The smaller list is walked and looked up in the larger one, so a token's few origins cost the same
-        beside a configured list of any length.
-        """
-        if self.any:
-            return other
-        if other.any:
-            return self
-        small, large = (self, other) if len(self) <= len(other) else (other, self)
-        common: set[Origin | WildcardOrigin] = {origin for origin in small.exact if large.allows(origin)}
-        for wildcard in small.wildcards:
-            if wildcard in large.wildcards or large._covered_by_wildcard(  # noqa: SLF001 - the same class
-                wildcard.scheme, wildcard.parent, wildcard.port
-            ):
-                common.add(wildcard)
-            else:
-                common.update(large._under(wildcard))  # noqa: SLF001 - the same class
-        return self._of(common)
+    def _must_be_listed(self, origin: Origin | str | None, ours: frozenset[Origin], *, ambient: bool) -> Decision:
+        if origin is None:
+            return Deny(Reason.ORIGIN_MISSING, "the request comes from another origin and does not say which")
+        if not isinstance(origin, Origin):
+            return self._null(ambient=ambient)
+        if self.allowlist.allows(origin):
+            return _allow(origin)
+        if origin in ours:
+            return _conflict(origin)
+        return _deny(Reason.ORIGIN_NOT_ALLOWED, origin, "the origin is not on the list")
 
-    def _under(self, wildcard: WildcardOrigin) -> Iterator[Origin | WildcardOrigin]:
-        """Everything on this list that the wildcard covers, found without walking the list."""
-        keys, patterns = self._by_suffix
-        prefix = _suffix_key(wildcard)
-        for index in range(bisect_left(keys, prefix), len(keys)):
-            if not keys[index].startswith(prefix):
-                break
-            yield patterns[index]
+    def _not_from_another(self, origin: Origin | str, ours: frozenset[Origin]) -> Decision:
+        if not isinstance(origin, Origin):
+            return Deny(Reason.ORIGIN_NULL, "a request that no page has sent names no opaque origin")
+        if origin in ours:
+            return _allow(origin, same_origin=True)
+        if self.allowlist.allows(origin):
+            return _conflict(origin)
+        return _deny(Reason.ORIGIN_NOT_ALLOWED, origin, "the origin is not on the list")
 
-    @cached_property
-    def _by_suffix(self) -> tuple[list[str], list[Origin | WildcardOrigin]]:
-        """The list sorted by host from the right, so that everything under one domain lies together."""
-        patterns: list[Origin | WildcardOrigin] = sorted([*self.exact, *self.wildcards], key=_suffix_key)
-        return [_suffix_key(pattern) for pattern in patterns], patterns
+    def _null(self, *, ambient: bool) -> Decision:
+        if self.insecure_allow_null and not ambient:
+            return Allow({"origin": _NULL})
+        return Deny(Reason.ORIGIN_NULL, "null names nobody: sandboxed frames, local files and attackers all send it")
 
-    def __len__(self) -> int:
-        return len(self.exact) + len(self.wildcards) + self.any
+    def _by_referer(self, referers: Sequence[str], ours: frozenset[Origin]) -> Decision:
+        if len(referers) > 1:
+            return Deny(Reason.ORIGIN_REPEATED, "there is more than one Referer")
+        origin = referer_origin(referers[0])
+        if origin is None:
+            return Deny(Reason.ORIGIN_MALFORMED, "the Referer is not a URL that a browser sends")
+        if origin in ours or self.allowlist.allows(origin):
+            return _allow(None)
+        return Deny(
+            Reason.ORIGIN_NOT_ALLOWED, "the Referer's origin is not on the list", facts={"referer_origin": str(origin)}
+        )
 
-    def __bool__(self) -> NoReturn:
-        raise TypeError("an empty allowlist means nobody, so it is not a boolean: use len() or `is None`")
+    def _page(self, allowed: Allow, mode: str | None, dest: str | None) -> Decision:
+        """Judge where a response outside any frame will be shown, once the request itself is in order."""
+        if mode != "navigate" or dest is None or (dest == "document" and self.allow_top_level):
+            return allowed
+        detail = "top-level pages are switched off" if dest == "document" else "no navigation has this destination"
+        return Deny(Reason.DESTINATION_NOT_ALLOWED, detail, facts=allowed.facts)
 
-    def __repr__(self) -> str:
-        return f"<OriginAllowlist of {len(self)}>"
+    def _frame(self, allowed: Allow, site: str | None, referers: Sequence[str], ours: frozenset[Origin]) -> Decision:
+        """Judge the page around a frame by its Referer, which may be missing but must not be foreign."""
+        if not referers:
+            return allowed  # a referrer policy hides honest embedders too; frame-ancestors judges the hidden ones
+        embedder = referer_origin(referers[0]) if len(referers) == 1 else None
+        if embedder is not None and self.allowlist.allows(embedder):
+            return Allow({**allowed.facts, "embedder": str(embedder)})
+        if embedder in ours or (site == "same-origin" and not ours):
+            # Where our own origin is not configured, the browser's word is the only one that names it.
+            return allowed
+        facts = {**allowed.facts, **({} if embedder is None else {"referer_origin": str(embedder)})}
+        return Deny(Reason.EMBEDDER_NOT_ALLOWED, "the page around the frame is not on the list", facts=facts)
 
 
-def _suffix_key(pattern: Origin | WildcardOrigin) -> str:
-    host = pattern.host if isinstance(pattern, Origin) else f".{pattern.parent}"
-    return f"{pattern.scheme} {pattern.port} {host[::-1]}"
+def _received_origin(origins: Sequence[str]) -> Origin | str | Deny | None:
+    """The one Origin of a request, "null", None for absent; or the refusal of several, or of a malformed one."""
+    if not origins:
+        return None
+    if len(origins) > 1:
+        return Deny(Reason.ORIGIN_REPEATED, "there is more than one Origin, and readers disagree which one counts")
+    if origins[0] == _NULL:
+        return _NULL
+    return parse_origin(origins[0]) or Deny(Reason.ORIGIN_MALFORMED, "no browser writes an Origin like this")
+
+
+def _known(values: Sequence[str], vocabulary: frozenset[str]) -> str | None:
+    """The value of a Fetch Metadata header; repeated, empty or unknown counts as absent."""
+    return values[0] if len(values) == 1 and values[0] in vocabulary else None
+
+
+def _allow(origin: Origin | str | None, *, same_origin: bool = False) -> Allow:
+    facts = {} if origin is None else {"origin": str(origin)}
+    if same_origin:
+        facts["self"] = "true"
+    return Allow(facts)
+
+
+def _deny(reason: Reason, origin: Origin | str, detail: str) -> Deny:
+    return Deny(reason, detail, facts={"origin": str(origin)})
+
+
+def _conflict(origin: Origin) -> Deny:
+    return _deny(Reason.FETCH_SITE_CONFLICT, origin, "Sec-Fetch-Site and Origin contradict each other")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
 from toucan_guard.core.origins import Origin, OriginAllowlist
@@ -25,7 +24,7 @@ class TenancyPolicy:
         require_token_origins: Refuse a token without ``origins`` whose tenant has no list.
     """
 
-    tenant_origins: Mapping[str, OriginAllowlist] = field(default=MappingProxyType({}), repr=False)
+    tenant_origins: Mapping[str, OriginAllowlist] = field(default_factory=dict, repr=False)
     region: str | None = None
     require_token_origins: bool = False
 

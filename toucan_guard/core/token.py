@@ -51,7 +51,7 @@ class ClaimNames:
         problems = [
             f"the name of the claim {name!r} must be text, and not one of {', '.join(sorted(RESERVED_CLAIMS))}"
             for name, value in names.items()
-            if not isinstance(value, str) or not value or value in RESERVED_CLAIMS
+            if not _is_text(value) or value in RESERVED_CLAIMS
         ]
         if not problems and len(set(names.values())) != len(names):
             problems.append("two claims have the same name; tenant, grants, rls, origins and region must differ")
@@ -91,14 +91,14 @@ class TokenPolicy:
 
     def __post_init__(self) -> None:
         problems = []
-        if not isinstance(self.issuer, str) or not self.issuer:
+        if not _is_text(self.issuer):
             problems.append("the issuer must be the exact text of the tokens' iss, not empty")
         audiences: object = self.audiences
         if isinstance(audiences, str) or not isinstance(audiences, Iterable):
             problems.append("the audiences must be a collection of strings, not one string")
         else:
             object.__setattr__(self, "audiences", tuple(audiences))
-            if not self.audiences or not all(isinstance(audience, str) and audience for audience in self.audiences):
+            if not self.audiences or not all(_is_text(audience) for audience in self.audiences):
                 problems.append("at least one audience is needed, and none may be empty")
         if not _is_count(self.lifetime_seconds) or self.lifetime_seconds < 1:
             problems.append("the token lifetime must be a whole number of seconds, 1 or more")
@@ -150,7 +150,7 @@ class VerifiedClaims:
     algorithm: str
     token_type: str
     session_seconds: int | None
-    derived: dict[str, object] = field(init=False, default_factory=dict, repr=False, compare=False)
+    derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
 
 
 def verify(
@@ -192,19 +192,17 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
             break
     else:
         return Deny(Reason.AUDIENCE_NOT_ALLOWED, "the token is not meant for this audience")
-    leeway = policy.leeway_seconds
-    expires_at = claims.expires_at
-    # Comparisons are written so that a time that is not a number is refused.
+    leeway, lifetime = policy.leeway_seconds, policy.lifetime_seconds
+    issued_at, expires_at, not_before = claims.issued_at, claims.expires_at, claims.not_before
+    if claims.token_type == BOOTSTRAP and lifetime > MAX_BOOTSTRAP_SECONDS:
+        lifetime = MAX_BOOTSTRAP_SECONDS
+    # Every comparison is written so that a time which is not a number is refused.
     if not expires_at > now - leeway:
         return Deny(Reason.TOKEN_EXPIRED, "the token has expired")
-    latest_start = now + leeway
-    if not claims.issued_at <= latest_start or not (claims.not_before is None or claims.not_before <= latest_start):
+    if not issued_at <= now + leeway or not (not_before is None or not_before <= now + leeway):
         return Deny(Reason.TOKEN_NOT_YET_VALID, "the token is not valid yet")
-    lifetime = policy.lifetime_seconds
-    if claims.token_type == BOOTSTRAP:
-        lifetime = min(lifetime, MAX_BOOTSTRAP_SECONDS)
-    # The remaining life is bounded too, so that a lifetime that was lowered holds for the tokens that are out already.
-    if not expires_at - claims.issued_at <= lifetime or not expires_at - now <= lifetime + leeway:
+    # The remaining life is bounded too, so that a token from a clock that runs ahead does not outlive the lifetime.
+    if not expires_at - issued_at <= lifetime or not expires_at - now <= lifetime + leeway:
         return Deny(Reason.TOKEN_LIFETIME_TOO_LONG, f"the token lives longer than {lifetime} seconds")
     return None
 
@@ -390,6 +388,10 @@ def _frozen(value: object) -> object:
     if isinstance(value, dict):
         return MappingProxyType({name: _frozen(item) for name, item in value.items()})
     return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _is_count(value: object) -> bool:

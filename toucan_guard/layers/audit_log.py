@@ -92,9 +92,7 @@ class _Connection:
 
     __slots__ = ("_answered", "_audit", "_event", "_held_back", "_receive", "_scope", "_send", "_start", "_trail")
 
-    def __init__(
-        self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail
-    ) -> None:
+    def __init__(self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
         self._audit = audit
         self._scope = scope
         self._receive = receive
@@ -120,8 +118,8 @@ class _Connection:
                 cut = True
                 raise
         except Exception as error:
-            cut = True
-            if self._event is None:
+            cut = self._event is not None
+            if not cut:
                 await self._answer_crash(error)
             raise
         except BaseException:  # a cancellation: the client hung up, or the server stops

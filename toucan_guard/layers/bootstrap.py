@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
-from toucan_guard.core.credentials import COOKIE_PREFIX, is_frame_navigation, session_cookies
+from toucan_guard.core.credentials import COOKIE_PREFIX, session_cookies
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.origins import is_frame_navigation
 from toucan_guard.core.token import BOOTSTRAP
 from toucan_guard.query import HANDLE_PARAMETER
 from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
@@ -53,7 +54,7 @@ class BootstrapExchangeMiddleware:
 
     async def _exchange(self, scope: Scope, trail: Trail) -> OpenedSession | Deny:
         assert trail.claims is not None  # noqa: S101 - looked at by the caller
-        navigation = is_frame_navigation(header_values(scope, b"sec-fetch-mode"), header_values(scope, b"sec-fetch-dest"))
+        navigation = is_frame_navigation(header_values(scope, b"sec-fetch-dest"))
         if scope["type"] != "http" or scope["method"] != "GET" or not navigation:
             return Deny(Reason.BOOTSTRAP_NOT_NAVIGATION, "a bootstrap token is accepted on a frame's navigation only")
         if trail.embedder is None:

@@ -32,7 +32,7 @@ class CorsMiddleware:
         self.app = app
         self._policy = policy
         self._allowlist = allowlist
-        # The origin was judged before it answers; every header may be asked for, since no ambient credential goes with it.
+        # The origin was judged before it answers. Every header may be asked for: no ambient credential goes with it.
         self._preflights = CORSMiddleware(
             app, allow_origin_regex=".*", allow_methods=ALL_METHODS, allow_headers=("*",), max_age=_MAX_AGE_SECONDS
         )

@@ -130,7 +130,6 @@ class EmbedTokenMiddleware:
             websocket=scope["type"] == "websocket",
             origin_is_self=trail.own_page,
             fetch_site=fetch_site,
-            fetch_mode=header_values(scope, b"sec-fetch-mode"),
             fetch_dest=header_values(scope, b"sec-fetch-dest"),
         )
         if unreadable is not None:

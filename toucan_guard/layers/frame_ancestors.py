@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, HeaderList, Trail, header_values, trail_of
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
-from toucan_guard.core.origins import OriginAllowlist, referer_origin
+from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
 
 
 class FrameAncestorsMiddleware:
@@ -27,6 +27,7 @@ class FrameAncestorsMiddleware:
         framing: ``narrow`` lets the app's own policies count as well; ``sole`` removes them.
         report_only: Send the policy as ``Content-Security-Policy-Report-Only``.
         report_uri: Where browsers report violations to, or None.
+        public_origins: Who we are ourselves, for ``'self'``.
         tenants_listed: The configured list names several customers, so that an exempt response may not show it.
     """
 
@@ -39,6 +40,7 @@ class FrameAncestorsMiddleware:
         framing: Literal["narrow", "sole"] = "narrow",
         report_only: bool = False,
         report_uri: str | None = None,
+        public_origins: frozenset[Origin] = frozenset(),
         tenants_listed: bool = False,
     ) -> None:
         self.app = app
@@ -47,6 +49,7 @@ class FrameAncestorsMiddleware:
         self._framing: Literal["narrow", "sole"] = framing
         self._report_only = report_only
         self._report_uri = report_uri
+        self._public_origins = public_origins
         self._tenants_listed = tenants_listed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +65,7 @@ class FrameAncestorsMiddleware:
                 framing=self._framing,
                 report_only=self._report_only,
                 report_uri=self._report_uri,
+                self_origins=self._public_origins,
             )
 
         trail.edits.append(add_policy)
@@ -73,9 +77,10 @@ class FrameAncestorsMiddleware:
         if trail.narrowing is None or trail.claims is None:
             return self._frame_ancestors
         # Narrowed once for each token, and kept beside its claims.
-        narrowed: FrameAncestors | None = trail.claims.derived.get(self)
-        if narrowed is None:
-            narrowed = trail.claims.derived[self] = self._frame_ancestors.narrowed(trail.narrowing)
+        narrowed = trail.claims.derived.get(self)
+        if not isinstance(narrowed, FrameAncestors):
+            narrowed = self._frame_ancestors.narrowed(trail.narrowing, self_origins=self._public_origins)
+            trail.claims.derived[self] = narrowed
         return narrowed
 
     def _the_reader(self, scope: Scope) -> FrameAncestors:

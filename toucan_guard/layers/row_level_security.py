@@ -41,8 +41,8 @@ class RowLevelSecurityMiddleware:
             raise GuardMissing("RowLevelSecurityMiddleware needs EmbedTokenMiddleware in front of it")
 
         # Judged once for each token, and kept beside its claims.
-        judged: RowFilter | Deny | None = claims.derived.get(self)
-        if judged is None:
+        judged = claims.derived.get(self)
+        if not isinstance(judged, RowFilter | Deny):
             judged = self._policy.row_filter(claims.rls, issuer=claims.issuer, tenant=claims.tenant)
             claims.derived[self] = judged
         trail.add("row_level_security", judged if isinstance(judged, Deny) else Allow())

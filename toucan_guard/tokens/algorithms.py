@@ -81,6 +81,7 @@ PUBLIC_MEMBERS: Final = MappingProxyType({"RSA": ("e", "n"), "EC": ("crv", "x", 
 
 
 def material_problems(algorithm: str, material: object) -> list[str]:
+    """Why this key must not be used with this algorithm; empty where it may be."""
     binding = ALGORITHMS.get(algorithm)
     if binding is None:
         return [f"the algorithm is not one of {', '.join(ALGORITHMS)}"]
@@ -103,6 +104,7 @@ def material_problems(algorithm: str, material: object) -> list[str]:
 
 
 def shape(key: PublicKey) -> tuple[str, str | None]:
+    """Key type and curve in the words of JSON Web Keys; None for no curve, or one that no algorithm here uses."""
     if isinstance(key, RSAPublicKey):
         return "RSA", None
     if isinstance(key, EllipticCurvePublicKey):
@@ -111,6 +113,7 @@ def shape(key: PublicKey) -> tuple[str, str | None]:
 
 
 def default_algorithm(key: PublicKey) -> str:
+    """What a key is bound to where nothing names an algorithm."""
     algorithm = DEFAULTS.get(shape(key))
     if algorithm is None:
         raise ConfigError("the key's curve is not one of P-256, P-384 and P-521")
@@ -118,6 +121,7 @@ def default_algorithm(key: PublicKey) -> str:
 
 
 def public_members(material: bytes | PublicKey) -> dict[str, str]:
+    """The members that make the key, without names or uses."""
     if isinstance(material, bytes):
         raise ValueError("a secret has no public half")
     key_type, _ = shape(material)

@@ -74,7 +74,6 @@ _KEY_TEXT: Final = re.compile(rb"-----BEGIN|---- BEGIN SSH2|^\s*(?:ssh-|ecdsa-sh
 _SSH_BODY: Final = re.compile(rb"\x00\x00\x00.(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)")
 _JWK_TEXT: Final = re.compile(rb'"(?:kty|keys)"\s*:')
 
-_TEXT: Final = frozenset((*b"\t\n\v\f\r", *range(0x20, 0x7F), *range(0x80, 0x100)))
 _LONG_RUN_AT_THE_END: Final = re.compile(rb"(.)\1{7,}\Z", re.DOTALL)
 _LONG_RUN_AT_THE_START: Final = re.compile(rb"\A(.)\1{7,}", re.DOTALL)
 
@@ -89,7 +88,7 @@ def secret_problem(secret: bytes, minimum: int) -> str | None:
     if not secret:
         return f"the secret is empty; {_MAKE_ONE}"
     # A random byte may look like white space; a line break at the end of a text is an accident.
-    if secret != secret.strip() and all(byte in _TEXT for byte in secret):
+    if secret != secret.strip() and _is_text(secret):
         return "the secret begins or ends with white space; remove it, and look for a line break at its end"
     if _KEY_TEXT.search(secret) or _is_key_body(secret):
         return "the secret is the text of an asymmetric key or certificate, which others may know; set it as KEYS"
@@ -130,6 +129,13 @@ def has_roca_fingerprint(modulus: int) -> bool:
     A sound modulus does so for all primes up to 167 once in about a hundred million.
     """
     return all(modulus % prime in residues for prime, residues in _ROCA_RESIDUES)
+
+
+def _is_text(secret: bytes) -> bool:
+    try:
+        return all(character.isprintable() or character.isspace() for character in secret.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_key_body(secret: bytes) -> bool:

@@ -29,7 +29,7 @@ _PUBLIC_LABELS: Final = frozenset({"PUBLIC KEY", "RSA PUBLIC KEY"})
 _PRIVATE: Final = "it is a private key; give the public one here, and keep the private one where tokens are made"
 
 # What a library raises at a key that it cannot read; none of its words are passed on, they may quote the key.
-_UNREADABLE: Final = (InvalidKeyError, ValueError, TypeError, OverflowError, UnsupportedAlgorithm)
+_UNREADABLE: Final = (InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ def read_jwk(jwk: object, *, operation: Literal["sign", "verify"]) -> JwkFields:
 
 
 def load_jwk(fields: JwkFields) -> bytes | PublicKey | PrivateKey:
+    """Make the key; points off the curve and numbers that do not belong together fail here."""
     try:
         loaded: Any = ALGORITHMS[fields.algorithm].engine.from_jwk({"kty": fields.key_type, **fields.members})
         if isinstance(loaded, bytes):
@@ -118,10 +119,9 @@ def pem_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def public_from_pem(label: str, block: str) -> PublicKey:
+    """Read one PEM block that holds a public key or a certificate."""
     if "PRIVATE KEY" in label:
-        raise ConfigError(
-            "it is a private key; give the public one here, and keep the private one where tokens are made"
-        )
+        raise ConfigError(_PRIVATE)
     try:
         if label == "CERTIFICATE":
             public: object = load_pem_x509_certificate(block.encode("ascii")).public_key()
@@ -137,6 +137,7 @@ def public_from_pem(label: str, block: str) -> PublicKey:
 
 
 def private_from_pem(raw: bytes) -> PrivateKey:
+    """Read a private key in PEM that has no password."""
     try:
         private: object = load_pem_private_key(raw, password=None)
     except _UNREADABLE:
@@ -147,11 +148,10 @@ def private_from_pem(raw: bytes) -> PrivateKey:
 
 
 def checked_secret(secret: str | bytes, algorithm: str) -> bytes:
+    """The bytes of a secret that a person chose, unless it is short, known or padded."""
     binding = ALGORITHMS.get(algorithm)
     if binding is None or binding.key_type != "oct":
         raise ConfigError("a secret is used with HS256, HS384 or HS512")
-    if not isinstance(secret, str | bytes):
-        raise ConfigError("the secret is not text")
     raw = encoded(secret)
     problem = secret_problem(raw, binding.min_secret_bytes)
     if problem is not None:
@@ -160,19 +160,26 @@ def checked_secret(secret: str | bytes, algorithm: str) -> bytes:
 
 
 def kid_problems(kid: object) -> list[str]:
+    """What is wrong with the name of a key."""
     if isinstance(kid, str) and 0 < len(kid) <= MAX_KID_LENGTH:
         return []
     return [f"kid is not text of 1 to {MAX_KID_LENGTH} characters"]
 
 
-def encoded(text: str | bytes) -> bytes:
+def encoded(text: object) -> bytes:
+    """Text as UTF-8; the environment may hold bytes that are none."""
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str):
+        raise ConfigError("the key is not text")
     try:
-        return text.encode("utf-8") if isinstance(text, str) else text
+        return text.encode("utf-8")
     except UnicodeEncodeError:
         raise ConfigError("the key's text is not UTF-8") from None
 
 
 def decoded(text: str | bytes) -> str:
+    """UTF-8 as text."""
     try:
         return text.decode("utf-8") if isinstance(text, bytes) else text
     except UnicodeDecodeError:

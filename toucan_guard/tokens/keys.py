@@ -12,7 +12,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -135,6 +135,11 @@ class KeyRing:
             return candidates[0]
         return _AMBIGUOUS_KEY if candidates else _WRONG_ALGORITHM
 
+    def holds(self, kid: str | None, algorithm: str) -> bool:
+        """Whether a key that verified something earlier is still here."""
+        key = self._nameless.get(algorithm) if kid is None else self._by_kid.get(kid)
+        return key is not None and key.algorithm == algorithm
+
     @classmethod
     def load(cls, text: str | bytes) -> KeyRing:
         """Read a key set (JSON) or PEM, whichever the text is."""
@@ -226,8 +231,8 @@ class SigningKey:
             return cls._from_private(key, kid, algorithm)
         if isinstance(key, Mapping):
             return cls._from_jwks(key, kid, algorithm)
-        if not isinstance(key, str | bytes) or not key:
-            raise ConfigError("the signing key is empty, or neither text nor a key")
+        if not key:
+            raise ConfigError("the signing key is empty")
         raw = encoded(key)
         if raw.lstrip().startswith(b"-----BEGIN "):
             return cls._from_private(private_from_pem(raw), kid, algorithm)
@@ -282,9 +287,8 @@ def verification_key(jwk: object) -> VerificationKey:
         ConfigError: With every problem; a private key is refused, because a verifier that holds it can be robbed of it.
     """
     fields = read_jwk(jwk, operation="verify")
-    material = load_jwk(fields)
-    assert_public: bytes | PublicKey = material  # type: ignore[assignment]
-    return VerificationKey(fields.kid, fields.algorithm, assert_public)
+    # Its private members were refused above, so it cannot be a private key.
+    return VerificationKey(fields.kid, fields.algorithm, cast("bytes | PublicKey", load_jwk(fields)))
 
 
 _UNKNOWN_KEY: Final = Deny(Reason.KEY_UNKNOWN, "no key has the token's kid")

@@ -126,7 +126,7 @@ class EmbedSessions:
                 return Deny(Reason.TOKEN_SPENT, "the bootstrap token was used already")
             return OpenedSession(handle, None, held.expires_at)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
-        session = replace(claims, expires_at=expires_at, token_type=SESSION_TYPE, derived={})
+        session = replace(claims, expires_at=expires_at, token_type=SESSION_TYPE)
         await self._store.put(_session_key(handle, secret), session, expires_at=expires_at)
         return OpenedSession(handle, secret, expires_at)
 

@@ -38,7 +38,7 @@ export function renderBoard(board, data) {
 export function renderRefusal(board, problem) {
   const code = [problem.reason && `Reason: ${problem.reason}`, problem.request_id && `Request: ${problem.request_id}`];
   board.replaceChildren(element("div", { class: "refusal", role: "alert" }, element("h3", {}, problem.title),
-    element("p", {}, problem.detail ?? problem.advice ?? ""), element("small", {}, code.filter(Boolean).join(" · "))));
+    element("p", {}, problem.advice ?? problem.detail ?? ""), element("small", {}, code.filter(Boolean).join(" · "))));
 }
 
 export async function fetchBoard(url, headers = {}) {

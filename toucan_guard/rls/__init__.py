@@ -1,0 +1,1 @@
+"""Adapters that enforce the row filter when a query runs."""

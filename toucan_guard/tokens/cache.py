@@ -1,0 +1,167 @@
+"""Remember what a signature vouches for, never what was decided.
+
+Verifying a signature costs 20 to 200 microseconds, and a chart asks many times with one token. What is kept is the
+frozen claims of a token that verified. Everything that can change meanwhile is looked at again on every hit: the time,
+the issuer and the audience here, revocation, origins and grants in their layers.
+
+An entry's key is a SHA-256 over the token *and* over everything else that the verification depended on: the ring's
+generation, the policy and the token type. So a token stops being known at the moment in which its key leaves the ring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from cachetools import TLRUCache
+
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.token import EMBED, TokenPolicy, VerifiedClaims, recheck, verify
+from toucan_guard.tokens.keys import KeyRing
+
+# Claims as Python objects take several times the room of the token that they were read from.
+_BYTES_PER_ENTRY: Final = 2048
+_BYTES_PER_TOKEN_BYTE: Final = 4
+
+_Entry = tuple[VerifiedClaims, int, float]
+
+
+class TokenCache:
+    """Verified claims, bounded in entries and in bytes. Not thread-safe: one per event loop.
+
+    Args:
+        size: The most entries; 0 switches the cache off.
+        max_bytes: About the most memory that the entries may take.
+        max_seconds: No entry is kept longer than this, however long its token lives.
+    """
+
+    def __init__(self, size: int, max_bytes: int = 64 * 1024 * 1024, *, max_seconds: float = 300.0) -> None:
+        if size < 0 or max_bytes < 1 or max_seconds <= 0:
+            raise ConfigError("the token cache needs a size of 0 or more, and a positive limit of bytes and of seconds")
+        self.size: Final = size
+        self._max_seconds = max_seconds
+        self._now = 0.0
+        # One bound does the work of two: an entry is charged for its bytes, and at least for its share of them. So the
+        # entries never exceed the size, nor their bytes the limit.
+        self._share = -(-max_bytes // size) if size else 0
+        self._entries: TLRUCache[bytes, _Entry] | None = None
+        if size:
+            self._entries = TLRUCache(self._share * size, _until, timer=self._time, getsizeof=_charge)
+
+    def __len__(self) -> int:
+        return 0 if self._entries is None else len(self._entries)
+
+    def get(self, key: bytes, *, now: float) -> VerifiedClaims | None:
+        """The claims under a key, or None."""
+        if self._entries is None:
+            return None
+        self._now = now
+        # A look-up that fails costs a fifth of ``.get()``, which looks twice.
+        try:
+            return self._entries[key][0]
+        except KeyError:
+            return None
+
+    def put(self, key: bytes, claims: VerifiedClaims, *, token_bytes: int, leeway_seconds: float, now: float) -> None:
+        """Keep claims until their token ends, or at most for ``max_seconds``."""
+        if self._entries is None:
+            return
+        self._now = now
+        charge = max(self._share, _BYTES_PER_ENTRY + _BYTES_PER_TOKEN_BYTE * token_bytes)
+        if charge <= self._entries.maxsize:
+            until = min(claims.expires_at + leeway_seconds, now + self._max_seconds)
+            self._entries[key] = (claims, charge, until)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if self._entries is not None:
+            self._entries.clear()
+
+    def _time(self) -> float:
+        # The caller's clock, so that tests and the tokens' own times agree with it.
+        return self._now
+
+
+class CachedVerifier:
+    """Verifies tokens, cache first.
+
+    Args:
+        policy: What a token must say. It does not change; another policy is another verifier.
+        ring: The keys. May be replaced at any time by assignment to ``ring``; tokens of keys that are gone are
+            refused from then on, remembered or not.
+        cache: May be shared with other verifiers of the same event loop.
+    """
+
+    def __init__(self, policy: TokenPolicy, ring: KeyRing, cache: TokenCache) -> None:
+        self._policy: Final = policy
+        self._cache: Final = cache
+        self.ring = ring
+
+    @property
+    def policy(self) -> TokenPolicy:
+        """What a token must say."""
+        return self._policy
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys that verify tokens."""
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring: KeyRing) -> None:
+        self._ring = ring
+        policy = repr(self._policy).encode("utf-8", "backslashreplace")
+        self._prefix = _digest((ring.generation, policy, EMBED.encode()))
+
+    def verify(self, token: str | bytes, *, now: float, token_type: str = EMBED) -> VerifiedClaims | Deny:
+        """Verify a token as ``core.token.verify`` does, remembering those that are valid.
+
+        Never raises.
+        """
+        policy = self._policy
+        # A bootstrap token is spent at its first use, so remembering it would only push others out. What is no text,
+        # too large or not ASCII is refused without being hashed.
+        if (
+            token_type != EMBED
+            or not isinstance(token, str)
+            or len(token) > policy.max_token_bytes
+            or not token.isascii()
+        ):
+            return verify(token, policy=policy, keys=self._ring, now=now, token_type=token_type)
+        key = hashlib.sha256(self._prefix + token.encode("ascii")).digest()
+        claims = self._cache.get(key, now=now)
+        if claims is not None:
+            refusal = recheck(claims, policy=policy, now=now)
+            return claims if refusal is None else refusal
+        result = verify(token, policy=policy, keys=self._ring, now=now)
+        if isinstance(result, VerifiedClaims):
+            self._cache.put(key, result, token_bytes=len(token), leeway_seconds=policy.leeway_seconds, now=now)
+        return result
+
+    def recheck(self, claims: VerifiedClaims, *, now: float) -> VerifiedClaims | Deny:
+        """Look again at claims that were verified earlier and kept elsewhere, in an embed session for example.
+
+        Returns:
+            The claims, or a refusal: the time has run out, or the key that vouched for them left the ring.
+        """
+        if not self._ring.holds(claims.key_id, claims.algorithm):
+            return Deny(Reason.KEY_UNKNOWN, "the key that signed the token is no longer in use")
+        refusal = recheck(claims, policy=self._policy, now=now)
+        return claims if refusal is None else refusal
+
+
+def _until(_: bytes, entry: _Entry, __: float) -> float:
+    return entry[2]
+
+
+def _charge(entry: _Entry) -> int:
+    return entry[1]
+
+
+def _digest(parts: Sequence[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"%d:" % len(part) + part)
+    return digest.digest()
