@@ -20,6 +20,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import parse_origin
 from toucan_guard.settings import GuardSettings
+from toucan_guard.tokens.keys import KeyRing
 
 SECRET = "k3uJ7f-Qx9_2mVb8sZr4TnW1yLc6HdEaPqKo"
 OTHER_SECRET = "w8RtY2-hNs5_pLx0cVq7BmJ3zKd9FgUeAiSo"
@@ -841,6 +842,28 @@ class TestCompiledParts:
             assert getattr(settings, part) is getattr(settings, part)
 
 
+@pytest.mark.parametrize("error", [ValueError(SECRET), RecursionError(SECRET)])
+def test_what_a_library_says_about_a_key_is_not_repeated(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(text: str) -> None:
+        raise error
+
+    monkeypatch.setattr(KeyRing, "from_secret", fail)
+    problem = only_problem(from_python)
+    assert problem.startswith("TOUCAN_GUARD_SECRET ")
+    assert SECRET not in problem
+
+
+def test_an_audit_file_that_may_not_be_written_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert from_python(audit=tmp_path / "audit.jsonl").audit
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "check the rights" in only_problem(lambda: from_python(audit=tmp_path / "audit.jsonl"))
+
+
+def test_an_audit_file_with_an_impossible_name_is_refused() -> None:
+    problem = only_problem(lambda: from_python(audit="/tmp/" + "x" * 5000 + "/audit.jsonl"))
+    assert problem.startswith("TOUCAN_GUARD_AUDIT names a file ")
+
+
 class TestTenantOrigins:
     @pytest.mark.parametrize(
         "text",
@@ -996,6 +1019,19 @@ class TestFrozen:
 
         settings = from_python(secret=None, secret_file=folder / "secret")
         assert Host(guard=settings).guard is settings
+        assert Host.model_validate({"guard": settings}).guard is settings
+        assert GuardSettings.model_validate(settings) is settings
+
+    def test_a_host_s_own_setting_is_read_and_judged_with_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Own(GuardSettings):
+            motto: str
+
+        good = {**from_python().model_dump(include={"allowed_origins", "issuer", "audience"}), "insecure_no_rls": True}
+        good["secret"] = SECRET
+        assert only_problem(lambda: Own(**good)) == "TOUCAN_GUARD_MOTTO Field required"
+        monkeypatch.setenv("TOUCAN_GUARD_MOTTO", "slow is smooth")
+        assert Own(**good).motto == "slow is smooth"
+        assert "MOTTO" in only_problem(from_python)
 
     def test_settings_that_were_never_checked_have_no_parts(self) -> None:
         unchecked = GuardSettings.model_construct(allowed_origins=("*",))

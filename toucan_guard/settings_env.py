@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.settings_values import PREFIX, Mistake, Text, did_you_mean, variable
+from toucan_guard.settings_values import PREFIX, Mistake, Text, did_you_mean, one_line, variable
 
 # Kubernetes puts these into every pod of a namespace that has a service named toucan-guard.
 _SERVICE_LINK: Final = re.compile(r"TOUCAN_GUARD_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_[0-9]+_\w+)", re.ASCII)
@@ -90,7 +90,7 @@ class EnvironmentSettings(BaseSettings):
         masked.clear()
         if problems:
             del self
-            raise ConfigError(dict.fromkeys(problems)) from None
+            raise ConfigError(dict.fromkeys(map(one_line, problems))) from None
 
     @classmethod
     def settings_customise_sources(
@@ -106,10 +106,8 @@ class EnvironmentSettings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _complete(cls, given: dict[str, Any] | Self) -> dict[str, Any] | Self:
+    def _complete(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Drop what an explicit None unsets, and put a mistake where a required value is missing."""
-        if not isinstance(given, dict):
-            return given
         unsettable = {name for name, field in cls.model_fields.items() if field.is_required() or field.default is None}
         kept = {name: value for name, value in given.items() if value is not None or name not in unsettable}
         for name, mend in cls.required_settings.items():

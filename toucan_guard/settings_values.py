@@ -77,6 +77,11 @@ def quoted(value: object) -> str:
     return shown if len(shown) <= 80 else f"{shown[:76]}…'"
 
 
+def one_line(text: str) -> str:
+    """Write out whatever could break the line that a log shows."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Propose the name that was probably meant, or nothing."""
     names = sorted(known)
@@ -413,8 +418,8 @@ def read_audit(value: object) -> str:
             raise ValueError("names a file in a folder that does not exist: make the folder first")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise ValueError("names a file that may not be written: check the rights")
-    except OSError:
-        raise ValueError("names a file in a folder that may not be read: check the rights") from None
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be reached ({error.strerror}): check path and rights") from None
     return text
 
 

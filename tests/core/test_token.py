@@ -569,7 +569,9 @@ def test_the_tenant_may_be_left_out_only_where_that_is_switched_on() -> None:
 
 def test_remapped_names_are_read_and_the_usual_ones_are_then_strangers() -> None:
     mapped = replace(POLICY, claim_names=ClaimNames(rls="https://acme.example/rls", tenant="org"))
-    claims = accepted(token(**{"https://acme.example/rls": {"carrier": "AA"}, "rls": {"carrier": "BB"}, "org": "A"}), mapped)
+    claims = accepted(
+        token(**{"https://acme.example/rls": {"carrier": "AA"}, "rls": {"carrier": "BB"}, "org": "A"}), mapped
+    )
     assert claims.rls == {"carrier": "AA"}
     assert claims.tenant == "A"
     assert refused(token(), mapped) is Reason.CLAIM_MISSING

@@ -22,9 +22,7 @@ FIRST, SECOND = "b7Qe-zW1_pR8.mK4~xN0+tY6/vC3=uH9!jL5", "Q2m#Zk9!xW4r-Lb6pT7vHs0
 
 
 def minter(secret: str = FIRST, kid: str = "k1", **options: Any) -> TokenMinter:
-    return TokenMinter(
-        secret, kid=kid, issuer="https://host.example", audience="charts", clock=lambda: NOW, **options
-    )
+    return TokenMinter(secret, kid=kid, issuer="https://host.example", audience="charts", clock=lambda: NOW, **options)
 
 
 def ring(*minters: TokenMinter) -> KeyRing:

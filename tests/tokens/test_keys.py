@@ -563,7 +563,9 @@ def private_jwk(**more: Any) -> dict[str, Any]:
         pytest.param(private_pem(RSA_2048), {"kid": "r", "algorithm": "PS256"}, "r", "PS256", id="a PEM with more"),
         pytest.param(ED, {}, thumbprint(ED.public_key()), "EdDSA", id="a key object"),
         pytest.param(private_jwk(), {}, "e", "ES256", id="a JWK"),
-        pytest.param(json.dumps(private_jwk(kid=...)), {}, thumbprint(EC_256.public_key()), "ES256", id="a JWK as text"),
+        pytest.param(
+            json.dumps(private_jwk(kid=...)), {}, thumbprint(EC_256.public_key()), "ES256", id="a JWK as text"
+        ),
         pytest.param(private_jwk(key_ops=["sign"]), {"kid": "z"}, "z", "ES256", id="a JWK under another name"),
         pytest.param(oct_jwk(), {}, "h", "HS256", id="a symmetric JWK"),
         pytest.param(jwks(private_jwk()), {}, "e", "ES256", id="a set of one"),

@@ -27,9 +27,7 @@ POLICY = TokenPolicy("https://host.example", ("charts",), development=True, requ
 
 def minter(**options: Any) -> TokenMinter:
     key = options.pop("key", SECRET)
-    return TokenMinter(
-        key, **{"issuer": "https://host.example", "audience": "charts", "clock": lambda: NOW, **options}
-    )
+    return TokenMinter(key, **{"issuer": "https://host.example", "audience": "charts", "clock": lambda: NOW, **options})
 
 
 def payload(token: str) -> dict[str, Any]:
@@ -165,7 +163,9 @@ def test_values_that_a_policy_has_names_for_become_text() -> None:
         pytest.param({"grants": {"type": "dashboard"}}, "grants", id="an object of grants"),
         pytest.param({"grants": ["dashboard"]}, "grants", id="a text among the grants"),
         pytest.param(
-            {"grants": [{"type": "dashboard", "id": "x", "actions": ["view"], "more": 1}]}, "grants", id="an unknown key"
+            {"grants": [{"type": "dashboard", "id": "x", "actions": ["view"], "more": 1}]},
+            "grants",
+            id="an unknown key",
         ),
         pytest.param({"rls": [("carrier", "AA")]}, "rls", id="a list for rls"),
         pytest.param({"rls": {1: "AA"}}, "rls", id="a number for an attribute's name"),

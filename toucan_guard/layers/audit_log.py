@@ -26,6 +26,7 @@ from toucan_guard.proxies import Networks, inherited_request_id
 
 _log: Final = logging.getLogger("toucan_guard")
 _WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
+_LAST: Final = ("http.response.body", "websocket.http.response.body", "websocket.close")
 _NOT_A_BYTE: Final = "http.response.debug"  # tells a test client about templates; nothing leaves
 
 
@@ -90,7 +91,18 @@ class AuditLogMiddleware:
 class _Connection:
     """The audit of one connection."""
 
-    __slots__ = ("_answered", "_audit", "_event", "_held_back", "_receive", "_scope", "_send", "_start", "_trail")
+    __slots__ = (
+        "_answered",
+        "_audit",
+        "_complete",
+        "_event",
+        "_held_back",
+        "_receive",
+        "_scope",
+        "_send",
+        "_start",
+        "_trail",
+    )
 
     def __init__(self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
         self._audit = audit
@@ -101,6 +113,7 @@ class _Connection:
         self._start = time.perf_counter()
         self._event: Event | None = None
         self._held_back = False  # the event could not be written: 503 went out, nothing else may
+        self._complete = False  # the last byte went out: what happens afterwards cuts nothing
         self._answered = False  # a refusal went out in place of what the app is still saying
 
     async def run(self) -> None:
@@ -115,15 +128,15 @@ class _Connection:
             if self._event is None:
                 await self._refuse(refused.decision)
             elif not self._answered:
-                cut = True
+                cut = not self._complete
                 raise
         except Exception as error:
-            cut = self._event is not None
-            if not cut:
+            cut = self._event is not None and not self._complete
+            if self._event is None:
                 await self._answer_crash(error)
             raise
         except BaseException:  # a cancellation: the client hung up, or the server stops
-            cut = True
+            cut = not self._complete
             raise
         finally:
             self._finish(cut=cut)
@@ -142,6 +155,8 @@ class _Connection:
                 return
             await self._write_decision(message)
         await self._send(message)
+        if message["type"] in _LAST and not message.get("more_body", False):
+            self._complete = True
 
     async def _write_decision(self, message: Message) -> None:
         event = self._decision(message.get("status") or _WEBSOCKET_STATUS.get(message["type"]))
@@ -175,16 +190,16 @@ class _Connection:
         async def crashed(_scope: Scope, _receive: Receive, _send: Send) -> None:
             raise error
 
-        answer = ServerErrorMiddleware(
-            crashed,
-            handler=handlers.get(500) or handlers.get(Exception),
-            debug=bool(getattr(app, "debug", False)),
-        )
-        try:
-            await answer(self._scope, self._receive, self._audited_send)
-        except AuditWriteError:
-            if not self._held_back:
-                raise
+        # Where the host's handler fails as well, Starlette's plain answer is left.
+        for handler in (handlers.get(500) or handlers.get(Exception), None):
+            answer = ServerErrorMiddleware(crashed, handler=handler, debug=bool(getattr(app, "debug", False)))
+            try:
+                await answer(self._scope, self._receive, self._audited_send)
+            except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
+                if self._held_back:
+                    return
+                if self._event is not None:
+                    raise error from None
 
     def _finish(self, *, cut: bool) -> None:
         """Record a connection that nobody answered, or what changed after its decision was written."""
