@@ -9,7 +9,7 @@ def dashboard(
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 from fastapi import Depends, Security
@@ -17,7 +17,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from toucan_guard.core.embed import Embed
-from toucan_guard.layers.grant import check_grant, guarded_embed, object_id_of
+from toucan_guard.layers.grant import check_grant, describe_grant, guarded_embed, object_id_of
 
 __all__ = ["CurrentEmbed", "require_grant"]
 
@@ -37,7 +37,7 @@ _scheme: Final = _EmbedTokenScheme(
 )
 
 
-def _current_embed(connection: HTTPConnection, _scheme: Annotated[None, Security(_scheme)]) -> Embed:
+async def _current_embed(connection: HTTPConnection, _scheme: Annotated[None, Security(_scheme)]) -> Embed:
     return guarded_embed(connection.scope)
 
 
@@ -50,7 +50,7 @@ def require_grant(
     *,
     action: str,
     id: str | None = None,  # noqa: A002 - the claim's own name
-) -> Callable[..., Embed]:
+) -> Callable[..., Awaitable[Embed]]:
     """A dependency that refuses (403 ``grant_missing``) an embed without this grant.
 
     Args:
@@ -68,8 +68,9 @@ def require_grant(
     if (id_param is None) == (id is None):
         raise ValueError("require_grant takes either id_param or id")
 
-    def granted(connection: HTTPConnection, _scheme: Annotated[None, Security(_scheme)]) -> Embed:
+    async def granted(connection: HTTPConnection, _scheme: Annotated[None, Security(_scheme)]) -> Embed:
         object_id = str(id) if id_param is None else object_id_of(connection.scope, id_param)
         return check_grant(connection.scope, type, object_id, action)
 
+    granted.describes_grant = describe_grant(type, id_param, id, action)  # type: ignore[attr-defined]
     return granted

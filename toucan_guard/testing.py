@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from toucan_guard.tokens import TokenMinter
 
 __all__ = ["TEST_SECRET", "FakeClock", "audit_capture", "sign_token"]
 
-TEST_SECRET: Final = "pT7#vQ2m-only-for-tests-Zk9!xW4r-Lb6"  # noqa: S105 - public on purpose, for tests alone
+# Made anew in every process: no secret that is printed in a package can end up in production.
+TEST_SECRET: Final = secrets.token_urlsafe(48)
 
 
 class FakeClock:

@@ -132,7 +132,8 @@ def _grid(ticks: Sequence[float], y: Callable[[float], float], right: float, uni
 
 def _ticks(low: float, high: float, *, about: int = 6) -> list[float]:
     """Round numbers that reach from below `low` to above `high`."""
-    raw = max(high - low, 1e-9) / about
+    high = max(high, low + 1)
+    raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= raw)
     return [step * index for index in range(math.floor(low / step), math.ceil(high / step) + 1)]

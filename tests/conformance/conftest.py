@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def conformance_report(pytestconfig: pytest.Config) -> Iterator[ConformanceReport]:
-    yield pytestconfig.stash[_REPORT]
+def conformance_report(pytestconfig: pytest.Config) -> ConformanceReport:
+    """Where a conformance test says how many rows agreed; printed at the end of the run."""
+    return pytestconfig.stash[_REPORT]
 
 
 @pytest.fixture(scope="session")

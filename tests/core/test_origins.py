@@ -33,7 +33,7 @@ FRAMES_ONLY = OriginPolicy(allowlist=ALLOWLIST, public_origins=OURS, allow_top_l
 NOBODY = OriginPolicy(allowlist=OriginAllowlist(), public_origins=OURS)
 EVERYBODY = OriginPolicy(allowlist=OriginAllowlist(any=True), public_origins=OURS)
 
-FRAME = {"fetch_site": ["cross-site"], "fetch_mode": ["navigate"], "fetch_dest": ["iframe"]}
+FRAME: dict[str, Any] = {"fetch_site": ["cross-site"], "fetch_mode": ["navigate"], "fetch_dest": ["iframe"]}
 
 
 def decide(policy: OriginPolicy, method: str, **given: Any) -> Decision:

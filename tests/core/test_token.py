@@ -78,7 +78,7 @@ def sign(header: bytes | dict[str, Any], payload: bytes | dict[str, Any]) -> str
     return f"{signing_input}.{b64(hmac.digest(SECRET, signing_input.encode(), 'sha256'))}"
 
 
-def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
+def token(header: dict[str, Any] | None = None, /, **claims: Any) -> str:
     merged = {**CLAIMS, **claims}
     return sign({**HEADER, **(header or {})}, {name: value for name, value in merged.items() if value is not ...})
 
@@ -457,7 +457,8 @@ def test_a_ring_that_misbehaves_opens_nothing(keys: KeyFinder, reason: Reason) -
 @pytest.mark.parametrize("claim", ["iss", "aud", "sub", "jti", "iat", "exp", "tenant"])
 def test_a_required_claim_may_not_be_absent_null_or_empty(claim: str) -> None:
     assert refused(token(**{claim: ...})) is Reason.CLAIM_MISSING
-    for value in (None, True, {}, [1]):
+    wrong: tuple[Any, ...] = (None, True, {}, [1])
+    for value in wrong:
         assert refused(token(**{claim: value})) is Reason.CLAIM_INVALID
 
 

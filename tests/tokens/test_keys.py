@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
+from toucan_guard.tokens.algorithms import thumbprint
 from toucan_guard.tokens.key_checks import has_roca_fingerprint, rsa_problem, secret_problem
-from toucan_guard.tokens.keys import KeyRing, SigningKey, VerificationKey, thumbprint
+from toucan_guard.tokens.keys import KeyRing, SigningKey, VerificationKey
 
 SECRET = "b7Qe-zW1_pR8.mK4~xN0+tY6/vC3=uH9!jL5"
 RSA_2048 = rsa.generate_private_key(65537, 2048)
@@ -43,11 +44,11 @@ def number(value: int) -> str:
 
 
 def private_pem(key: Any) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "ascii")
 
 
 def public_pem(key: Any) -> str:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return str(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "ascii")
 
 
 def public_jwk(key: PrivateKey, **more: Any) -> dict[str, Any]:
@@ -338,6 +339,7 @@ def test_an_unsafe_rsa_key_is_refused(modulus: int, exponent: int, word: str) ->
         pytest.param(jwks(oct_jwk(b"x" * 31)), "shorter", id="a short secret"),
         pytest.param(jwks(oct_jwk(alg="HS512")), "shorter", id="a secret too short for its alg"),
         pytest.param(jwks(oct_jwk(public_pem(RSA_2048).encode())), "members", id="a PEM inside a secret"),
+        pytest.param(jwks(oct_jwk(b"changeme" * 4)), "placeholder", id="a placeholder inside a secret"),
         pytest.param(jwks(oct_jwk(alg="RS256")), "alg", id="RS256 with a secret"),
         pytest.param(jwks(public_jwk(EC_256, d=b64(b"\1" * 32))), "private", id="a private key"),
         pytest.param(jwks(public_jwk(RSA_2048, p="AQAB")), "private", id="a part of a private key"),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
@@ -101,7 +102,12 @@ def parse_origin(value: str) -> Origin | None:
     ``null`` gives None too: it is well-formed but names nobody, and callers decide about it by itself.
     An explicit default port is the same origin as none. Never raises.
     """
-    if len(value) > _LONGEST_ORIGIN or (found := _ORIGIN.fullmatch(value)) is None:
+    return _parse_origin(value) if len(value) <= _LONGEST_ORIGIN else None
+
+
+@lru_cache(maxsize=1024)  # a site has few embedders; short texts only, so that strangers cannot fill the memory
+def _parse_origin(value: str) -> Origin | None:
+    if (found := _ORIGIN.fullmatch(value)) is None:
         return None
     scheme, host, digits = found.groups()
     if scheme in _OPAQUE_SCHEMES or not _is_canonical_host(host):

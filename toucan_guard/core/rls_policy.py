@@ -1,366 +1,393 @@
-"""The row-level policy: which attributes a token may carry, and which rows of which table they open.
+"""RlsPolicy: which attributes a token carries, and which rows of which table they open.
 
-Written as TOML or JSON, or in a short form. Everything is checked when it is read, every
-mistake is reported with its place, and what the policy does not name is closed.
+Written as TOML or JSON, or as the shorthand ``flights.carrier=carrier,flights.origin=airports``. A
+policy with a mistake does not load: every mistake is named at once, each with its place.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Final, get_args
+from typing import Final, Literal, NoReturn, cast, get_args
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.row_filter import (
-    ABSENT,
-    OF_LISTS,
-    WITHOUT_ATTRIBUTE,
+from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_rules import (
+    BARE_OPERATORS,
+    LIST_OPERATORS,
+    OPERATORS_OF,
     Attribute,
     Group,
     Leaf,
     Operator,
-    RowFilter,
     Rule,
+    Shape,
     TableRule,
     Type,
 )
 
-TYPES: Final = tuple(kind for kind in get_args(Type) if kind != "key")
-OPERATORS: Final[tuple[Operator, ...]] = get_args(Operator)
-
-_ORDER: Final = frozenset({"lt", "le", "gt", "ge"})
-_ORDERED_TYPES: Final = frozenset({"integer", "number", "date", "datetime"})
-_TEXT: Final = frozenset({"contains", "starts_with"})
-_DEEPEST: Final = 16
+_TYPES: Final[tuple[str, ...]] = get_args(Type)
+_OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
+_ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+_MAX_DEPTH: Final = 32
+_EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 
-@dataclass(frozen=True, eq=False)
 class RlsPolicy:
-    """A checked policy.
+    """The attributes and the rules of a deployment. Immutable; equal where the rules are.
 
     Attributes:
         attributes: Name to declaration.
-        tables: Name to rule; a table that is not here shows nothing.
+        tables: Name to rules. A table that is not here is closed.
+        version: A digest of the content; the same for TOML and JSON that say the same.
     """
+
+    __slots__ = ("attributes", "tables", "version")
 
     attributes: Mapping[str, Attribute]
     tables: Mapping[str, TableRule]
+    version: str
+
+    def __init__(self, attributes: Iterable[Attribute], tables: Iterable[TableRule]) -> None:
+        by_name = {attribute.name: attribute for attribute in attributes}
+        by_table = {table.name: table for table in tables}
+        content = {
+            "attributes": {name: [known.type, known.shape, known.required] for name, known in by_name.items()},
+            "tables": {name: table.to_plain() for name, table in by_table.items()},
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        object.__setattr__(self, "attributes", MappingProxyType(by_name))
+        object.__setattr__(self, "tables", MappingProxyType(by_table))
+        object.__setattr__(self, "version", digest)
 
     @classmethod
     def from_toml(cls, text: str) -> RlsPolicy:
-        """Read a policy file in TOML.
+        """Read a policy file.
 
         Raises:
-            ConfigError: With every mistake, each with its place.
+            ConfigError: Every mistake, each with its place.
         """
         try:
-            return _read(tomllib.loads(text))
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ConfigError(f"the row-level policy is not TOML: {error}") from None
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"the policy is not TOML: {error}") from None
+        except RecursionError:
+            raise ConfigError("the policy is nested too deep") from None
+        return _Reader().read(content)
 
     @classmethod
     def from_json(cls, text: str) -> RlsPolicy:
-        """Read a policy file in JSON; the same members as in TOML.
+        """Read a policy file written as JSON.
 
         Raises:
-            ConfigError: With every mistake, each with its place.
+            ConfigError: Every mistake, each with its place.
         """
         try:
-            document = json.loads(text, object_pairs_hook=_without_duplicates)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"the row-level policy is not JSON: {error}") from None
-        return _read(document)
+            content = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        except ValueError as error:
+            raise ConfigError(f"the policy is not JSON: {error}") from None
+        except RecursionError:
+            raise ConfigError("the policy is nested too deep") from None
+        return _Reader().read(content)
 
     @classmethod
     def from_columns(cls, columns: str | Mapping[str, str] | Iterable[str]) -> RlsPolicy:
-        """Read the short form: ``flights.carrier=carrier,flights.origin=airports``.
+        """Read the shorthand: each attribute is text or a list of texts, and all columns of a table have to match.
 
-        Each entry says that a column must be the attribute's value, or one of its values: an attribute of the
-        short form is required, and is text or an integer, or a list of those. The entries of one table hold together.
+        Args:
+            columns: ``"flights.carrier=carrier,flights.origin=airports"``, the same split at its commas,
+                or ``{"flights.carrier": "carrier"}``.
 
         Raises:
-            ConfigError: With every mistake.
+            ConfigError: Every mistake.
         """
-        problems: list[str] = []
-        rules: dict[str, list[Leaf]] = {}
-        attributes: dict[str, Attribute] = {}
-        for place, attribute in _column_entries(columns, problems):
-            table, _, column = place.rpartition(".")
-            if not table or not column or not attribute:
-                problems.append(f"{place}={attribute}: write table.column=attribute")
-                continue
-            attributes[attribute] = Attribute(attribute, "key", "either")
-            leaf = Leaf(column, "in", attribute)
-            if leaf in rules.setdefault(table, []):
-                problems.append(f"{place}={attribute}: given twice")
-            rules[table].append(leaf)
-        if not rules and not problems:
-            problems.append("no column is given: write table.column=attribute")
-        if problems:
-            raise ConfigError(problems)
-        tables = {name: TableRule(name, Group("all", tuple(leaves))) for name, leaves in rules.items()}
-        return cls(MappingProxyType(attributes), MappingProxyType(tables))
-
-    @cached_property
-    def version(self) -> str:
-        """A stable digest of what the policy says: 16 hexadecimal digits."""
-        described = repr((sorted(self.attributes.items()), sorted(self.tables.items())))
-        return hashlib.sha256(described.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+        return _Reader().read_columns(columns)
 
     def row_filter(
         self, attributes: Mapping[str, object] | None, *, issuer: str = "", tenant: str | None = None
     ) -> RowFilter | Deny:
-        """The door: the filter of a token's attributes, or why the token is refused.
+        """The check at the door: attributes that the policy accepts become a filter.
 
         Args:
-            attributes: The token's ``rls``; None where it has none.
-            issuer: Who signed the token.
-            tenant: Whose token it is.
+            attributes: The token's ``rls`` claim; None where the token has none.
+            issuer: The token's issuer, for the fingerprint.
+            tenant: The token's tenant, for the fingerprint.
 
-        Never raises. The refusal names attributes of the policy, never a value.
+        Returns:
+            The filter, or ``Deny(RLS_MISSING | RLS_ATTRIBUTE_UNKNOWN | _MISSING | _INVALID)``.
+
+        Never raises.
         """
-        if attributes is None:
-            return Deny(Reason.RLS_MISSING, "the token carries no row-level attributes")
-        found = self._first_mistake(attributes)
-        return RowFilter(self, attributes, issuer, tenant) if found is None else found
+        given: object = attributes
+        if not isinstance(given, Mapping):
+            return Deny(Reason.RLS_MISSING, "the token does not say which rows it opens")
+        for reason, problem in self._mistakes(given):
+            return Deny(reason, problem)
+        return RowFilter(self, given, issuer, tenant)
 
     def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
-        """Every mistake in attributes that are to be minted, as sentences. Names attributes, never a value."""
-        found = [
-            f"the attribute {name!r} is not declared in the row-level policy"
-            for name in attributes
-            if name not in self.attributes
-        ]
-        for name, declared in self.attributes.items():
-            value = attributes.get(name)
-            if value is None:
-                if declared.required:
-                    found.append(f"the attribute {name!r} is required")
-            elif declared.read(value) is ABSENT:
-                found.append(f"the attribute {name!r} must be {_wanted(declared)}")
-        return tuple(found)
+        """Every mistake in these attributes, as sentences without any value; for minting."""
+        given: object = attributes
+        if not isinstance(given, Mapping):
+            return ("rls must be a mapping from attribute names to values",)
+        return tuple(problem for _, problem in self._mistakes(given))
 
-    def _first_mistake(self, attributes: Mapping[str, object]) -> Deny | None:
-        for name in attributes:
+    def _mistakes(self, given: Mapping[object, object]) -> Iterable[tuple[Reason, str]]:
+        for name in given:
             if name not in self.attributes:
-                return Deny(Reason.RLS_ATTRIBUTE_UNKNOWN, "an attribute is not declared in the row-level policy")
-        for name, declared in self.attributes.items():
-            value = attributes.get(name)
-            if value is None:
-                if declared.required:
-                    return Deny(Reason.RLS_ATTRIBUTE_MISSING, f"the attribute {name!r} is required")
-            elif declared.read(value) is ABSENT:
-                return Deny(Reason.RLS_ATTRIBUTE_INVALID, f"the attribute {name!r} must be {_wanted(declared)}")
-        return None
+                known = _one_of(self.attributes) if self.attributes else "none"
+                hint = _did_you_mean(name, self.attributes) or f" (it has {known})"
+                yield Reason.RLS_ATTRIBUTE_UNKNOWN, f"rls has the attribute {_shown(name)}, not the policy{hint}"
+        for name, attribute in self.attributes.items():
+            value = given.get(name)
+            if value is None:  # null and absent are the same: nothing
+                if attribute.required:
+                    yield (
+                        Reason.RLS_ATTRIBUTE_MISSING,
+                        f"the attribute {name} is missing: it must be {attribute.expected}",
+                    )
+            elif attribute.read(value) is None:
+                yield Reason.RLS_ATTRIBUTE_INVALID, f"the attribute {name} must be {attribute.expected}"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a policy does not change")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self.version == other.version if isinstance(other, RlsPolicy) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.version)
+
+    def __repr__(self) -> str:
+        return f"RlsPolicy(version={self.version!r}, tables={tuple(sorted(self.tables))!r})"
 
 
-def _wanted(attribute: Attribute) -> str:
-    kind = "text or an integer" if attribute.type == "key" else f"of type {attribute.type}"
-    if attribute.many == "list":
-        return f"a list of values {kind}"
-    return kind if attribute.many == "one" else f"{kind}, or a list of those"
+class _Reader:
+    """Reads one policy and gathers its mistakes, each with its place."""
 
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+        self._attributes: dict[str, Attribute] = {}
+        self._broken: set[str] = set()  # declared, but wrongly: a second complaint at each use would not help
 
-def _column_entries(columns: object, problems: list[str]) -> list[tuple[str, str]]:
-    if isinstance(columns, Mapping):
-        return [(str(place).strip(), str(attribute).strip()) for place, attribute in columns.items()]
-    if isinstance(columns, str):
-        columns = [entry for entry in columns.split(",") if entry.strip()]
-    if not isinstance(columns, Iterable):
-        problems.append("the columns must be text, a mapping, or a list of table.column=attribute")
-        return []
-    entries = []
-    for entry in columns:
-        place, _, attribute = str(entry).partition("=")
-        entries.append((place.strip(), attribute.strip()))
-    return entries
+    def read(self, content: object) -> RlsPolicy:
+        if not isinstance(content, dict):
+            raise ConfigError("the policy must be an object with attributes and tables")
+        self._only(content, "the policy", ("attributes", "tables"))
+        for name, declared in self._object(content.get("attributes", {}), "attributes").items():
+            attribute = self._attribute(name, declared)
+            if attribute is not None:
+                self._attributes[name] = attribute
+            else:
+                self._broken.add(name)
+        tables = []
+        for name, body in self._object(content.get("tables", {}), "tables").items():
+            tables.append(self._table(name, body))
+        return self._finish(tables)
 
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
-    return members
-
-
-def _read(document: object) -> RlsPolicy:
-    problems: list[str] = []
-    members = _members(document, "", {"attributes", "tables"}, problems)
-    attributes = {
-        name: attribute
-        for name, declared in _named(members.get("attributes", {}), "attributes", problems)
-        if (attribute := _attribute(name, declared, problems)) is not None
-    }
-    declared_names = _names_of(members.get("attributes"))
-    tables = {
-        name: table
-        for name, content in _named(members.get("tables", {}), "tables", problems)
-        if (table := _table(name, content, attributes, declared_names, problems)) is not None
-    }
-    if not members.get("tables") and not problems:
-        problems.append("tables: the policy names no table, so nothing could ever be shown")
-    if problems:
-        raise ConfigError(problems)
-    return RlsPolicy(MappingProxyType(attributes), MappingProxyType(tables))
-
-
-def _names_of(value: object) -> frozenset[str]:
-    return frozenset(value) if isinstance(value, Mapping) else frozenset()
-
-
-def _members(value: object, place: str, known: set[str], problems: list[str]) -> Mapping[str, Any]:
-    where = f"{place}: " if place else ""
-    if not isinstance(value, Mapping):
-        problems.append(f"{where}must be a table of {', '.join(sorted(known))}")
-        return {}
-    for name in value:
-        if name not in known:
-            problems.append(f"{where}{name!r} is not known; there are {', '.join(sorted(known))}")
-    return value
-
-
-def _named(value: object, place: str, problems: list[str]) -> list[tuple[str, object]]:
-    if not isinstance(value, Mapping):
-        problems.append(f"{place}: must be a table of names")
-        return []
-    for name in value:
-        if not name or "\0" in name:
-            problems.append(f"{place}: a name is empty, or has a NUL in it")
-    return list(value.items())
-
-
-def _attribute(name: str, declared: object, problems: list[str]) -> Attribute | None:
-    place = f"attributes.{name}"
-    if isinstance(declared, str):
-        declared = {"type": declared}
-    members = _members(declared, place, {"type", "list", "required"}, problems)
-    kind = members.get("type")
-    sound = True
-    if kind not in TYPES:
-        problems.append(f"{place}.type: must be one of {', '.join(TYPES)}")
-        sound = False
-    for flag in ("list", "required"):
-        if not isinstance(members.get(flag, False), bool):
-            problems.append(f"{place}.{flag}: must be true or false")
-            sound = False
-    if not sound:
-        return None
-    return Attribute(name, members["type"], "list" if members.get("list") else "one", members.get("required", True))
-
-
-def _table(
-    name: str,
-    content: object,
-    attributes: Mapping[str, Attribute],
-    declared: frozenset[str],
-    problems: list[str],
-) -> TableRule | None:
-    place = f"tables.{name}"
-    members = _members(content, place, {"all", "any", "columns", "open", "write"}, problems)
-    before = len(problems)
-    for flag in ("open", "write"):
-        if not isinstance(members.get(flag, False), bool):
-            problems.append(f"{place}.{flag}: must be true or false")
-    groups = [kind for kind in ("all", "any") if kind in members]
-    show = _show(members.get("columns"), f"{place}.columns", problems)
-    rule: Rule | None = None
-    if members.get("open") is True:
-        if groups:
-            problems.append(f"{place}: open = true and a rule contradict each other; keep one")
-    elif len(groups) == 1:
-        rule = _group(groups[0], members[groups[0]], place, attributes, declared, problems, 1)
-    elif isinstance(content, Mapping):
-        problems.append(f"{place}: give exactly one of all, any, or open = true")
-    if len(problems) > before or not isinstance(content, Mapping):
-        return None
-    return TableRule(name, rule, show, members.get("write", False))
-
-
-def _show(value: object, place: str, problems: list[str]) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    members = _members(value, place, {"show"}, problems)
-    columns = members.get("show")
-    if not isinstance(columns, list) or not columns or not all(isinstance(item, str) and item for item in columns):
-        problems.append(f"{place}.show: must be a list of column names, and not empty")
-        return None
-    return tuple(dict.fromkeys(columns))
-
-
-def _group(
-    kind: str,
-    value: object,
-    place: str,
-    attributes: Mapping[str, Attribute],
-    declared: frozenset[str],
-    problems: list[str],
-    depth: int,
-) -> Rule | None:
-    place = f"{place}.{kind}"
-    if not isinstance(value, list) or not value:
-        problems.append(f"{place}: must be a list of rules, and not empty")
-        return None
-    if depth > _DEEPEST:
-        problems.append(f"{place}: groups are nested more than {_DEEPEST} deep")
-        return None
-    rules = []
-    for index, item in enumerate(value):
-        here = f"{place}[{index}]"
-        nested = [name for name in ("all", "any") if isinstance(item, Mapping) and name in item]
-        rule: Rule | None
-        if nested:
-            _members(item, here, {nested[0]}, problems)
-            rule = _group(nested[0], item[nested[0]], here, attributes, declared, problems, depth + 1)
+    def read_columns(self, columns: object) -> RlsPolicy:
+        if isinstance(columns, Mapping):
+            items = [f"{column}={attribute}" for column, attribute in columns.items()]
+        elif isinstance(columns, str):
+            items = columns.split(",")
+        elif isinstance(columns, Iterable) and not isinstance(columns, bytes):
+            items = [str(item) for item in columns]
         else:
-            rule = _leaf(item, here, attributes, declared, problems)
-        if rule is not None:
-            rules.append(rule)
-    return Group("all" if kind == "all" else "any", tuple(rules)) if len(rules) == len(value) else None
+            raise ConfigError(f"the columns must be text, a mapping or a list: {_EXPECTED_SHORTHAND}")
+        rules: dict[str, list[Rule]] = {}
+        for item in map(str.strip, items):
+            left, equals, name = (part.strip() for part in item.partition("="))
+            table, dot, column = (part.strip() for part in left.rpartition("."))
+            if not (equals and dot and self._named(table, column)) or not _ATTRIBUTE_NAME.fullmatch(name):
+                self._problems.append(f"{_shown(item)}: {_EXPECTED_SHORTHAND}")
+                continue
+            attribute = self._attributes.setdefault(name, Attribute(name, "string", "either"))
+            leaf = Leaf(column, "in", attribute)
+            if leaf in rules.setdefault(table, []):
+                self._problems.append(f"{_shown(item)}: is given twice")
+            rules[table].append(leaf)
+        return self._finish([TableRule(name, _together(found)) for name, found in rules.items()])
+
+    def _finish(self, tables: list[TableRule]) -> RlsPolicy:
+        folded: dict[str, str] = {}
+        for table in tables:
+            other = folded.setdefault(table.name.casefold(), table.name)
+            if other != table.name:
+                self._say(
+                    f"tables.{table.name}", f"differs from {other} in case only, and some databases do not see that"
+                )
+        if not tables and not self._problems:
+            self._problems.append("the policy names no table, so every query would be refused: add one")
+        if self._problems:
+            raise ConfigError(self._problems)
+        return RlsPolicy(self._attributes.values(), tables)
+
+    def _attribute(self, name: str, declared: object) -> Attribute | None:
+        place, before = f"attributes.{name}", len(self._problems)
+        if not _ATTRIBUTE_NAME.fullmatch(name):
+            self._say(
+                place, "an attribute's name has letters, digits, _ . and -, at most 63, and begins with a letter or _"
+            )
+        body = {"type": declared} if isinstance(declared, str) else self._object(declared, place)
+        self._only(body, place, ("type", "list", "required"))
+        type_ = body.get("type")
+        if isinstance(declared, str | dict) and (not isinstance(type_, str) or type_ not in _TYPES):
+            self._say(place, f"type must be {_one_of(_TYPES)}{_did_you_mean(type_, _TYPES)}")
+        shape: Shape = "list" if self._flag(body, "list", place, default=False) else "one"
+        required = self._flag(body, "required", place, default=True)
+        return Attribute(name, cast("Type", type_), shape, required) if len(self._problems) == before else None
+
+    def _table(self, name: str, body: object) -> TableRule:
+        place = f"tables.{name}"
+        if not self._named(*name.split(".")) or name.count(".") > 1:
+            self._say(place, 'a table is named as in the database, with its schema in quotes: [tables."sales.flights"]')
+        content = self._object(body, place)
+        self._only(content, place, ("all", "any", "open", "write", "columns"))
+        opened = self._flag(content, "open", place, default=False)
+        groups = [kind for kind in ("all", "any") if kind in content]
+        rule: Rule | None = None
+        if len(groups) == 2:
+            self._say(place, "has both all and any: put one inside the other")
+        elif groups and opened:
+            self._say(place, f"is open and has rules under {groups[0]}: keep one of them")
+        elif groups:
+            rule = self._rule({groups[0]: content[groups[0]]}, place, 0)
+        elif not opened and isinstance(body, dict):
+            self._say(place, "has no rules: add all or any, or say open = true if every embed may see every row")
+        write = self._flag(content, "write", place, default=False)
+        return TableRule(name, rule, opened, write, self._show(content, place))
+
+    def _show(self, content: Mapping[str, object], place: str) -> frozenset[str] | None:
+        if "columns" not in content:
+            return None
+        place = f"{place}.columns"
+        columns = self._object(content["columns"], place)
+        self._only(columns, place, ("show",))
+        show = columns.get("show")
+        if not isinstance(show, list) or not show or not all(isinstance(name, str) and name.strip() for name in show):
+            self._say(place, 'show must be a list of the columns that may be read, such as ["origin", "month"]')
+            return None
+        if len(set(show)) != len(show):
+            self._say(place, "show names a column twice")
+        return frozenset(show)
+
+    def _rule(self, body: object, place: str, depth: int) -> Rule | None:
+        rule = self._object(body, place)
+        groups = [kind for kind in ("all", "any") if kind in rule]
+        if depth > _MAX_DEPTH:
+            self._say(place, f"rules are nested more than {_MAX_DEPTH} deep")
+            return None
+        if not groups:
+            return self._leaf(rule, place) if isinstance(body, dict) else None
+        if len(rule) > 1:
+            self._say(place, f"{groups[0]} stands alone: put the rest inside it")
+            return None
+        kind = cast("Literal['all', 'any']", groups[0])
+        members = rule[kind]
+        place = f"{place}.{kind}"
+        if not isinstance(members, list) or not members:
+            # No rules at all would be true for every row.
+            self._say(place, "must be a list of at least one rule")
+            return None
+        parts = [self._rule(member, f"{place}[{index}]", depth + 1) for index, member in enumerate(members)]
+        return Group(kind, tuple(part for part in parts if part is not None))
+
+    def _leaf(self, rule: Mapping[str, object], place: str) -> Leaf | None:
+        before = len(self._problems)
+        self._only(rule, place, ("column", "op", "attribute"))
+        column, op, name = rule.get("column"), rule.get("op"), rule.get("attribute")
+        if not isinstance(column, str) or not self._named(column):
+            self._say(place, "column must be the name of a column")
+        if not isinstance(op, str) or op not in _OPERATORS:
+            self._say(place, f"op must be {_one_of(_OPERATORS)}{_did_you_mean(op, _OPERATORS)}")
+            return None
+        attribute: Attribute | None = None
+        if op in BARE_OPERATORS:
+            if "attribute" in rule:
+                self._say(place, f"{op} looks at the column alone: remove attribute")
+        elif not isinstance(name, str):
+            self._say(place, f"attribute must be the name of an attribute that {op} compares with")
+        elif name in self._attributes:
+            attribute = self._attributes[name]
+            self._fits(attribute, op, place)
+        elif name not in self._broken:
+            hint = _did_you_mean(name, self._attributes) or ": declare it under [attributes]"
+            self._say(place, f"the attribute {_shown(name)} is not declared{hint}")
+        if len(self._problems) > before or (attribute is None and op not in BARE_OPERATORS):
+            return None
+        return Leaf(cast("str", column), cast("Operator", op), attribute)
+
+    def _fits(self, attribute: Attribute, op: str, place: str) -> None:
+        fitting = OPERATORS_OF[attribute.type]
+        if op not in fitting:
+            why = ", whose order differs between databases" if op in ("lt", "le", "gt", "ge") else ""
+            why = why if attribute.type == "string" else ""
+            known = _one_of(known for known in _OPERATORS if known in fitting)
+            self._say(place, f"{op} does not fit {attribute.name}, which is {attribute.expected}{why}: use {known}")
+        elif (op in LIST_OPERATORS) != (attribute.shape == "list"):
+            mend = "declare it with list = true" if op in LIST_OPERATORS else "use in or not_in"
+            what = "a list" if op in LIST_OPERATORS else "one value"
+            self._say(place, f"{op} compares with {what}, and {attribute.name} is {attribute.expected}: {mend}")
+
+    def _say(self, place: str, problem: str) -> None:
+        self._problems.append(f"{place}: {problem}")
+
+    def _object(self, value: object, place: str) -> dict[str, object]:
+        if isinstance(value, dict):
+            return value
+        self._say(place, "must be a table")
+        return {}
+
+    def _only(self, content: Mapping[str, object], place: str, known: tuple[str, ...]) -> None:
+        for key in content:
+            if key not in known:
+                self._say(place, f"does not know {_shown(key)}; it has {_one_of(known)}{_did_you_mean(key, known)}")
+
+    def _flag(self, content: Mapping[str, object], name: str, place: str, *, default: bool) -> bool:
+        value = content.get(name, default)
+        if not isinstance(value, bool):
+            self._say(place, f"{name} must be true or false")
+            return default
+        return value
+
+    @staticmethod
+    def _named(*names: str) -> bool:
+        return all(name and name == name.strip() and name.isprintable() and len(name) <= 128 for name in names)
 
 
-def _leaf(
-    value: object, place: str, attributes: Mapping[str, Attribute], declared: frozenset[str], problems: list[str]
-) -> Leaf | None:
-    members = _members(value, place, {"attribute", "column", "op"}, problems)
-    if not isinstance(value, Mapping):
-        return None
-    column: object = members.get("column")
-    op: Any = members.get("op")
-    name: object = members.get("attribute")
-    before = len(problems)
-    if not isinstance(column, str) or not column:
-        problems.append(f"{place}.column: must name a column")
-    if op not in OPERATORS:
-        problems.append(f"{place}.op: must be one of {', '.join(OPERATORS)}")
-    elif op in WITHOUT_ATTRIBUTE:
-        if name is not None:
-            problems.append(f"{place}.attribute: {op} takes none")
-    elif not isinstance(name, str) or name not in attributes:
-        if not isinstance(name, str) or name not in declared:
-            problems.append(f"{place}.attribute: must name a declared attribute")
-    else:
-        problem = _unfit(op, attributes[name])
-        if problem:
-            problems.append(f"{place}.op: {problem}")
-    if len(problems) > before or (name is not None and name not in attributes):
-        return None  # said above, or where the attribute is declared
-    return Leaf(str(column), op, None if name is None else str(name))
+def _together(rules: list[Rule]) -> Rule:
+    return rules[0] if len(rules) == 1 else Group("all", tuple(rules))
 
 
-def _unfit(op: str, attribute: Attribute) -> str:
-    """Why an operator makes no sense for an attribute; empty where it does."""
-    if op in OF_LISTS:
-        return "" if attribute.many == "list" else f"{op} takes an attribute with list = true"
-    if attribute.many == "list":
-        return f"{op} takes a single value, and {attribute.name!r} is a list; use in or not_in"
-    if op in _ORDER and attribute.type not in _ORDERED_TYPES:
-        return f"{op} is not allowed for type {attribute.type}: databases order it differently"
-    if op in _TEXT and attribute.type != "string":
-        return f"{op} is for type string only"
-    return ""
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else type(value).__name__
+    return ascii(text if len(text) <= 64 else text[:63] + "…")
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _did_you_mean(value: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(value, list(known), 1) if isinstance(value, str) else []
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name is given twice in one object")
+    return content
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

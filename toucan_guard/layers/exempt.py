@@ -30,13 +30,13 @@ class ExemptMiddleware:
 
     def __init__(self, app: ASGIApp, *, bare: ASGIApp, paths: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
         self.app = app
-        self._bare = bare
+        self.bare = bare
         self._paths = frozenset(paths)
         self._prefixes = tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A WebSocket is never exempt: nothing but its Origin stands between it and a stranger's page.
-        if scope["type"] != "http" or not self._is_exempt(scope["method"], scope["path"]):
+        if scope["type"] != "http" or not self.is_exempt(scope["method"], scope["path"]):
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         trail.exempt = True
@@ -45,11 +45,12 @@ class ExemptMiddleware:
         strip_lookalikes(scope)
         previous = current_row_access.set(None)
         try:
-            await self._bare(scope, receive, send)
+            await self.bare(scope, receive, send)
         finally:
             current_row_access.reset(previous)
 
-    def _is_exempt(self, method: str, path: str) -> bool:
+    def is_exempt(self, method: str, path: str) -> bool:
+        """Whether a request goes past the guard."""
         if path in self._paths:
             return True
         if not self._prefixes or method not in _SAFE_METHODS:

@@ -37,6 +37,7 @@ class GrantMiddleware:
         if (id_param is None) == (id is None):
             raise ConfigError("GrantMiddleware takes either id_param or id")
         self.app = app
+        self.describes = describe_grant(type, id_param, id, action)
         self._type = type
         self._action = action
         self._id_param = id_param
@@ -51,6 +52,11 @@ class GrantMiddleware:
         except Refused as refused:
             return await deny(scope, receive, send, refused.decision)
         await self.app(scope, receive, send)
+
+
+def describe_grant(object_type: str, id_param: str | None, object_id: str | None, action: str) -> str:
+    """A required grant on one line, for the inventory of routes: ``dashboard:{dashboard_id}:view``."""
+    return f"{object_type}:{f'{{{id_param}}}' if id_param is not None else object_id}:{action}"
 
 
 def object_id_of(scope: Scope, id_param: str) -> str:

@@ -1,1 +1,1 @@
-"""Adapters that enforce the row filter when a query runs."""
+"""Row-level security where queries run: one adapter for each way to ask a database."""

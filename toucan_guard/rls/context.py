@@ -1,7 +1,7 @@
-"""What an adapter may see: the row filter of the connection that this code runs for.
+"""On whose behalf a query runs: the context variable that every adapter reads.
 
-The layer sets the variable for exactly the life of a connection and closes the object
-at its end: a task that outlives the connection keeps the object and finds it closed.
+The guard sets it for exactly the life of a connection. A task that outlives the connection still
+holds its ``RowAccess``, and finds it closed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from toucan_guard.core.row_filter import RowFilter
 
 
 class RowAccess:
-    """The row filter of one connection, and what was filtered with it.
+    """What one connection may read, and what it has read.
 
     Attributes:
-        row_filter: The rows that may be seen.
-        receipts: Table to the version of the policy whose rule was applied; adapters write it.
-        closed: The connection has ended: nothing may be queried any more.
+        row_filter: Which rows are open.
+        receipts: Table to policy version, for each table that an adapter has filtered in this connection.
+        closed: The connection has ended; no further query runs.
     """
 
     __slots__ = ("closed", "receipts", "row_filter")
@@ -29,29 +29,31 @@ class RowAccess:
         self.receipts: dict[str, str] = {}
         self.closed = False
 
-    def filtered(self, table: str) -> None:
-        """Write the receipt that a table was filtered."""
-        self.receipts[table] = self.row_filter.policy.version
+    @property
+    def embed_key(self) -> str:
+        """Whose rows these are: the filter's fingerprint."""
+        return self.row_filter.fingerprint
 
     def __repr__(self) -> str:
-        return f"<RowAccess {'closed' if self.closed else 'open'} {self.row_filter!r}>"
+        return f"RowAccess({self.row_filter!r}, tables={tuple(sorted(self.receipts))!r}, closed={self.closed})"
 
 
 current_row_access: Final[ContextVar[RowAccess | None]] = ContextVar("toucan_guard_row_access", default=None)
 
 
 def require_row_access() -> RowAccess:
-    """The row access of the connection that this code runs for.
+    """On whose behalf the caller runs.
 
     Raises:
-        NoEmbedContext: This code runs for no connection, or for one that has ended.
+        NoEmbedContext: On nobody's: outside a guarded connection, in a thread that did not take over
+            its context, or after the connection's end.
     """
     access = current_row_access.get()
     if access is None:
         raise NoEmbedContext(
-            "a guarded query runs on nobody's behalf: outside a guarded request, on an exempt path, or in a task "
-            "with a context of its own; a job that needs every row uses an engine that is not protected"
+            "a query runs outside a guarded connection, so nobody knows whose rows it may see; "
+            "a job that needs every row uses an engine of its own that is not protected"
         )
     if access.closed:
-        raise NoEmbedContext("a guarded query runs after the end of the request that it belongs to")
+        raise NoEmbedContext("a query runs after the end of its connection; wait for it before the response ends")
     return access

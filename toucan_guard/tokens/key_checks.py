@@ -17,7 +17,7 @@ from cryptography.x509 import load_der_x509_certificate
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192  # a longer one costs milliseconds for each token, which is a gift to whoever floods us
 
-_MAKE_ONE: Final = "make a new one with `toucan-guard keygen`"
+MAKE_ONE: Final = "make a new one with `toucan-guard keygen`"
 
 # Secrets that stand in documentation, templates and leaked configurations, in lower case and without punctuation.
 # Several were found in thousands of deployments: Superset's and Redash's defaults (CVE-2023-27524, CVE-2021-41192), the
@@ -86,7 +86,7 @@ def secret_problem(secret: bytes, minimum: int) -> str | None:
         minimum: The fewest bytes that the algorithm accepts (RFC 7518 §3.2: the size of its hash).
     """
     if not secret:
-        return f"the secret is empty; {_MAKE_ONE}"
+        return f"the secret is empty; {MAKE_ONE}"
     # A random byte may look like white space; a line break at the end of a text is an accident.
     if secret != secret.strip() and _is_text(secret):
         return "the secret begins or ends with white space; remove it, and look for a line break at its end"
@@ -95,14 +95,14 @@ def secret_problem(secret: bytes, minimum: int) -> str | None:
     if _JWK_TEXT.search(secret):
         return "the secret is a JSON Web Key; set it as KEYS"
     if len(secret) < minimum:
-        return f"the secret is shorter than {minimum} bytes; {_MAKE_ONE}"
-    if _is_placeholder(secret):
-        return f"the secret is a well-known placeholder; {_MAKE_ONE}"
+        return f"the secret is shorter than {minimum} bytes; {MAKE_ONE}"
+    if is_placeholder(secret):
+        return f"the secret is a well-known placeholder; {MAKE_ONE}"
     if len(_unit(secret)) <= 4:
-        return f"the secret repeats the same few characters; {_MAKE_ONE}"
+        return f"the secret repeats the same few characters; {MAKE_ONE}"
     core = _LONG_RUN_AT_THE_START.sub(b"", _LONG_RUN_AT_THE_END.sub(b"", secret))
     if len(core) < minimum:
-        return f"the secret is a shorter one, padded; {_MAKE_ONE}"
+        return f"the secret is a shorter one, padded; {MAKE_ONE}"
     return None
 
 
@@ -160,7 +160,8 @@ def _load_der_private_key(body: bytes) -> object:
     return load_der_private_key(body, password=None)
 
 
-def _is_placeholder(secret: bytes) -> bool:
+def is_placeholder(secret: bytes) -> bool:
+    """Whether a secret is one that everybody knows, alone, repeated, numbered or padded."""
     letters = bytes(byte for byte in secret.lower() if chr(byte).isalnum())
     stripped = _LONG_RUN_AT_THE_END.sub(b"", letters)
     candidates = {letters, _unit(letters), stripped, letters.rstrip(b"0123456789")}

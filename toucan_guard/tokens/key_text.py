@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -19,7 +19,7 @@ from jwt.exceptions import InvalidKeyError
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.jws import MAX_KID_LENGTH, decode_segment, strict_json
 from toucan_guard.tokens.algorithms import ALGORITHMS, DEFAULTS, PUBLIC_MEMBERS, PrivateKey, PublicKey
-from toucan_guard.tokens.key_checks import secret_problem
+from toucan_guard.tokens.key_checks import MAKE_ONE, is_placeholder, secret_problem
 
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 
@@ -106,11 +106,11 @@ def load_jwk(fields: JwkFields) -> bytes | PublicKey | PrivateKey:
         if isinstance(loaded, bytes):
             # Bytes of a PEM file inside "k" are still a key that others may know.
             ALGORITHMS[fields.algorithm].engine.prepare_key(loaded)
+            if is_placeholder(loaded):
+                raise ConfigError(f"k is a well-known placeholder; {MAKE_ONE}")
     except _UNREADABLE:
         raise ConfigError("its members do not make a key; look for one that is missing or was altered") from None
-    if not isinstance(loaded, bytes | PublicKey | PrivateKey):
-        raise ConfigError("its members do not make a key of a supported type")
-    return loaded
+    return cast("bytes | PublicKey | PrivateKey", loaded)
 
 
 def pem_blocks(text: str) -> list[tuple[str, str]]:

@@ -1,0 +1,318 @@
+"""The command line, as an operator uses it: exit statuses, what is said, and that no secret is."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from toucan_guard.cli import app
+from toucan_guard.testing import TEST_SECRET
+
+ENVIRONMENT = {
+    "TOUCAN_GUARD_ALLOWED_ORIGINS": "https://portal.example",
+    "TOUCAN_GUARD_ISSUER": "https://host.example",
+    "TOUCAN_GUARD_AUDIENCE": "charts",
+    "TOUCAN_GUARD_SECRET": TEST_SECRET,
+    "TOUCAN_GUARD_RLS_COLUMNS": "flights.carrier=carrier",
+}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a command in an environment that is in order, but for what a test changes."""
+
+    def invoke(*arguments: str, input: str | None = None, **changes: str | None) -> Any:
+        for name, value in {**ENVIRONMENT, **changes}.items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        return CliRunner().invoke(app, list(arguments), input=input)
+
+    return invoke
+
+
+def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
+    result = run("check", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"errors": [], "findings": []})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"TOUCAN_GUARD_ISSUER": None}, "TOUCAN_GUARD_ISSUER", id="a missing variable is named"),
+        pytest.param({"TOUCAN_GUARD_ALOWED_ORIGINS": "x"}, "did you mean", id="a mistyped name is recognised"),
+        pytest.param({"TOUCAN_GUARD_SECRET": "changeme"}, "TOUCAN_GUARD_SECRET", id="a placeholder secret is refused"),
+        pytest.param(
+            {"TOUCAN_GUARD_ALLOWED_ORIGINS": "https://*.github.io"}, "public suffix", id="a public suffix is a finding"
+        ),
+        pytest.param(
+            {"TOUCAN_GUARD_ALLOWED_ORIGINS": "https://a.example,https://b.example"},
+            "REQUIRE_TOKEN_ORIGINS",
+            id="several customers on one list are advised",
+        ),
+        pytest.param({"TOUCAN_GUARD_INSECURE_NULL_ORIGIN": "true"}, "INSECURE_NULL_ORIGIN", id="a danger is named"),
+        pytest.param({"TOUCAN_GUARD_REPORT_ONLY": "origin"}, "REPORT_ONLY", id="report-only is named"),
+        pytest.param({"TOUCAN_GUARD_ENVIRONMENT": "development"}, "development", id="development is named"),
+        pytest.param({"TOUCAN_GUARD_TOKEN_CARRIERS": "session"}, "PUBLIC_ORIGIN", id="sessions want our own origin"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["for people", "as JSON"])
+def test_check_finds(run: Any, changes: dict[str, str | None], words: str, as_json: bool) -> None:
+    result = run("check", *(["--json"] if as_json else []), **changes)
+    assert result.exit_code == 1
+    assert words in result.stdout
+    assert TEST_SECRET not in result.output
+    if as_json:
+        found = json.loads(result.stdout)
+        assert found["errors"] or found["findings"]
+
+
+def test_explain_names_the_check_that_refuses(run: Any) -> None:
+    result = run("explain", "/dashboards/delays", "-H", "Origin: https://evil.example")
+    assert result.exit_code == 1
+    assert "origin_not_allowed" in result.stdout
+    assert "frame-ancestors 'none'" in result.stdout
+
+
+def test_explain_shows_every_check_of_an_allowed_request(run: Any, make_token: Any, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(make_token() + "\n")
+    result = run("explain", "https://charts.example/d?x=1", "--token-file", str(tmp_path / "token"), "--json")
+    explained = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert [step["layer"] for step in explained["steps"]] == [
+        "origin",
+        "embed_token",
+        "region",
+        "tenancy",
+        "row_level_security",
+    ]
+    assert ["content-security-policy", "frame-ancestors https://portal.example"] in explained["response_headers"]
+
+
+def test_explain_judges_a_websocket(run: Any, make_token: Any) -> None:
+    header = ["-H", "Origin: https://portal.example"]
+    refused = run("explain", "/live", "--websocket", *header)
+    allowed = run("explain", "/live", "--websocket", *header, "--token-file", "-", input=make_token())
+    assert (refused.exit_code, allowed.exit_code) == (1, 0)
+    assert "token_missing" in refused.stdout
+
+
+def test_explain_writes_nothing_to_the_real_record(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    run("explain", "/", TOUCAN_GUARD_AUDIT=str(path))
+    assert not path.exists() or path.read_bytes() == b""
+
+
+def test_explain_refuses_what_is_no_header(run: Any) -> None:
+    assert run("explain", "/", "-H", "Origin").exit_code == 2
+
+
+def test_inspect_shows_claims_and_verdict(run: Any, make_token: Any) -> None:
+    result = run("inspect", "-", input=make_token())
+    assert result.exit_code == 0
+    assert "sub: user-1" in result.stdout
+    assert "The guard accepts this token" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"rls": {"carrier": 1.5}}, "rls_attribute_invalid", id="a mistyped attribute"),
+        pytest.param({"issuer": "https://other.example"}, "issuer_not_allowed", id="a foreign issuer"),
+        pytest.param({"now": 1_700_000_000}, "token_expired", id="an old token"),
+    ],
+)
+def test_inspect_says_why_a_token_is_refused(run: Any, make_token: Any, changes: dict[str, Any], reason: str) -> None:
+    result = run("inspect", "-", "--json", input=make_token(**changes))
+    verdict = json.loads(result.stdout)
+    assert (result.exit_code, verdict["valid"], verdict["reason"]) == (1, False, reason)
+    assert verdict["claims"]["sub"] == "user-1"
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "a.b.c", "\x1b[31m.e30.e30"], ids=repr)
+def test_inspect_survives_what_is_no_token(run: Any, text: str) -> None:
+    result = run("inspect", "-", input=text)
+    assert result.exit_code == 1
+    assert "\x1b" not in result.stdout
+
+
+def test_inspect_cannot_read_a_missing_file(run: Any, tmp_path: Path) -> None:
+    assert run("inspect", str(tmp_path / "none")).exit_code == 2
+
+
+def test_a_wrong_configuration_leaves_with_every_mistake(run: Any) -> None:
+    result = run("explain", "/", TOUCAN_GUARD_ISSUER=None, TOUCAN_GUARD_AUDIENCE=None)
+    assert result.exit_code == 1
+    assert "TOUCAN_GUARD_ISSUER" in result.stderr
+    assert "TOUCAN_GUARD_AUDIENCE" in result.stderr
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256", "HS256"])
+def test_a_new_key_signs_what_the_guard_accepts(run: Any, tmp_path: Path, algorithm: str) -> None:
+    made = run("keygen", "-a", algorithm, "--kid", "k/1", "--out", str(tmp_path))
+    assert made.exit_code == 0
+    private = [path for path in tmp_path.iterdir() if ".private." in path.name or path.suffix == ".secret"]
+    assert private
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in private)
+
+    key_file = tmp_path / ("k_1.secret" if algorithm == "HS256" else "k_1.private.jwk.json")
+    keys = {"TOUCAN_GUARD_SECRET": None, "TOUCAN_GUARD_KEYS_FILE": str(tmp_path / "k_1.jwks.json")}
+    options = ["--subject", "u", "--tenant", "AA", "--rls", "carrier=AA", "--grant", "dashboard:delays:view,export"]
+    named = ["--kid", "k/1"] if algorithm == "HS256" else []
+    token = run("mint", *options, *named, "--key-file", str(key_file), **keys)
+    assert token.exit_code == 0, token.output
+    seen = run("inspect", "-", "--json", input=token.stdout, **keys)
+    assert json.loads(seen.stdout)["valid"], seen.stdout
+    assert json.loads(seen.stdout)["header"]["kid"] == "k/1"
+    assert json.loads(seen.stdout)["claims"]["grants"][0]["actions"] == ["view", "export"]
+
+    again = run("keygen", "-a", algorithm, "--kid", "k/1", "--out", str(tmp_path))
+    assert again.exit_code == 2, "a key is never overwritten"
+
+
+def test_the_private_half_is_in_no_public_file(run: Any, tmp_path: Path) -> None:
+    run("keygen", "--kid", "k", "--out", str(tmp_path))
+    secret = json.loads((tmp_path / "k.private.jwk.json").read_text())["d"]
+    for name in ("k.jwks.json", "k.public.pem"):
+        text = (tmp_path / name).read_text()
+        assert secret not in text
+        assert "PRIVATE" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param(["--rls", "carier=AA"], "carier", id="an undeclared attribute"),
+        pytest.param(["--rls", "carrier"], "name=value", id="an attribute without a value"),
+        pytest.param(["--rls", "carrier=AA", "--grant", "dashboard"], "type:id:action", id="half a grant"),
+        pytest.param(["--rls", "carrier=AA", "--origin", "https://*.com"], "https://*.com", id="an origin too wide"),
+    ],
+)
+def test_mint_refuses_what_the_guard_would(run: Any, tmp_path: Path, options: list[str], words: str) -> None:
+    (tmp_path / "key").write_text(TEST_SECRET)
+    result = run("mint", "--subject", "u", "--tenant", "AA", "--key-file", str(tmp_path / "key"), *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert TEST_SECRET not in result.output
+
+
+def test_mint_makes_the_token_of_a_frame(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(TEST_SECRET)
+    options = [
+        "--subject",
+        "u",
+        "--tenant",
+        "AA",
+        "--rls",
+        "carrier=AA",
+        "--key-file",
+        str(tmp_path / "key"),
+        "--frame",
+    ]
+    made = run("mint", *options)
+    seen = json.loads(run("inspect", "-", "--json", input=made.stdout).stdout)
+    assert (seen["valid"], seen["header"]["typ"]) == (True, "embed-bootstrap+jwt")
+
+
+def test_mint_cannot_read_a_missing_key(run: Any, tmp_path: Path) -> None:
+    assert run("mint", "--subject", "u", "--key-file", str(tmp_path / "none")).exit_code == 2
+
+
+APP = """
+from typing import Annotated
+from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from toucan_guard import Embed, GuardSettings, ToucanGuard
+from toucan_guard.fastapi import CurrentEmbed, require_grant
+from toucan_guard.layers import GrantMiddleware
+
+settings = GuardSettings(exempt_paths=["/healthz"])
+
+app = FastAPI(openapi_url=None)
+
+@app.get("/dashboards/{dashboard_id}")
+def dashboard(dashboard_id: str, embed: Annotated[Embed, Depends(require_grant("dashboard", "dashboard_id", action="view"))]):
+    return {}
+
+@app.get("/healthz")
+def healthz():
+    return {}
+
+app.add_middleware(ToucanGuard, settings=settings)
+
+def page(request):
+    return PlainTextResponse("")
+
+grant = Middleware(GrantMiddleware, type="report", id_param="id", action="view")
+inner = Starlette(routes=[
+    Route("/", page),
+    Mount("/embed", routes=[Route("/r/{id}", page, middleware=[grant])], middleware=[Middleware(ToucanGuard, settings=settings)]),
+])
+wrapped = ToucanGuard(Starlette(routes=[Route("/x", page)]), settings=settings)
+"""
+
+
+@pytest.fixture
+def hosts_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "hosts_app.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "hosts_app", raising=False)
+    return "hosts_app"
+
+
+def test_routes_lists_grants_and_exemptions(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:app", "--json")
+    assert json.loads(result.stdout) == [
+        {
+            "path": "/dashboards/{dashboard_id}",
+            "methods": "GET",
+            "guard": "guarded",
+            "grant": "dashboard:{dashboard_id}:view",
+        },
+        {"path": "/healthz", "methods": "GET", "guard": "exempt", "grant": ""},
+    ]
+    assert result.exit_code == 0
+
+
+def test_routes_finds_what_stands_open(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:inner", "--json")
+    rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
+    assert rows == {"/": ("open", ""), "/embed/r/{id}": ("guarded", "report:{id}:view")}
+    assert result.exit_code == 1
+
+
+def test_routes_finds_a_guarded_route_without_a_grant(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:wrapped")
+    assert result.exit_code == 1
+    assert "1 routes, 1 without guard or grant" in result.stdout
+
+
+@pytest.mark.parametrize("target", ["hosts_app", "nowhere:app", "hosts_app:nothing"])
+def test_routes_says_what_it_cannot_load(run: Any, hosts_app: str, target: str) -> None:
+    assert run("routes", target).exit_code == 2
+
+
+def test_without_the_extra_the_command_says_which(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from toucan_guard import __main__
+
+    monkeypatch.setitem(sys.modules, "toucan_guard.cli", None)
+
+    def missing(name: str, *rest: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'typer'", name="typer")
+
+    monkeypatch.setattr("builtins.__import__", missing)
+    with pytest.raises(SystemExit) as left:
+        __main__.main()
+    assert left.value.code == 2
+    assert "toucan-guard[cli]" in capsys.readouterr().err

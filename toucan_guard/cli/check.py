@@ -1,0 +1,60 @@
+"""``toucan-guard check``: would the guard start, and is there something to think about?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from publicsuffixlist import PublicSuffixList
+
+from toucan_guard.cli.output import FINDING, say, say_json
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.settings import GuardSettings
+
+_MANY_ORIGINS = 2
+
+
+def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:  # noqa: FBT002
+    """Run the start-up validation on the environment, and look for what is allowed but seldom meant."""
+    try:
+        settings = GuardSettings()
+    except ConfigError as error:
+        errors, findings = list(error.problems), []
+    else:
+        errors, findings = [], _findings(settings)
+    if as_json:
+        say_json({"errors": errors, "findings": findings})
+    else:
+        for problem in errors:
+            say(f"✗ {problem}", "red")
+        for finding in findings:
+            say(f"! {finding}", "yellow")
+        if not errors:
+            say("✓ The guard starts with this configuration.", "green")
+    if errors or findings:
+        raise typer.Exit(FINDING)
+
+
+def _findings(settings: GuardSettings) -> list[str]:
+    found = [f"{name}=true opens what its name says." for name in settings.insecure]
+    found += [f"TOUCAN_GUARD_REPORT_ONLY={name} records and does not refuse." for name in settings.report_only]
+    if settings.environment == "development":
+        found.append("TOUCAN_GUARD_ENVIRONMENT=development accepts http and localhost origins.")
+    suffixes = PublicSuffixList()
+    found += [
+        f"TOUCAN_GUARD_ALLOWED_ORIGINS: {wildcard} covers sites of other people: "
+        f"{wildcard.parent} is a public suffix. Name your own domain."
+        for wildcard in sorted(settings.allowlist.wildcards, key=str)
+        if suffixes.publicsuffix(wildcard.parent, accept_unknown=False) == wildcard.parent
+    ]
+    if len(settings.allowlist) >= _MANY_ORIGINS and not settings.require_token_origins:
+        found.append(
+            "Several origins are listed. If they are several customers', a token of one works on the sites of all: set "
+            "TOUCAN_GUARD_REQUIRE_TOKEN_ORIGINS=true, or list origins per tenant in TOUCAN_GUARD_TENANT_ORIGINS_FILE."
+        )
+    if "session" in settings.token_carriers and not settings.public_origins and not settings.trusted_proxies:
+        found.append(
+            "TOUCAN_GUARD_PUBLIC_ORIGIN is not set: a WebSocket of a framed page cannot be told from a stranger's, "
+            "and is refused."
+        )
+    return found

@@ -1,0 +1,78 @@
+"""``toucan-guard mint``: a token for trying things out, made with a key in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toucan_guard.cli.output import settings_or_leave, wrong_use
+from toucan_guard.core.errors import ConfigError, MintError
+from toucan_guard.core.grants import Grant
+from toucan_guard.tokens import TokenMinter
+
+
+def mint(  # noqa: PLR0917 - the parameters are the command's options
+    subject: Annotated[str, typer.Option(help="The host's own user id.")],
+    key_file: Annotated[Path, typer.Option(help="The signing key: a secret, a private JWK, or a private PEM.")],
+    tenant: Annotated[str | None, typer.Option(help="The customer organisation.")] = None,
+    grant: Annotated[
+        list[str] | None, typer.Option(help="type:id:action[,action], as in dashboard:delays:view.")
+    ] = None,
+    rls: Annotated[
+        list[str] | None, typer.Option(help="attribute=value; the value is JSON, or else text: carrier=AA, ids=[1,2].")
+    ] = None,
+    origin: Annotated[list[str] | None, typer.Option(help="Where it may be embedded.")] = None,
+    kid: Annotated[str | None, typer.Option(help="The key's name, where the file does not say.")] = None,
+    lifetime: Annotated[int, typer.Option(help="Seconds.")] = 300,
+    frame: Annotated[bool, typer.Option("--frame", help="A bootstrap token for a frame's URL.")] = False,  # noqa: FBT002
+) -> None:
+    """Print a token for the configured issuer and audience. Mistakes are refused here, all at once."""
+    settings = settings_or_leave()
+    try:
+        text = key_file.read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        wrong_use("the key file cannot be read")
+    try:
+        minter = TokenMinter(
+            text,
+            kid=kid,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            policy=settings.policy,
+            region=settings.region,
+            claim_names=settings.token_policy.claim_names,
+            development=settings.environment == "development",
+            lifetime_seconds=min(lifetime, 60) if frame else lifetime,
+        )
+        make = minter.mint_bootstrap if frame else minter.mint
+        token = make(
+            subject=subject,
+            tenant=tenant,
+            grants=[_grant(entry) for entry in grant or ()],
+            rls=dict(_attribute(entry) for entry in rls) if rls else None,
+            origins=origin,
+        )
+    except (ConfigError, MintError) as error:
+        wrong_use("\n".join(error.problems))
+    typer.echo(token)
+
+
+def _grant(text: str) -> Grant:
+    kind, _, rest = text.partition(":")
+    object_id, separator, actions = rest.rpartition(":")
+    if not separator:
+        wrong_use(f"{text!r} is not a grant: write type:id:action, as in dashboard:delays:view")
+    return Grant(kind, object_id, tuple(actions.split(",")))
+
+
+def _attribute(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        wrong_use(f"{text!r} is not an attribute: write name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,136 @@
+"""``toucan-guard routes``: the inventory of an app's routes, and which of them ask for a grant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.table import Table
+from rich.text import Text
+from starlette.routing import BaseRoute, Mount
+
+from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wrong_use
+from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
+from toucan_guard.stack import ToucanGuard
+
+
+class RouteRow(NamedTuple):
+    """One route of the inventory."""
+
+    path: str
+    methods: str
+    guard: str
+    grant: str
+
+
+def routes(
+    target: Annotated[str, typer.Argument(help="module:attribute of the app, as servers take it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+) -> None:
+    """List every route: guarded, exempt or open, and the grant that it asks for. A route that is open, or that
+    asks for no grant, is a finding."""
+    app = _load(target)
+    rows = list(inventory(app))
+    if as_json:
+        say_json([row._asdict() for row in rows])
+    else:
+        table = Table("path", "methods", "guard", "grant")
+        for row in rows:
+            style = "red" if row.guard == "open" else "yellow" if _is_finding(row) else ""
+            table.add_row(*(Text(printable(cell), style=style) for cell in row))
+        out.print(table)
+        findings = sum(map(_is_finding, rows))
+        say(f"{len(rows)} routes, {findings} without guard or grant", "yellow" if findings else "green")
+    if any(map(_is_finding, rows)):
+        raise typer.Exit(FINDING)
+
+
+def _is_finding(row: RouteRow) -> bool:
+    return row.guard == "open" or (row.guard == "guarded" and not row.grant)
+
+
+def _load(target: str) -> Any:
+    module, separator, attribute = target.partition(":")
+    if not separator:
+        wrong_use(f"{target!r} is not an app: write module:attribute")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except Exception as error:  # noqa: BLE001 - the module is the host's, so is what it may raise
+        wrong_use(f"{target!r} cannot be loaded: {error or type(error).__name__}")
+    return found
+
+
+def inventory(app: Any) -> Iterator[RouteRow]:
+    """Every route below an app, in order."""
+    exempt: ExemptMiddleware | None = None
+    guarded = False
+    while isinstance(app, ToucanGuard):
+        guarded, exempt, app = True, _exempt_of(app), _bare_app(app)
+    yield from _below(app, "", guarded=guarded, exempt=exempt)
+
+
+def _below(app: Any, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | None) -> Iterator[RouteRow]:
+    for middleware in getattr(app, "user_middleware", ()):
+        if middleware.cls is ToucanGuard:
+            guarded, exempt = True, _exempt_of(ToucanGuard(app, *middleware.args, **middleware.kwargs))
+    for route in getattr(app, "routes", ()):
+        yield from _of_route(route, prefix, guarded=guarded, exempt=exempt)
+
+
+def _of_route(route: BaseRoute, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | None) -> Iterator[RouteRow]:
+    path = prefix + str(getattr(route, "path", ""))
+    if isinstance(route, Mount):
+        inner: Any = route.app
+        while isinstance(inner, ToucanGuard):
+            guarded, exempt, inner = True, _exempt_of(inner), _bare_app(inner)
+        if getattr(inner, "routes", None):
+            yield from _below(inner, path, guarded=guarded, exempt=exempt)
+            return
+        path += "/…"
+    methods = ",".join(sorted(getattr(route, "methods", None) or ())) or "WEBSOCKET"
+    if isinstance(route, Mount):
+        methods = "any"
+    state = "guarded" if guarded else "open"
+    if guarded and exempt is not None and exempt.is_exempt("GET", path) and methods != "WEBSOCKET":
+        state = "exempt"
+    yield RouteRow(path, methods, state, ", ".join(_grants_of(route)))
+
+
+def _grants_of(route: BaseRoute) -> Iterator[str]:
+    layer = getattr(route, "app", None)
+    while layer is not None:
+        if isinstance(layer, GrantMiddleware):
+            yield layer.describes
+        layer = getattr(layer, "app", None)
+    dependant = getattr(route, "dependant", None)
+    if dependant is not None:
+        yield from _grants_below(dependant)
+
+
+def _grants_below(dependant: Any) -> Iterator[str]:
+    for dependency in dependant.dependencies:
+        described = getattr(dependency.call, "describes_grant", None)
+        if described:
+            yield str(described)
+        yield from _grants_below(dependency)
+
+
+def _exempt_of(guard: ToucanGuard) -> ExemptMiddleware | None:
+    layer: Any = guard.app
+    while layer is not None:
+        if isinstance(layer, ExemptMiddleware):
+            return layer
+        layer = getattr(layer, "app", None)
+    return None
+
+
+def _bare_app(guard: ToucanGuard) -> Any:
+    exempt = _exempt_of(guard)
+    return None if exempt is None else exempt.bare
