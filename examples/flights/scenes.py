@@ -10,18 +10,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
-import data
 import jwt
 from console import say, table
 from demo import Demo
 from portal import AUDIENCE, ISSUER, Portal
+from truth import count_in_raw_data
 from visitor import Answer, Visitor
 
 from toucan_guard.core.decisions import EXPLANATIONS, Reason
@@ -426,17 +425,6 @@ def play(demo: Demo) -> bool:
     if leaks:
         say(f"WRONG: {leaks} audit lines carry a token.", style="bold red")
     return not any(bad) and not leaks
-
-
-def count_in_raw_data() -> dict[tuple[str, str], int]:
-    """Flights of each airline and airport, by one SQL query over the raw CSV in a database of its own."""
-    with sqlite3.connect(":memory:") as raw:
-        raw.execute("CREATE TABLE raw (carrier TEXT, origin TEXT)")
-        raw.executemany(
-            "INSERT INTO raw VALUES (?, ?)", ((r["carrier"], r["origin"]) for r in data.read_csv("flights"))
-        )
-        counted = raw.execute("SELECT carrier, origin, COUNT(*) FROM raw GROUP BY carrier, origin")
-        return {(carrier, origin): number for carrier, origin, number in counted}
 
 
 def _judge(entry: Scene, answer: Answer, decisions: list[dict[str, Any]], *, requests: int) -> str:

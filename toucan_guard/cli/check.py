@@ -47,6 +47,11 @@ def _findings(settings: GuardSettings) -> list[str]:
         for wildcard in sorted(settings.allowlist.wildcards, key=str)
         if suffixes.publicsuffix(wildcard.parent, accept_unknown=False) == wildcard.parent
     ]
+    found += [
+        f"TOUCAN_GUARD_FRAME_ANCESTORS: {source} lets every site of that scheme frame us. Name the sites."
+        for source in settings.frame_ancestors_policy.loose
+        if source.endswith(":")
+    ]
     if len(settings.allowlist) >= _MANY_ORIGINS and not settings.require_token_origins:
         found.append(
             "Several origins are listed. If they are several customers', a token of one works on the sites of all: set "
