@@ -62,6 +62,7 @@ class Trail:
         bootstrap_tokens: Values of ``embed_token`` that were taken out of the query string.
         caller: The listed origin that calls us (its Origin header), where it is not our own.
         embedder: The listed origin that frames us (its Referer), where the browser named it.
+        opaque_caller: The Origin header is ``null``, which a switch let in; no list names it.
         own_page: The Origin header names our own public origin.
         session_cookies: Cookie headers with embed sessions, which the app does not see.
         claims: The verified token or embed session.
@@ -87,6 +88,7 @@ class Trail:
         "embedder",
         "exempt",
         "narrowing",
+        "opaque_caller",
         "own_page",
         "refusal",
         "report_only_grants",
@@ -101,6 +103,7 @@ class Trail:
         self.bootstrap_tokens: tuple[str, ...] = ()
         self.caller: Origin | None = None
         self.embedder: Origin | None = None
+        self.opaque_caller = False
         self.own_page = False
         self.session_cookies: tuple[str, ...] = ()
         self.claims: VerifiedClaims | None = None
@@ -185,7 +188,7 @@ async def deny(scope: Scope, receive: Receive, send: Send, decision: Deny) -> No
     response = refusal_response(scope, decision, trail.request_id)
     if scope["type"] == "http":
         await response(scope, receive, send)
-    elif "websocket.http.response" in scope.get("extensions", {}) or {}:
+    elif "websocket.http.response" in (scope.get("extensions") or {}):
         await _send_as_denial(response, send)
     else:
         await send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})

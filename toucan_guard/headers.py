@@ -1,15 +1,27 @@
-"""What is taken out of a request before the app sees it: credentials, and imitations of the guard's result."""
+"""Headers, on the way in and out.
+
+Taken out of a request before the app sees it: credentials, and imitations of the guard's result.
+Put on a response: that it is one viewer's own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from starlette.types import Scope
 
-from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, without_session_cookies
+from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bearer_token, without_session_cookies
+
+HeaderList = list[tuple[bytes, bytes]]
 
 
 def strip_lookalikes(scope: Scope) -> None:
-    """Remove headers that look like the guard's own result: ``X-Embed-…``, with dashes or underscores."""
-    scope["headers"] = [(name, value) for name, value in scope["headers"] if not _looks_like_ours(name)]
+    """Remove headers that look like the guard's own result: ``X-Embed-…``, with dashes or underscores.
+
+    And the cookies of embed sessions, which are the guard's own too. A bearer token stays: where nothing is
+    verified it may be the host's.
+    """
+    scope["headers"] = list(_without_ours(scope["headers"]))
 
 
 def strip_credentials(scope: Scope) -> None:
@@ -17,22 +29,51 @@ def strip_credentials(scope: Scope) -> None:
 
     The bearer token, ``X-Embed-…``, the cookies of embed sessions, the WebSocket subprotocol that carries a token.
     """
-    kept: list[tuple[bytes, bytes]] = []
-    for name, value in scope["headers"]:
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
+    kept: HeaderList = []
+    for name, value in _without_ours(scope["headers"]):
+        if name == b"authorization" and bearer_token(value.decode("latin-1")) is not None:
             continue
-        if _looks_like_ours(name):
-            continue
-        if name == b"cookie" and COOKIE_PREFIX.encode() in value:
-            value = without_session_cookies(value.decode("latin-1")).encode("latin-1")  # noqa: PLW2901
+        if name == b"sec-websocket-protocol":
+            value = ", ".join(_harmless(value.decode("latin-1").split(","))).encode("latin-1")  # noqa: PLW2901
             if not value:
                 continue
-        elif name == b"sec-websocket-protocol":
-            value = ", ".join(_harmless(value.decode("latin-1").split(","))).encode("latin-1")  # noqa: PLW2901
         kept.append((name, value))
     scope["headers"] = kept
     if scope["type"] == "websocket":
         scope["subprotocols"] = _harmless(scope.get("subprotocols") or ())
+
+
+def keep_private(headers: HeaderList) -> HeaderList:
+    """The headers of a response that was made for one viewer.
+
+    No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
+    """
+    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control" or _is_private(value)]
+    names = {name.lower() for name, _ in kept}
+    if b"cache-control" not in names:
+        kept.append((b"cache-control", b"private, no-store"))
+    if b"referrer-policy" not in names:
+        kept.append((b"referrer-policy", b"same-origin"))
+    kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
+    return kept
+
+
+def _is_private(cache_control: bytes) -> bool:
+    # With quotes it may be `private="name"`, which keeps one header private and shares the rest.
+    directives = [directive.strip().lower() for directive in cache_control.split(b",")]
+    return b'"' not in cache_control and (b"private" in directives or b"no-store" in directives)
+
+
+def _without_ours(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in headers:
+        if _looks_like_ours(name):
+            continue
+        if name == b"cookie" and COOKIE_PREFIX.encode() in value:
+            others = without_session_cookies(value.decode("latin-1")).encode("latin-1")
+            if others:
+                yield name, others
+            continue
+        yield name, value
 
 
 def _looks_like_ours(name: bytes) -> bool:

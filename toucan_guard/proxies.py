@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from starlette.types import Scope
@@ -13,6 +13,8 @@ from toucan_guard.core.origins import Origin, parse_origin
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
+# Some proxies name the scheme of the handshake; a page's Origin never does.
+_SCHEMES: Final = {"https": "https", "http": "http", "wss": "https", "ws": "http"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
 
@@ -22,9 +24,12 @@ def from_trusted_proxy(scope: Scope, trusted: Networks) -> bool:
     if not client or not trusted:
         return False
     try:
-        address = ip_address(client[0])
+        address: IPv4Address | IPv6Address = ip_address(client[0])
     except ValueError:
         return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        # A server that listens on IPv6 shows IPv4 peers like this.
+        address = address.ipv4_mapped
     return any(address in network for network in trusted)
 
 
@@ -39,7 +44,8 @@ def own_origin(scope: Scope, trusted: Networks) -> frozenset[Origin] | None:
     host = _single(scope, b"x-forwarded-host")
     if protocol is None or host is None:
         return None
-    origin = parse_origin(f"{protocol}://{host}")
+    scheme = _SCHEMES.get(protocol)
+    origin = None if scheme is None else parse_origin(f"{scheme}://{host}")
     return None if origin is None else frozenset((origin,))
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from typing import Final
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from starlette.types import Scope
 
 BOOTSTRAP_PARAMETER: Final = "embed_token"
 HANDLE_PARAMETER: Final = "embed"
+_QUERY_CHARACTERS: Final = "%!$&'()*+,;=:@/?[]|^`{}\\\""  # what browsers leave in a query, and what is encoded already
 _SPAN_ATTRIBUTES: Final = ("url.query", "http.target", "http.url", "url.full")
 
 
@@ -44,6 +45,13 @@ def handle_values(query: bytes | str) -> list[str]:
     if HANDLE_PARAMETER not in text and "%" not in text:
         return []
     return [value for name, value in parse_qsl(text, keep_blank_values=True) if name == HANDLE_PARAMETER]
+
+
+def with_handle(query: bytes, handle: str) -> str:
+    """A query string that names this embed session and no other, fit for a Location header."""
+    kept = [field for field in query.split(b"&") if field and _decoded(field.partition(b"=")[0]) != HANDLE_PARAMETER]
+    # Whatever bytes a server let through, nothing ends the header or the URL early.
+    return "&".join(quote(field, safe=_QUERY_CHARACTERS) for field in [*kept, f"{HANDLE_PARAMETER}={handle}".encode()])
 
 
 def _decoded(text: bytes) -> str:

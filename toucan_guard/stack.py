@@ -12,7 +12,6 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
-from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.audit.sinks import open_sink
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
@@ -79,7 +78,14 @@ class ToucanGuard:
                     "trusted_proxies": settings.trusted_proxies,
                 },
             ),
-            (layers.CorsMiddleware, {"policy": origin_policy, "allowlist": settings.allowlist}),
+            (
+                layers.CorsMiddleware,
+                {
+                    "policy": origin_policy,
+                    "allowlist": settings.allowlist,
+                    "report_only": "origin" in reported,
+                },
+            ),
             (
                 layers.ExemptMiddleware,
                 {"bare": app, "paths": settings.exempt_paths, "prefixes": settings.exempt_prefixes},
@@ -126,7 +132,7 @@ class ToucanGuard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in GUARDED_SCOPES or scope["type"] != "lifespan":
+        if scope["type"] != "lifespan":
             return await self.app(scope, receive, send)
         try:
             await self.app(scope, receive, send)

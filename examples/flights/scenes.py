@@ -441,6 +441,8 @@ def _judge(entry: Scene, answer: Answer, decisions: list[dict[str, Any]], *, req
     told = (line["outcome"], line["reason"], line["status"])
     if told != (outcome, entry.reason, entry.status):
         return f"the audit line says {told}"
+    if "flights" in answer.json and entry.status == 200 and "flights" not in line["tables"]:
+        return "the audit line does not say that the flights were filtered"
     if answer.json.get("request_id") not in (None, line["request_id"]):
         return "the answer and the audit line name different requests"
     return ""

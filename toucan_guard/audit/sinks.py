@@ -107,7 +107,8 @@ class _DescriptorWriter:
             # The line before was cut; it must not swallow this one.
             line = b"\n" + line
         written = os.write(self._descriptor, line)
-        self._cut = written not in (0, len(line))
+        if written:
+            self._cut = written != len(line)
         if written != len(line):
             raise OSError(0, "the line was cut")
 

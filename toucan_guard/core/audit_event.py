@@ -25,10 +25,13 @@ Event = dict[str, Any]
 _MARK: Final = "…"
 # Tried in turn until the line fits: characters of a string, entries of a list.
 _CAPS: Final = ((256, 32), (96, 12), (32, 4))
+# Short by construction; cut, they would no longer find each other.
+_IDS: Final = frozenset({"event_id", "request_id", "decision_id"})
 # What stays of an event that no cap could make fit.
-_ESSENTIAL: Final = frozenset(
-    {"schema", "event", "time", "event_id", "request_id", "outcome", "reason", "status", "method", "subject", "tenant"}
+_ESSENTIAL: Final = _IDS | frozenset(
+    {"schema", "event", "time", "outcome", "reason", "status", "method", "subject", "tenant", "dropped"}
 )
+_LARGEST: Final = 2**63  # more than any number that is recorded, and than readers of JSON take
 
 
 def decision_event(
@@ -68,10 +71,10 @@ def decision_event(
         route: The route's template, never the path that was asked for.
         seconds_to_first_byte: From the connection's start to this event.
         tables: Tables that were filtered, and by which rule.
-        dropped: Events that could not be written since the last one that could (``best_effort``).
+        dropped: Events that could not be written since the last one that could.
     """
     steps = list(steps)
-    detail = next((decision.detail for _, decision, _ in steps if isinstance(decision, Deny) and decision.detail), None)
+    denials = [decision for _, decision, _ in steps if isinstance(decision, Deny)]
     event: Event = {
         "schema": SCHEMA_VERSION,
         "event": "decision",
@@ -81,7 +84,8 @@ def decision_event(
         "trace_id": trace_id,
         "outcome": outcome,
         "reason": reason,
-        "detail": detail,
+        # The sentence that belongs to the reason: a report-only refusal on the way has another one.
+        "detail": next((denial.detail for denial in denials if denial.detail and denial.reason == reason), None),
         "steps": [
             {"layer": layer, "decision": _name_of(decision, enforced=enforced)} for layer, decision, enforced in steps
         ],
@@ -124,10 +128,23 @@ def decision_event(
 
 
 def completion_event(
-    *, now: float, request_id: str, event_id: str, decision_id: str, outcome: str, tables: Mapping[str, str]
+    *,
+    now: float,
+    request_id: str,
+    event_id: str,
+    decision_id: str,
+    outcome: str,
+    tables: Mapping[str, str],
+    dropped: int,
 ) -> Event:
-    """What changed after the ``decision`` event of ``decision_id`` was written."""
-    return {
+    """What changed after the ``decision`` event of ``decision_id`` was written.
+
+    Args:
+        outcome: ``error`` for an answer that was cut, ``deny`` for a socket that was closed, ``allow`` for the rest.
+        tables: All tables that were filtered, and by which rule.
+        dropped: See ``decision_event``.
+    """
+    event: Event = {
         "schema": SCHEMA_VERSION,
         "event": "completion",
         "time": timestamp(now),
@@ -137,6 +154,9 @@ def completion_event(
         "outcome": outcome,
         "tables": dict(tables),
     }
+    if dropped:
+        event["dropped"] = dropped
+    return event
 
 
 def grant_text(grant: Grant) -> str:
@@ -155,11 +175,11 @@ def encode_line(event: Mapping[str, Any]) -> bytes:
     Control characters, lone surrogates and everything outside ASCII are escaped; NaN and infinities become null.
     """
     for characters, entries in _CAPS:
-        line = _dump(_capped(event, characters, entries))
+        line = _dump(_capped_event(event, characters, entries))
         if len(line) <= MAX_LINE_BYTES:
             return line
     essential = {name: value for name, value in event.items() if name in _ESSENTIAL}
-    return _dump({**_capped(essential, *_CAPS[-1]), "truncated": True})
+    return _dump({**_capped_event(essential, *_CAPS[-1]), "truncated": True})
 
 
 def _name_of(decision: Decision, *, enforced: bool) -> str:
@@ -172,21 +192,26 @@ def _dump(event: Mapping[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
 
 
+def _capped_event(event: Mapping[str, Any], characters: int, entries: int) -> Event:
+    return {name: value if name in _IDS else _capped(value, characters, entries) for name, value in event.items()}
+
+
 def _capped(value: Any, characters: int, entries: int) -> Any:
     if isinstance(value, str):
         return value if len(value) <= characters else value[:characters] + _MARK
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        if len(value) > entries and "event_id" not in value:
-            kept = dict(list(value.items())[:entries])
-            return {**_capped(kept, characters, entries), _MARK: len(value) - entries}
-        return {
-            _capped(str(name), characters, entries): _capped(item, characters, entries) for name, item in value.items()
+        kept = {
+            _capped(str(name), characters, entries): _capped(item, characters, entries)
+            for name, item in list(value.items())[:entries]
         }
+        return kept if len(value) <= entries else {**kept, _MARK: len(value) - entries}
     if isinstance(value, list | tuple):
         kept_items = [_capped(item, characters, entries) for item in value[:entries]]
         return kept_items if len(value) <= entries else [*kept_items, f"{_MARK} {len(value) - entries} more"]
-    if value is None or isinstance(value, bool | int):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if -_LARGEST <= value < _LARGEST else None
+    if value is None or isinstance(value, bool):
         return value
     return _capped(str(value), characters, entries)

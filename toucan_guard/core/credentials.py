@@ -26,7 +26,6 @@ SUBPROTOCOL: Final = "embed"
 SUBPROTOCOL_TOKEN: Final = "embed.token."  # noqa: S105 - a prefix
 COOKIE_PREFIX: Final = "__Host-embed-"
 
-_MAX_COOKIES: Final = 32  # more sessions than one page can hold; each costs a look-up
 _HANDLE_ALPHABET: Final = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 _HANDLE_LENGTH: Final = 26
 
@@ -76,9 +75,9 @@ def explicit_credential(
     """
     found: list[TokenCredential] = []
     for value in authorization:
-        scheme, _, token = value.partition(" ")
-        if scheme.lower() == "bearer":
-            found.append(TokenCredential(token.strip(" "), "authorization"))
+        token = bearer_token(value)
+        if token is not None:
+            found.append(TokenCredential(token, "authorization"))
     found.extend(TokenCredential(value.strip(" "), "x-embed-token") for value in x_embed_token)
     found.extend(
         TokenCredential(offer.removeprefix(SUBPROTOCOL_TOKEN), "websocket")
@@ -98,6 +97,18 @@ def explicit_credential(
     return found[0]
 
 
+def bearer_token(authorization: str) -> str | None:
+    """The token of an Authorization value, None for another scheme (RFC 6750 §2.1).
+
+    Any white space ends the scheme: a token after a tab must not be overlooked, or the browser's cookie would
+    stand in for it.
+    """
+    scheme, *rest = authorization.split(maxsplit=1) or [""]
+    if scheme.lower() != "bearer":
+        return None
+    return rest[0].strip() if rest else ""
+
+
 def session_cookies(cookie_headers: Sequence[str]) -> dict[str, str] | Deny:
     """Handle to secret, for every embed session cookie of a request.
 
@@ -114,8 +125,8 @@ def session_cookies(cookie_headers: Sequence[str]) -> dict[str, str] | Deny:
             handle = name.removeprefix(COOKIE_PREFIX)
             if not is_handle(handle):
                 continue
-            if handle in sessions or len(sessions) == _MAX_COOKIES:
-                return Deny(Reason.SESSION_AMBIGUOUS, "the cookies of embed sessions are repeated or too many")
+            if handle in sessions:
+                return Deny(Reason.SESSION_AMBIGUOUS, "a cookie of an embed session is repeated")
             sessions[handle] = value
     return sessions
 
@@ -155,20 +166,22 @@ def session_credential(
 def session_readable(
     *,
     websocket: bool,
+    method: str,
     origin_is_self: bool,
     fetch_site: Sequence[str],
     fetch_dest: Sequence[str],
 ) -> Deny | None:
     """Whether the ambient cookie may be looked at; None where it may.
 
-    Only on a request of our own pages (``Sec-Fetch-Site: same-origin``), on a frame's navigation,
-    and on a WebSocket whose Origin is our own (Chromium sends no Sec-Fetch headers on those).
+    Only on a request of our own pages (``Sec-Fetch-Site: same-origin``), on a frame's navigation that changes
+    nothing (a listed site could otherwise post a form into another customer's frame), and on a WebSocket whose
+    Origin is our own (Chromium sends no Sec-Fetch headers on those).
     """
     if websocket:
         if origin_is_self:
             return None
         return Deny(Reason.SESSION_NOT_SAME_ORIGIN, "a WebSocket may use an embed session from our own origin only")
-    if list(fetch_site) == ["same-origin"] or is_frame_navigation(fetch_dest):
+    if list(fetch_site) == ["same-origin"] or (method in ("GET", "HEAD") and is_frame_navigation(fetch_dest)):
         return None
     return Deny(
         Reason.SESSION_NOT_SAME_ORIGIN, "an embed session is read on same-origin requests and frame navigations"

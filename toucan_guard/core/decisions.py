@@ -8,6 +8,7 @@ words that says what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -96,7 +97,7 @@ class Deny:
     """The layer refuses the request.
 
     Attributes:
-        reason: A member of ``Reason``, or a reason of the host's own that starts with ``x_``.
+        reason: A member of ``Reason``, or a reason of the host's own: ``x_`` and a name, 64 characters at most.
         detail: One sentence for developers; never a claim's value, key material or the allowlist.
         status: HTTP status of an own ``x_…`` reason; the table's status otherwise.
         facts: What was established before the refusal, for the audit record.
@@ -109,10 +110,11 @@ class Deny:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, Reason):
-            if self.reason in _BY_VALUE:
-                object.__setattr__(self, "reason", _BY_VALUE[self.reason])
-            elif not self.reason.startswith("x_") or not self.reason.isascii() or not self.reason.isidentifier():
-                raise ValueError("a reason is a member of Reason, or a name of your own that starts with x_")
+            given: object = self.reason  # typed as text, but hosts give their own
+            if isinstance(given, str) and given in _BY_VALUE:
+                object.__setattr__(self, "reason", _BY_VALUE[given])
+            elif not isinstance(given, str) or _OWN_NAME.fullmatch(given) is None:
+                raise ValueError("a reason is a member of Reason, or a name of your own such as x_office_hours")
         if self.status is not None and not 400 <= self.status <= 599:
             raise ValueError("a refusal has a status from 400 to 599")
 
@@ -272,5 +274,6 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
     }
 )
 
+_OWN_NAME: Final = re.compile(r"x_[A-Za-z0-9_]{1,62}")
 _OWN_REASON: Final = Explanation(403, "This is not allowed here", _ASK_SITE)
 _BY_VALUE: Final[Mapping[str, Reason]] = {reason.value: reason for reason in Reason}

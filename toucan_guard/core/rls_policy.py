@@ -36,6 +36,7 @@ _TYPES: Final[tuple[str, ...]] = get_args(Type)
 _OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 _ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _MAX_DEPTH: Final = 32
+_KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 
@@ -252,7 +253,7 @@ class _Reader:
         content = self._object(body, place)
         self._only(content, place, ("all", "any", "open", "write", "columns"))
         opened = self._flag(content, "open", place, default=False)
-        groups = [kind for kind in ("all", "any") if kind in content]
+        groups = [kind for kind in _KINDS if kind in content]
         rule: Rule | None = None
         if len(groups) == 2:
             self._say(place, "has both all and any: put one inside the other")
@@ -281,7 +282,7 @@ class _Reader:
 
     def _rule(self, body: object, place: str, depth: int) -> Rule | None:
         rule = self._object(body, place)
-        groups = [kind for kind in ("all", "any") if kind in rule]
+        groups: list[Literal["all", "any"]] = [kind for kind in _KINDS if kind in rule]
         if depth > _MAX_DEPTH:
             self._say(place, f"rules are nested more than {_MAX_DEPTH} deep")
             return None
@@ -290,7 +291,7 @@ class _Reader:
         if len(rule) > 1:
             self._say(place, f"{groups[0]} stands alone: put the rest inside it")
             return None
-        kind = cast("Literal['all', 'any']", groups[0])
+        kind = groups[0]
         members = rule[kind]
         place = f"{place}.{kind}"
         if not isinstance(members, list) or not members:

@@ -97,13 +97,13 @@ def read_value(type_: Type, claim: object) -> object:
 
 def _read_string(claim: object) -> str | None:
     # NUL and lone surrogates cannot be sent to every database, and a driver's error is no answer.
-    if not isinstance(claim, str) or "\x00" in claim or not claim.isprintable() and _has_surrogate(claim):
+    if not isinstance(claim, str) or "\x00" in claim or _has_surrogate(claim):
         return None
-    return str(claim)
+    return str.__str__(claim)
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read_integer(claim: object) -> int | None:
@@ -163,7 +163,7 @@ _READERS: Final[Mapping[Type, Callable[[object], object]]] = {
 def _read_cell(type_: Type, cell: object) -> object:
     """What is in a row, made comparable with an attribute of this type; None where it is not."""
     if type_ == "string":
-        return cell if isinstance(cell, str) else None
+        return str.__str__(cell) if isinstance(cell, str) else None
     if type_ in ("integer", "number"):
         number = isinstance(cell, int | float | Decimal) and not isinstance(cell, bool) and math.isfinite(cell)
         return cell if number else None

@@ -31,9 +31,9 @@ class TenancyPolicy:
     def narrowing(self, claims: VerifiedClaims) -> OriginAllowlist | None:
         """The origins that token and tenant agree on; None where neither names any."""
         tenant = self.tenant_origins.get(claims.tenant) if claims.tenant is not None else None
-        if tenant is None or claims.origins is None:
-            return claims.origins if tenant is None else tenant
-        return tenant.narrowed(claims.origins)
+        if tenant is None:
+            return claims.origins
+        return tenant if claims.origins is None else tenant.narrowed(claims.origins)
 
     def decide_region(self, claims: VerifiedClaims) -> Decision:
         """A token's region and the deployment's must be equal where either names one."""
@@ -41,14 +41,21 @@ class TenancyPolicy:
             return Allow() if self.region is None else Allow({"region": self.region})
         return Deny(Reason.REGION_MISMATCH, "the token's region is not the region of this deployment")
 
-    def decide_origins(self, claims: VerifiedClaims, callers: tuple[Origin, ...]) -> Decision:
-        """Whether each foreign origin of this request (caller, embedder) is on the tenant's and the token's lists."""
+    def decide_origins(
+        self, claims: VerifiedClaims, callers: tuple[Origin, ...], *, opaque_caller: bool = False
+    ) -> Decision:
+        """Whether each foreign origin of this request (caller, embedder) is on the tenant's and the token's lists.
+
+        Args:
+            claims: The verified token or embed session.
+            callers: The origins that the configured list let in.
+            opaque_caller: ``Origin: null`` was let in by its switch. It is on nobody's list.
+        """
         tenant = self.tenant_origins.get(claims.tenant) if claims.tenant is not None else None
         if self.require_token_origins and tenant is None and claims.origins is None:
             return Deny(Reason.ORIGINS_MISSING, "the token names no origins and its tenant has no list")
-        for origin in callers:
-            if tenant is not None and not tenant.allows(origin):
-                return Deny(Reason.TENANT_ORIGIN_NOT_ALLOWED, "the origin is not on the tenant's list")
-            if claims.origins is not None and not claims.origins.allows(origin):
-                return Deny(Reason.TOKEN_ORIGIN_NOT_ALLOWED, "the origin is not among the token's origins")
+        if tenant is not None and (opaque_caller or not all(map(tenant.allows, callers))):
+            return Deny(Reason.TENANT_ORIGIN_NOT_ALLOWED, "the origin is not on the tenant's list")
+        if claims.origins is not None and (opaque_caller or not all(map(claims.origins.allows, callers))):
+            return Deny(Reason.TOKEN_ORIGIN_NOT_ALLOWED, "the origin is not among the token's origins")
         return Allow()

@@ -26,12 +26,24 @@ from toucan_guard.proxies import Networks, inherited_request_id
 
 _log: Final = logging.getLogger("toucan_guard")
 _WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
-_LAST: Final = ("http.response.body", "websocket.http.response.body", "websocket.close")
+_LAST: Final = (
+    "http.response.body",
+    "http.response.zerocopysend",
+    "http.response.pathsend",
+    "websocket.http.response.body",
+    "websocket.close",
+)
+_TRAILERS: Final = "http.response.trailers"
 _NOT_A_BYTE: Final = "http.response.debug"  # tells a test client about templates; nothing leaves
+# They would leave before anybody knows what the answer is, and nobody relies on a hint.
+_HINTS: Final = ("http.response.early_hint", "http.response.push")
+_MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 §5.5
 
 
 class AuditLogMiddleware:
     """Writes one ``decision`` event per connection, and one ``completion`` where something changed afterwards.
+
+    Events that could not be written are counted, and the next one that can says how many.
 
     Args:
         app: The next layer.
@@ -81,9 +93,9 @@ class AuditLogMiddleware:
             self._sink.write(event)
         except AuditWriteError as error:
             _log.error("toucan_guard audit: %s", error)
+            self.dropped += 1
             if self._strict:
                 raise
-            self.dropped += 1
         else:
             self.dropped = 0
 
@@ -94,14 +106,17 @@ class _Connection:
     __slots__ = (
         "_answered",
         "_audit",
+        "_changed",
         "_complete",
         "_event",
+        "_gone",
         "_held_back",
         "_receive",
         "_scope",
         "_send",
         "_start",
         "_trail",
+        "_trailers",
     )
 
     def __init__(self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
@@ -112,39 +127,65 @@ class _Connection:
         self._trail = trail
         self._start = time.perf_counter()
         self._event: Event | None = None
+        self._changed: str | None = None  # what became of the answer after its decision was written
         self._held_back = False  # the event could not be written: 503 went out, nothing else may
         self._complete = False  # the last byte went out: what happens afterwards cuts nothing
         self._answered = False  # a refusal went out in place of what the app is still saying
+        self._gone = False  # the client has hung up
+        self._trailers = False  # the app has announced trailers, which come behind the body
 
     async def run(self) -> None:
         """Call the app; see the module's docstring for what may come back."""
-        cut = False
         try:
-            await self._audit.app(self._scope, self._receive, self._audited_send)
-        except AuditWriteError:
-            if not self._held_back:
-                raise
-        except Refused as refused:
-            if self._event is None:
-                await self._refuse(refused.decision)
-            elif not self._answered:
-                cut = not self._complete
-                raise
+            await self._audit.app(self._scope, self._watched_receive, self._audited_send)
+            if self._event is None and not self._gone:
+                # Left to the server, this would be a 500 without the guard's headers.
+                await self._refuse(Deny(Reason.APP_FAILED, "the app returned without an answer"))
+            elif self._scope["type"] == "http" and not self._complete:
+                self._changed = "error"
         except Exception as error:
-            cut = self._event is not None and not self._complete
-            if self._event is None:
-                await self._answer_crash(error)
-            raise
+            if not await self._settle(error):
+                raise
         except BaseException:  # a cancellation: the client hung up, or the server stops
-            cut = not self._complete
+            self._changed = None if self._complete else "error"
             raise
         finally:
-            self._finish(cut=cut)
+            self._finish()
+
+    async def _settle(self, error: Exception) -> bool:
+        """Answer for what the app raised; False where the server must hear of it too."""
+        # A task group of the app's wraps what one of its tasks has raised.
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if self._held_back:
+            return isinstance(error, AuditWriteError)
+        if isinstance(error, Refused):
+            if self._event is None:
+                await self._refuse(error.decision)
+                return True
+            if self._answered:
+                return True
+            if self._scope["type"] == "websocket":
+                await self._close(error.decision)
+                return True
+        if self._event is None:
+            await self._answer_crash(error)
+        elif not self._complete:
+            self._changed = "error"
+        return False
+
+    async def _watched_receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._gone = True
+        elif message["type"] == "websocket.disconnect":
+            self._gone = self._complete = True  # how every socket ends: nothing was cut
+        return message
 
     async def _audited_send(self, message: Message) -> None:
         if self._held_back:
             raise AuditWriteError("the response is held back")
-        if self._answered:
+        if self._answered or message["type"] in _HINTS:
             return
         if self._event is None and message["type"] != _NOT_A_BYTE:
             refused = sys.exception()
@@ -154,9 +195,12 @@ class _Connection:
                 self._answered = True
                 return
             await self._write_decision(message)
+            self._trailers = bool(message.get("trailers", False))
         await self._send(message)
-        if message["type"] in _LAST and not message.get("more_body", False):
-            self._complete = True
+        if message["type"] in _LAST:
+            self._complete = not message.get("more_body", False) and not self._trailers
+        elif message["type"] == _TRAILERS:
+            self._complete = not message.get("more_trailers", False)
 
     async def _write_decision(self, message: Message) -> None:
         event = self._decision(message.get("status") or _WEBSOCKET_STATUS.get(message["type"]))
@@ -178,11 +222,19 @@ class _Connection:
             if not self._held_back:
                 raise
 
+    async def _close(self, decision: Deny) -> None:
+        """Refuse a WebSocket that has been accepted already, unless it has ended."""
+        if self._complete:
+            return
+        self._changed = "deny"
+        reason = str(decision.reason)[:_MAX_CLOSE_REASON_BYTES]
+        await self._send({"type": "websocket.close", "code": 1008, "reason": reason})
+
     async def _answer_crash(self, error: Exception) -> None:
-        """Answer 500 as Starlette does, with the host's handler for 500 or Exception; raises ``error`` again."""
+        """Answer 500 as Starlette does, with the host's handler for 500 or Exception."""
         if self._scope["type"] == "websocket":
-            self._trail.add("app", Deny(Reason.APP_FAILED))
-            await deny(self._scope, self._receive, self._audited_send, Deny(Reason.APP_FAILED))
+            if not self._gone:
+                await self._refuse(Deny(Reason.APP_FAILED))
             return
         app: Any = self._scope.get("app")
         handlers = getattr(app, "exception_handlers", {})
@@ -196,12 +248,10 @@ class _Connection:
             try:
                 await answer(self._scope, self._receive, self._audited_send)
             except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
-                if self._held_back:
-                    return
                 if self._event is not None:
-                    raise error from None
+                    return
 
-    def _finish(self, *, cut: bool) -> None:
+    def _finish(self) -> None:
         """Record a connection that nobody answered, or what changed after its decision was written."""
         try:
             if self._event is None:
@@ -209,15 +259,16 @@ class _Connection:
                 return
             access = self._trail.access
             late = {} if access is None else dict(access.receipts)
-            if not self._held_back and (cut or late.keys() - self._event["tables"].keys()):
+            if not self._held_back and (self._changed or late.keys() - self._event["tables"].keys()):
                 self._audit.record(
                     completion_event(
                         now=self._audit.clock(),
                         request_id=self._trail.request_id,
                         event_id=new_id(),
                         decision_id=self._event["event_id"],
-                        outcome="error" if cut else "allow",
+                        outcome=self._changed or "allow",
                         tables=late,
+                        dropped=self._audit.dropped,
                     )
                 )
         except AuditWriteError:
@@ -244,7 +295,7 @@ class _Connection:
             status=status,
             seconds_to_first_byte=time.perf_counter() - self._start,
             origin=_fact(trail, "origin"),
-            embedder=_fact(trail, "embedder"),
+            embedder=_fact(trail, "embedder") or _fact(trail, "referer_origin"),
             fetch_site=_one_word(scope, b"sec-fetch-site"),
             fetch_dest=_one_word(scope, b"sec-fetch-dest"),
             claims=trail.claims,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +19,7 @@ from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import is_frame_navigation
 from toucan_guard.core.token import BOOTSTRAP
-from toucan_guard.query import HANDLE_PARAMETER
+from toucan_guard.query import with_handle
 from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
 
 _LAYER: Final = "bootstrap"
@@ -70,9 +69,7 @@ class BootstrapExchangeMiddleware:
 
 
 def _redirect(scope: Scope, opened: OpenedSession, now: float) -> Response:
-    query: str = scope["query_string"].decode("latin-1")
-    kept = [field for field in query.split("&") if field and field.partition("=")[0] != HANDLE_PARAMETER]
-    clean = "&".join([*kept, urlencode({HANDLE_PARAMETER: opened.handle})])
+    clean = with_handle(scope["query_string"], opened.handle)
     # Relative to the URL that was asked for: neither a path like //elsewhere.example nor a proxy that
     # strips a prefix can lead the redirect astray.
     headers = {

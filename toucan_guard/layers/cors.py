@@ -26,12 +26,16 @@ class CorsMiddleware:
         app: The next layer.
         policy: Decides who may ask.
         allowlist: Decides who may read.
+        report_only: Record an unlisted origin as ``would_deny``, and let it ask and read.
     """
 
-    def __init__(self, app: ASGIApp, *, policy: OriginPolicy, allowlist: OriginAllowlist) -> None:
+    def __init__(
+        self, app: ASGIApp, *, policy: OriginPolicy, allowlist: OriginAllowlist, report_only: bool = False
+    ) -> None:
         self.app = app
         self._policy = policy
         self._allowlist = allowlist
+        self._report_only = report_only
         # The origin was judged before it answers. Every header may be asked for: no ambient credential goes with it.
         self._preflights = CORSMiddleware(
             app, allow_origin_regex=".*", allow_methods=ALL_METHODS, allow_headers=("*",), max_age=_MAX_AGE_SECONDS
@@ -43,20 +47,26 @@ class CorsMiddleware:
         trail = trail_of(scope)
         send = trail.wrap(send)
         origins = header_values(scope, b"origin")
-        reader = parse_origin(origins[0]) if len(origins) == 1 else None
-        readable = reader is not None and self._allowlist.allows(reader)
-        trail.edits.append(_readable_by(origins[0] if readable else None))
+        trail.edits.append(_readable_by(origins[0] if len(origins) == 1 and self._may_read(origins[0]) else None))
 
         if scope["method"] != "OPTIONS" or not origins or not header_values(scope, b"access-control-request-method"):
             return await self.app(scope, receive, send)
         decision = self._policy.preflight(origins)
         answer = self._preflights.preflight_response(Headers(scope=scope))
-        if isinstance(decision, Allow) and answer.status_code != 200:
+        report_only = self._report_only
+        if answer.status_code != 200 and (report_only or isinstance(decision, Allow)):
+            report_only = False
             decision = Deny(Reason.PREFLIGHT_NOT_ALLOWED, "the method, or a private network, is not allowed")
-        trail.add("cors", decision)
-        if isinstance(decision, Deny):
+        trail.add("cors", decision, report_only=report_only)
+        if isinstance(decision, Deny) and not report_only:
             return await deny(scope, receive, send, decision)
         await answer(scope, receive, send)
+
+    def _may_read(self, origin: str) -> bool:
+        if origin == "null":
+            return self._policy.insecure_allow_null or self._report_only
+        reader = parse_origin(origin)
+        return reader is not None and (self._report_only or self._allowlist.allows(reader))
 
 
 def _readable_by(origin: str | None) -> HeaderEdit:
@@ -66,7 +76,7 @@ def _readable_by(origin: str | None) -> HeaderEdit:
         kept = [
             (name, value)
             for name, value in headers
-            if name not in (b"access-control-allow-origin", b"access-control-allow-credentials")
+            if name.lower() not in (b"access-control-allow-origin", b"access-control-allow-credentials")
         ]
         if origin is not None:
             kept.append((b"access-control-allow-origin", origin.encode("latin-1")))

@@ -7,14 +7,17 @@ session is. An explicit credential that fails never falls through to an ambient 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, HeaderList, Trail, deny, header_values, publish_embed, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, publish_embed, trail_of
 from toucan_guard.core.credentials import (
+    CARRIERS,
     SESSION,
     SUBPROTOCOL,
     SessionCredential,
@@ -26,13 +29,15 @@ from toucan_guard.core.credentials import (
 )
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.embed import Embed
-from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
-from toucan_guard.headers import strip_credentials
+from toucan_guard.headers import keep_private, strip_credentials
 from toucan_guard.query import handle_values
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.sessions import EmbedSessions
 
+_EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token or session has run out while the socket was open")
+_SOCKET_ENDS: Final = ("websocket.disconnect", "websocket.close", "websocket.http.response.start")
 _NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
 
 
@@ -43,9 +48,13 @@ class EmbedTokenMiddleware:
         app: The next layer.
         verifier: Verifies tokens, cache first.
         carriers: Where a token may stand.
-        sessions: Embed sessions, where the carrier ``session`` is on.
+        sessions: Embed sessions, where the carrier ``session`` is on. ``BootstrapExchangeMiddleware`` stands behind
+            this layer then: a bootstrap token passes here without an embed.
         report_only_grants: Missing grants are recorded as ``would_deny`` only.
         clock: Seconds since the epoch.
+
+    Raises:
+        ConfigError: An unknown carrier, or ``session`` without sessions.
     """
 
     def __init__(
@@ -61,6 +70,10 @@ class EmbedTokenMiddleware:
         self.app = app
         self._verifier = verifier
         self._carriers = frozenset(carriers)
+        if isinstance(carriers, str) or not self._carriers.issubset(CARRIERS):
+            raise ConfigError(f"the token carriers are a list of {', '.join(CARRIERS)}")
+        if SESSION in self._carriers and sessions is None:
+            raise ConfigError("the token carrier 'session' needs sessions")
         self._sessions = sessions if SESSION in self._carriers else None
         self._report_only_grants = report_only_grants
         self._clock = clock
@@ -70,7 +83,7 @@ class EmbedTokenMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         send = trail.wrap(send)
-        trail.edits.append(_keep_private)
+        trail.edits.append(keep_private)
         publish_embed(scope, trail, None)
         trail.report_only_grants = trail.report_only_grants or self._report_only_grants
 
@@ -86,9 +99,37 @@ class EmbedTokenMiddleware:
         offered = scope.get("subprotocols") or ()
         trail.session_cookies = tuple(header_values(scope, b"cookie"))
         strip_credentials(scope)
-        if scope["type"] == "websocket" and SUBPROTOCOL in offered:
-            send = _selecting_subprotocol(send)
+        if scope["type"] == "websocket":
+            return await self._while_valid(
+                scope, receive, _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
+            )
         await self.app(scope, receive, send)
+
+    async def _while_valid(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run a WebSocket until its token or session ends, and then close it (1008, RFC 6455 §7.4.1)."""
+        trail = trail_of(scope)
+        assert trail.claims is not None  # noqa: S101 - verified by the caller
+        leeway = self._verifier.policy.leeway_seconds if trail.claims.token_type == EMBED else 0
+        life = anyio.move_on_after(trail.claims.expires_at + leeway - self._clock())
+
+        async def watched_receive() -> Message:
+            message = await receive()
+            if message["type"] in _SOCKET_ENDS:
+                life.deadline = math.inf  # what the app does afterwards is no longer a connection
+            return message
+
+        async def watched_send(message: Message) -> None:
+            if message["type"] in _SOCKET_ENDS:
+                life.deadline = math.inf
+            await send(message)
+
+        with life:
+            await self.app(scope, watched_receive, watched_send)
+        if not life.cancelled_caught or life.deadline == math.inf:
+            return
+        if trail.audited:
+            raise Refused(_EXPIRED)
+        await send({"type": "websocket.close", "code": 1008, "reason": str(_EXPIRED.reason)})
 
     async def _authenticate(self, scope: Scope, trail: Trail) -> VerifiedClaims | Deny:
         now = self._clock()
@@ -128,6 +169,7 @@ class EmbedTokenMiddleware:
         fetch_site = header_values(scope, b"sec-fetch-site")
         unreadable = session_readable(
             websocket=scope["type"] == "websocket",
+            method=scope.get("method", ""),
             origin_is_self=trail.own_page,
             fetch_site=fetch_site,
             fetch_dest=header_values(scope, b"sec-fetch-dest"),
@@ -152,22 +194,6 @@ def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
         expires_at=claims.expires_at,
         embedder=None if embedder is None else str(embedder),
     )
-
-
-def _keep_private(headers: HeaderList) -> HeaderList:
-    """No shared cache keeps what was made for one viewer; the Referer of our pages stays with us."""
-    kept = [
-        (name, value)
-        for name, value in headers
-        if name != b"cache-control" or b"no-store" in value.lower() or b"private" in value.lower()
-    ]
-    names = {name for name, _ in kept}
-    if b"cache-control" not in names:
-        kept.append((b"cache-control", b"private, no-store"))
-    if b"referrer-policy" not in names:
-        kept.append((b"referrer-policy", b"same-origin"))
-    kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
-    return kept
 
 
 def _selecting_subprotocol(send: Send) -> Send:

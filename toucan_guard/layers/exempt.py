@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import publish_embed, trail_of
 from toucan_guard.core.decisions import Allow
+from toucan_guard.core.errors import ConfigError
 from toucan_guard.headers import strip_lookalikes
 from toucan_guard.rls.context import current_row_access
 
@@ -30,9 +31,13 @@ class ExemptMiddleware:
 
     def __init__(self, app: ASGIApp, *, bare: ASGIApp, paths: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
         self.app = app
+        if isinstance(paths, str) or isinstance(prefixes, str):
+            raise ConfigError('exempt paths and prefixes are lists: write ["/health"] instead of one text')
         self.bare = bare
         self._paths = frozenset(paths)
         self._prefixes = tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
+        if "/" in self._prefixes:
+            raise ConfigError("the exempt prefix '/' would exempt everything: name the folders, such as /static")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A WebSocket is never exempt: nothing but its Origin stands between it and a stranger's page.

@@ -8,13 +8,20 @@ see it, and the header names no other customer.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, HeaderList, Trail, header_values, trail_of
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
+
+
+class _Narrowed(NamedTuple):
+    """Our list, narrowed by the list of a token and its tenant."""
+
+    by: OriginAllowlist
+    result: FrameAncestors
 
 
 class FrameAncestorsMiddleware:
@@ -76,11 +83,12 @@ class FrameAncestorsMiddleware:
             return self._the_reader(scope)
         if trail.narrowing is None or trail.claims is None:
             return self._frame_ancestors
-        # Narrowed once for each token, and kept beside its claims.
-        narrowed = trail.claims.derived.get(self)
-        if not isinstance(narrowed, FrameAncestors):
-            narrowed = self._frame_ancestors.narrowed(trail.narrowing, self_origins=self._public_origins)
-            trail.claims.derived[self] = narrowed
+        # Narrowed once for each token, and kept beside its claims; a nested guard may have narrowed further.
+        kept = trail.claims.derived.get(self)
+        if isinstance(kept, _Narrowed) and kept.by is trail.narrowing:
+            return kept.result
+        narrowed = self._frame_ancestors.narrowed(trail.narrowing, self_origins=self._public_origins)
+        trail.claims.derived[self] = _Narrowed(trail.narrowing, narrowed)
         return narrowed
 
     def _the_reader(self, scope: Scope) -> FrameAncestors:

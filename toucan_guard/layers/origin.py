@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, deny, header_values, trail_of
-from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN
+from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
+from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
 from toucan_guard.core.decisions import Allow, Deny
 from toucan_guard.core.origins import OriginPolicy, parse_origin, referer_origin
 from toucan_guard.proxies import own_origin
@@ -56,15 +56,18 @@ class OriginMiddleware:
         trail.add("origin", decision, report_only=self._report_only)
         if isinstance(decision, Deny) and not self._report_only:
             return await deny(scope, receive, send, decision)
-        if isinstance(decision, Allow):
-            # What the tenancy layer narrows: the origins of others that were let in by the list.
-            if "self" in decision.facts:
-                trail.own_page = "origin" in decision.facts
-            elif "origin" in decision.facts:
-                trail.caller = parse_origin(decision.facts["origin"])
-            if "embedder" in decision.facts:
-                trail.embedder = referer_origin(decision.facts["embedder"])
+        _remember(trail, decision.facts if isinstance(decision, Allow) else {})
         await self.app(scope, receive, send)
+
+
+def _remember(trail: Trail, facts: Mapping[str, str]) -> None:
+    """Note whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds."""
+    ours = "self" in facts
+    origin = facts.get("origin")
+    trail.own_page = ours and origin is not None
+    trail.caller = None if ours or origin is None else parse_origin(origin)
+    trail.opaque_caller = not ours and origin is not None and trail.caller is None
+    trail.embedder = referer_origin(facts["embedder"]) if "embedder" in facts else None
 
 
 def _has_only_ambient_credential(scope: Scope, bootstrap_tokens: Sequence[str]) -> bool:
@@ -73,7 +76,7 @@ def _has_only_ambient_credential(scope: Scope, bootstrap_tokens: Sequence[str]) 
         return False
     if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
         return False
-    schemes = [value.partition(" ")[0].lower() for value in header_values(scope, b"authorization")]
-    if "bearer" in schemes:
+    authorization = header_values(scope, b"authorization")
+    if any(bearer_token(value) is not None for value in authorization):
         return False
-    return bool(schemes) or bool(header_values(scope, b"cookie"))
+    return bool(authorization) or bool(header_values(scope, b"cookie"))

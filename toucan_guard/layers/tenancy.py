@@ -7,7 +7,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from toucan_guard.asgi import GUARDED_SCOPES, deny, trail_of
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import GuardMissing
+from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.tenancy import TenancyPolicy
+from toucan_guard.core.token import VerifiedClaims
 
 
 class TenancyMiddleware:
@@ -47,10 +49,24 @@ class TenancyMiddleware:
             return await deny(scope, receive, send, decision)
 
         callers = tuple(origin for origin in (trail.caller, trail.embedder) if origin is not None)
-        decision = self._policy.decide_origins(claims, callers)
+        decision = self._policy.decide_origins(claims, callers, opaque_caller=trail.opaque_caller)
         trail.add("tenancy", decision, report_only=self._report_only_origins)
         if isinstance(decision, Deny) and not self._report_only_origins:
             return await deny(scope, receive, send, decision)
 
-        trail.narrowing = self._policy.narrowing(claims)
+        trail.narrowing = _narrower(trail.narrowing, self._narrowing_of(claims))
         await self.app(scope, receive, send)
+
+    def _narrowing_of(self, claims: VerifiedClaims) -> OriginAllowlist | None:
+        # Worked out once for each token, and kept beside its claims.
+        if self not in claims.derived:
+            claims.derived[self] = self._policy.narrowing(claims)
+        found = claims.derived[self]
+        return found if isinstance(found, OriginAllowlist) else None
+
+
+def _narrower(outer: OriginAllowlist | None, inner: OriginAllowlist | None) -> OriginAllowlist | None:
+    """What both lists allow: a nested guard takes nothing back from the guard in front of it."""
+    if outer is None or inner is None:
+        return inner if outer is None else outer
+    return outer.narrowed(inner)

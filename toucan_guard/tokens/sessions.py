@@ -120,13 +120,14 @@ class EmbedSessions:
             claims.issued_at + (claims.session_seconds or 0),
             claims.issued_at + self._lifetime_seconds,
         )
+        session = replace(claims, expires_at=expires_at, token_type=SESSION_TYPE)
         if not await self._store.spend(f"spent:{handle}", expires_at=spent_until):
             held = await self.find(handle, cookies.get(handle, ""), now=now)
-            if isinstance(held, Deny):
+            # A host that gives two tokens one ``jti`` must not lead one viewer into the other's session.
+            if isinstance(held, Deny) or held != session:
                 return Deny(Reason.TOKEN_SPENT, "the bootstrap token was used already")
             return OpenedSession(handle, None, held.expires_at)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
-        session = replace(claims, expires_at=expires_at, token_type=SESSION_TYPE)
         await self._store.put(_session_key(handle, secret), session, expires_at=expires_at)
         return OpenedSession(handle, secret, expires_at)
 

@@ -1,0 +1,213 @@
+"""Row-level security for SQLAlchemy 2: ``protect(sessionmaker, policy)``.
+
+An engine is guarded or it is not. On a guarded one every statement is filtered when SQLAlchemy
+compiles it (``sqlalchemy_compiler.py``): ORM and Core, loads and refreshes, UPDATE and DELETE,
+``session.connection()``, sync and async. A job that needs every row uses a second engine.
+
+What stays outside: whoever takes the driver's own connection (``engine.raw_connection()``) has left
+SQLAlchemy, and with it this protection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.rls.context import RowAccess
+from toucan_guard.rls.sqlalchemy_compiler import (
+    Guard,
+    GuardedCompiler,
+    GuardedPreparer,
+    RefusedQuery,
+    derived_preparer,
+)
+from toucan_guard.rls.sqlalchemy_rules import DIALECTS
+
+_T = TypeVar("_T")
+_WANTED: Final = "protect() takes a sessionmaker, an async_sessionmaker, a scoped_session or an engine"
+
+
+def protect(target: _T, policy: RlsPolicy) -> _T:
+    """Let every query of these sessions, or of this engine, see only the rows of the current embed.
+
+    The engines themselves become guarded, whoever else uses them.
+
+    Args:
+        target: A ``sessionmaker``, ``async_sessionmaker``, ``scoped_session``, ``async_scoped_session``,
+            ``Engine`` or ``AsyncEngine``. SQLite and PostgreSQL are spoken.
+        policy: The rules.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ConfigError: There is no engine yet, it is guarded by another policy, or its database is not known here.
+    """
+    if not isinstance(policy, RlsPolicy):
+        raise ConfigError("protect() takes the policy as an RlsPolicy, such as settings.policy")
+    factory: Any = getattr(target, "session_factory", target)
+    if _sync_engine(factory) is not None:
+        _guard_engine(factory, policy)
+        return target
+    if not isinstance(factory, sessionmaker) and type(factory).__name__ != "async_sessionmaker":
+        raise ConfigError(f"{_WANTED}, not {type(target).__name__}")
+    binds = [factory.kw.get("bind"), *(factory.kw.get("binds") or {}).values()]
+    engines = [bind for bind in binds if bind is not None]
+    if not engines:
+        raise ConfigError("protect() found no engine: give the sessionmaker its bind first")
+    for engine in engines:
+        _guard_engine(engine, policy)
+    if isinstance(factory, sessionmaker):
+        factory.class_ = _embed_session(factory.class_, policy)
+    else:
+        inner = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
+        factory.configure(sync_session_class=_embed_session(inner, policy))
+    if isinstance(target, scoped_session):
+        target.remove()  # a session from before would not be protected
+    return target
+
+
+class EmbedSession(Session):
+    """A session that serves one embed, from its first use until it is closed.
+
+    The objects that it holds are rows of that embed. Nobody else may find them here, not even
+    without a query.
+    """
+
+    _tg_guard: ClassVar[Guard]
+    _tg_owner: RowAccess | None = None
+
+    def _tg_claim(self) -> None:
+        access = self._tg_guard.access()
+        if self._tg_owner is None:
+            self._tg_owner = access
+        elif self._tg_owner is not access:
+            raise RefusedQuery("the session belongs to another embed: open one session for each connection")
+
+    def get_bind(self, *args: Any, **kw: Any) -> Engine | Connection:
+        """Every query asks here which engine it goes to: it has to be a guarded one."""
+        bind = super().get_bind(*args, **kw)
+        guard = guard_of(bind.dialect)
+        if guard is None:
+            raise RefusedQuery("the session was sent to an engine that is not protected")
+        if guard.policy != self._tg_guard.policy:
+            raise RefusedQuery("the session was sent to an engine that another policy protects")
+        self._tg_claim()
+        return bind
+
+    def _identity_lookup(self, *args: Any, **kw: Any) -> Any:
+        self._tg_claim()
+        return super()._identity_lookup(*args, **kw)
+
+    def get(self, *args: Any, **kw: Any) -> Any:
+        """An object by its key, also from the identity map."""
+        self._tg_claim()
+        return super().get(*args, **kw)
+
+    def get_one(self, *args: Any, **kw: Any) -> Any:
+        """An object by its key, also from the identity map."""
+        self._tg_claim()
+        return super().get_one(*args, **kw)
+
+    def merge(self, *args: Any, **kw: Any) -> Any:
+        """A copy of an object, also from the identity map."""
+        self._tg_claim()
+        return super().merge(*args, **kw)
+
+    def refresh(self, *args: Any, **kw: Any) -> None:
+        """Read an object again."""
+        self._tg_claim()
+        super().refresh(*args, **kw)
+
+    def __iter__(self) -> Iterator[object]:
+        self._tg_claim()
+        return super().__iter__()
+
+    def close(self) -> None:
+        """Close the session; it may then serve another embed."""
+        super().close()
+        self._tg_owner = None
+
+    def reset(self) -> None:
+        """Reset the session; it may then serve another embed."""
+        super().reset()
+        self._tg_owner = None
+
+
+def guard_of(dialect: Dialect) -> Guard | None:
+    """What guards an engine with this dialect, or None."""
+    compiler = dialect.statement_compiler
+    return compiler.tg_guard if issubclass(compiler, GuardedCompiler) else None
+
+
+def _embed_session(base: type[Session], policy: RlsPolicy) -> type[Session]:
+    # A class that is protected already has engines of the same policy, or they would have been refused.
+    made: type[Session] = type("EmbedSession", (EmbedSession, base), {"_tg_guard": Guard(policy)})
+    return base if issubclass(base, EmbedSession) else made
+
+
+def _sync_engine(target: object) -> Engine | None:
+    inner = getattr(target, "sync_engine", target)
+    return inner if isinstance(inner, Engine) else None
+
+
+def _guard_engine(target: object, policy: RlsPolicy) -> None:
+    engine = _sync_engine(target)
+    if engine is None:
+        raise ConfigError(f"protect() needs an engine as bind, not {type(target).__name__}")
+    dialect = engine.dialect
+    if dialect.name not in DIALECTS:
+        raise ConfigError(f"protect() does not speak {dialect.name} yet: it speaks {' and '.join(DIALECTS)}")
+    known = guard_of(dialect)
+    if known is not None:
+        if known.policy != policy:
+            raise ConfigError("the engine is protected by another policy already: use a second engine")
+        return
+    guard = Guard(policy)
+    compiler = type("GuardedCompiler", (GuardedCompiler, dialect.statement_compiler), {"tg_guard": guard})
+    preparer = derived_preparer(dialect.identifier_preparer, GuardedPreparer)
+    # Statements that were compiled before lie in caches of which nobody has a list (each mapper has one),
+    # under keys that contain the dialect. With another hash it does not find them again.
+    made = type(type(dialect).__name__, (type(dialect),), {"__hash__": _guarded_hash, "__eq__": object.__eq__})
+    dialect.__class__ = made
+    dialect.statement_compiler = compiler
+    dialect.identifier_preparer = preparer
+    engine.clear_compiled_cache()
+    event.listen(engine, "before_cursor_execute", _Execution(guard, compiler))
+
+
+def _guarded_hash(dialect: object) -> int:
+    return hash((id(dialect), "toucan_guard"))
+
+
+class _Execution:
+    """The last look at a statement before the driver gets it."""
+
+    def __init__(self, guard: Guard, compiler: type[GuardedCompiler]) -> None:
+        self._guard = guard
+        self._compiler = compiler
+
+    def __call__(self, *event_arguments: Any) -> None:
+        *_, context, _many = event_arguments
+        compiled = getattr(context, "compiled", None)
+        if not isinstance(compiled, self._compiler):
+            raise RefusedQuery(
+                "the query cannot be filtered: it is text for the driver, a change of tables, or compiled elsewhere"
+            )
+        if compiled.tg_bare:
+            return
+        access = self._guard.access()
+        self._check_rows(compiled, access, context.compiled_parameters)
+        for table in compiled.tg_tables:
+            access.receipts[table] = self._guard.policy.version
+
+    def _check_rows(self, compiled: GuardedCompiler, access: RowAccess, rows: Iterable[Any]) -> None:
+        for check in compiled.tg_checks:
+            if not all(check.passes(access.row_filter, row) for row in rows):
+                raise RefusedQuery(f"a row for {check.table} is not one that this embed may see, so it is not written")

@@ -1,0 +1,566 @@
+"""The compiler that puts the row filter into every statement, whoever wrote it.
+
+SQLAlchemy turns every statement into text in one place, the dialect's ``statement_compiler``. Here a
+table in FROM becomes ``(SELECT its columns FROM table WHERE rule) AS table``, an UPDATE or DELETE gets
+the rule added to its WHERE, and whatever brings text of its own is refused, because text can name a
+table that nobody sees here.
+
+Everything is refused unless it is understood. Where private names of SQLAlchemy are read, a missing
+name refuses as well.
+"""
+
+# SQLAlchemy's compiler carries few annotations, so what it takes and returns is not checked here.
+# mypy: disable-error-code="no-untyped-call, no-any-return, override, misc, assignment"
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, NoReturn
+
+from sqlalchemy import column as column_clause
+from sqlalchemy import table as table_clause
+from sqlalchemy import types as sqltypes
+from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
+from sqlalchemy.sql.elements import ColumnClause, ColumnElement
+from sqlalchemy.sql.expression import Alias, TableClause
+
+from toucan_guard.core.errors import NoEmbedContext, QueryRefused
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_rules import Leaf, TableRule
+from toucan_guard.rls.context import RowAccess, require_row_access
+from toucan_guard.rls.sqlalchemy_rules import SLOTS, RuleExpressions, TooManyValues, UnfitColumn
+
+_ROW: Final = "tg_row"
+_LITERAL: Final = re.compile(
+    r"\*|-?[0-9]+(?:\.[0-9]+)?|'[^'\\]*'|NULL|TRUE|FALSE|CURRENT_(?:DATE|TIME|TIMESTAMP)", re.IGNORECASE
+)
+_SYMBOLS: Final = re.compile(r"(?!.*(?:--|/\*|\*/))[-+*/<>=~!@#%^&|?]{1,6}")
+_WORDS: Final = frozenset(
+    (
+        *("LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE", "GLOB", "NOT GLOB", "REGEXP", "NOT REGEXP", "MATCH", "SIMILAR TO"),
+        *("IS", "IS NOT", "AND", "OR", "XOR", "DIV", "MOD", "OVERLAPS", "AT TIME ZONE"),
+    )
+)
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+_FIELD: Final = re.compile(r"[A-Za-z_]+")
+# Functions that run SQL given as text, or read files, settings and large objects.
+_REACHING_FUNCTION: Final = re.compile(
+    r"(?:query|table|cursor|schema|database)_to_xml.*|dblink.*|ts_stat|ts_rewrite|xpath_table|connectby|crosstab.*"
+    r"|pg_read_.*|pg_ls_.*|pg_stat_file|pg_logical_.*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
+    r"|load_extension|readfile|writefile|edit|eval|fts3_tokenizer|sqlite_dbpage|dbstat"
+)
+# In FROM a function of the database's own may read any table, so only those that read none are known here.
+_ROW_FUNCTIONS: Final = re.compile(
+    r"generate_series|generate_subscripts|unnest|jsonb?_(?:each|each_text|tree|array_elements|array_elements_text"
+    r"|object_keys|to_record|to_recordset|path_query)|regexp_matches|regexp_split_to_table|string_to_table"
+)
+
+
+class RefusedQuery(DontWrapMixin, QueryRefused):
+    """``QueryRefused``, and SQLAlchemy lets it through as it is."""
+
+
+class NoEmbed(DontWrapMixin, NoEmbedContext):
+    """``NoEmbedContext``, and SQLAlchemy lets it through as it is."""
+
+
+class Guard:
+    """One policy for one engine: on whose behalf a statement runs, and what the policy says of a table."""
+
+    def __init__(self, policy: RlsPolicy) -> None:
+        self.policy: Final = policy
+        names = {part.casefold() for name in policy.tables for part in (name, name.rpartition(".")[2])}
+        self.reserved_names: Final = frozenset(names)
+
+    def access(self) -> RowAccess:
+        """The current embed.
+
+        Raises:
+            NoEmbed: There is none.
+            RefusedQuery: It was judged by another policy.
+        """
+        try:
+            access = require_row_access()
+        except NoEmbedContext as error:
+            raise NoEmbed(str(error)) from None
+        if access.row_filter.policy != self.policy:
+            raise RefusedQuery("the embed was judged by another policy than the one that protects this engine")
+        return access
+
+    def row_filter(self) -> RowFilter:
+        """The current embed's filter."""
+        return self.access().row_filter
+
+    def rules(self, table: TableClause) -> TableRule:
+        """What the policy says of a table.
+
+        Raises:
+            RefusedQuery: Nothing.
+        """
+        name = table_name(table)
+        rules = None if "." in str(table.name) else self.policy.tables.get(name)
+        if rules is None:
+            raise RefusedQuery(
+                f"the policy does not name the table {name!r}: add its rules, or open = true if every embed may read it"
+            )
+        return rules
+
+
+def table_name(table: TableClause) -> str:
+    """A table's name as the policy writes it."""
+    schema = getattr(table, "schema", None)
+    return f"{schema}.{table.name}" if schema else str(table.name)
+
+
+@dataclass(slots=True)
+class _Write:
+    """One INSERT, UPDATE or DELETE while it is compiled."""
+
+    kind: str
+    table: TableClause | None = None
+    rules: TableRule | None = None
+    columns: dict[str, str] = field(default_factory=dict)  # name to key, of what is set
+
+
+@dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A row that is written must pass; the parameters' names by column."""
+
+    table: str
+    kind: str
+    parameters: Mapping[str, str]
+
+    def passes(self, row_filter: RowFilter, parameters: Mapping[str, Any]) -> bool:
+        """Whether the row of these parameters may be written."""
+        row = {column: parameters.get(name) for column, name in self.parameters.items()}
+        if self.kind == "INSERT":
+            return row_filter.matches(self.table, row)
+        return row_filter.still_matches(self.table, row)
+
+
+class _RowRule(ColumnElement[bool]):
+    """Stands in the WHERE of an UPDATE or DELETE until it is known which table that is."""
+
+    __visit_name__ = "toucan_guard_rule"
+    inherit_cache = False
+    type = sqltypes.Boolean()
+    _traverse_internals = ()
+
+
+class GuardedPreparer(IdentifierPreparer):
+    """Quotes names; a name that asks not to be quoted has to be plain, or it could be any text."""
+
+    def quote(self, ident: str, *args: Any, **kw: Any) -> str:
+        """Quote a name where it needs it."""
+        if getattr(ident, "quote", None) is False and not _PLAIN_NAME.fullmatch(ident):
+            raise RefusedQuery("a name that is not to be quoted contains more than letters, digits and underscores")
+        return super().quote(ident, *args, **kw)
+
+    def quote_schema(self, schema: str, *args: Any, **kw: Any) -> str:
+        """Quote a schema's name where it needs it."""
+        if getattr(schema, "quote", None) is False and not _PLAIN_NAME.fullmatch(schema):
+            raise RefusedQuery("a schema that is not to be quoted contains more than letters, digits and underscores")
+        return super().quote_schema(schema, *args, **kw)
+
+
+class _WritePreparer(GuardedPreparer):
+    """Notes what an INSERT or UPDATE writes to, while it is compiled."""
+
+    on_table: Callable[[Any], None]
+    on_column: Callable[[Any], None]
+
+    def format_table(self, table: Any, *args: Any, **kw: Any) -> str:
+        """The target of an INSERT."""
+        self.on_table(table)
+        return super().format_table(table, *args, **kw)
+
+    def format_column(self, column: Any, *args: Any, **kw: Any) -> str:
+        """A column that is set."""
+        self.on_column(column)
+        return super().format_column(column, *args, **kw)
+
+
+def derived_preparer(preparer: IdentifierPreparer, mixin: type[IdentifierPreparer]) -> IdentifierPreparer:
+    """The dialect's own preparer, with the mixin's methods in front."""
+    made = copy.copy(preparer)
+    made.__class__ = type(mixin.__name__, (mixin, type(preparer)), {})
+    return made
+
+
+class GuardedCompiler(SQLCompiler):
+    """Mixed in front of a dialect's own compiler; see the module's docstring.
+
+    Attributes:
+        tg_guard: The policy.
+        tg_tables: Tables that this statement filters, for the receipts.
+        tg_checks: Rows that it writes.
+        tg_bare: It reads and writes nothing (a savepoint).
+    """
+
+    tg_guard: ClassVar[Guard]
+
+    def __init__(self, dialect: Any, statement: Any, *args: Any, **kw: Any) -> None:
+        self.tg_tables: set[str] = set()
+        self.tg_checks: list[RowCheck] = []
+        self.tg_bare = False
+        self._tg_writes: list[_Write] = []
+        self._tg_own = 0
+        self._tg_parameters: list[Any] = []
+        if statement is not None:
+            for element in visitors.iterate(statement):
+                if hasattr(type(element), "_compiler_dispatcher"):
+                    self._tg_refuse(
+                        f"{type(element).__name__} writes its own SQL (@compiles), and text cannot be filtered"
+                    )
+        super().__init__(dialect, statement, *args, **kw)
+
+    def _tg_refuse(self, why: str) -> NoReturn:
+        raise RefusedQuery(f"the query cannot be filtered: {why}")
+
+    # What is read
+
+    def visit_table(self, table: Any, **kw: Any) -> str:
+        """A table in FROM becomes its filtered rows."""
+        in_from, written = kw.get("asfrom", False), kw.get("iscrud", False)
+        if self.schema_translate_map:
+            self._tg_refuse("schema_translate_map puts other tables behind the policy's names")
+        if self._tg_own or not (in_from or kw.get("ashint") or kw.get("within_tstring")):
+            return super().visit_table(table, **kw)
+        rules = self.tg_guard.rules(table)
+        if written:
+            if not self._tg_writes or self._tg_writes[-1].table is not table:
+                self._tg_refuse("it writes to a table in a way that is not known here")
+            return super().visit_table(table, **kw)
+        if rules.rule is None and rules.show is None:
+            return super().visit_table(table, **kw)
+        if not in_from:
+            return self.preparer.quote(self._tg_alias(table))
+        return self._tg_filtered(table, rules, **kw)
+
+    def _tg_filtered(
+        self,
+        table: Any,
+        rules: TableRule,
+        *,
+        enclosing_alias: Any = None,
+        ambiguous_table_name_map: Any = None,
+        from_linter: Any = None,
+        **kw: Any,
+    ) -> str:
+        if any(write.table is not None and table_name(write.table) == rules.name for write in self._tg_writes) and (
+            getattr(table, "schema", None) and (enclosing_alias is None or enclosing_alias.element is not table)
+        ):
+            self._tg_refuse(f"{rules.name} is written and read in one statement: read it through an alias")
+        base = super().visit_table(table, asfrom=True, from_linter=from_linter)
+        names = [str(known.name) for known in table.c if rules.show is None or known.name in rules.show]
+        columns = ", ".join(f"{_ROW}.{self.preparer.quote(name)}" for name in names) or "1"
+        rule = self._tg_rule(rules, table, table_clause(_ROW))
+        where = f" WHERE {rule}" if rule else ""
+        source = f"{base}{self.get_render_as_alias_suffix(_ROW)}{where}"
+        text = f"(SELECT {columns} FROM {source})"  # noqa: S608 - names that the preparer has quoted
+        if enclosing_alias is not None and enclosing_alias.element is table:
+            return text
+        alias = self._tg_alias(table)
+        if not getattr(table, "schema", None) and ambiguous_table_name_map and alias in ambiguous_table_name_map:
+            alias = self._truncated_identifier("alias", ambiguous_table_name_map[alias])
+        return text + self.get_render_as_alias_suffix(self.preparer.quote(alias))
+
+    def _tg_alias(self, table: Any) -> str:
+        schema = getattr(table, "schema", None)
+        return f"{schema}_{table.name}" if schema else str(table.name)
+
+    def _tg_rule(self, rules: TableRule, table: Any, target: TableClause) -> str:
+        """The rule's text about a row of ``target``; empty where there is none."""
+        if rules.rule is None:
+            return ""
+        self.tg_tables.add(rules.name)
+        types = {str(known.name): known.type for known in table.c}
+        made = RuleExpressions(self.dialect, self.tg_guard.row_filter, many=self.for_executemany)
+
+        def find(name: str, leaf: Leaf) -> ColumnClause[Any]:
+            try:
+                type_ = made.column_type(leaf, types.get(name))
+            except UnfitColumn as error:
+                self._tg_refuse(f"the policy compares {rules.name}.{name}, but {error}")
+            found: ColumnClause[Any] = column_clause(name, type_)
+            found.table = target
+            return found
+
+        expression = made.expression(rules.rule, find)
+        self._tg_parameters.extend(made.parameters)
+        self._tg_own += 1
+        try:
+            return str(self.process(expression.self_group()))
+        finally:
+            self._tg_own -= 1
+
+    def visit_column(self, column: Any, include_table: bool = True, **kw: Any) -> str:  # noqa: FBT001, FBT002
+        """A column: of those that may be read, and not a piece of text."""
+        if self._tg_own:
+            return super().visit_column(column, include_table=include_table, **kw)
+        write = self._tg_writes[-1] if self._tg_writes else None
+        name, table = str(column.name), column.table
+        if column.is_literal and not _LITERAL.fullmatch(name):
+            self._tg_refuse("literal_column() is text")
+        if write is not None and not include_table:
+            write.columns.setdefault(name, str(column.key))
+        self._tg_check_shown(name, table)
+        text = super().visit_column(column, include_table=include_table, **kw)
+        if isinstance(table, TableClause) and include_table and getattr(table, "schema", None):
+            written = any(write.table is table for write in self._tg_writes)
+            rules = self.tg_guard.rules(table)
+            if not written and not (rules.rule is None and rules.show is None):
+                plain = self.preparer.quote_schema(str(table.schema)) + "." + self.preparer.quote(table.name) + "."
+                text = self.preparer.quote(self._tg_alias(table)) + "." + text.removeprefix(plain)
+        return text
+
+    def _tg_check_shown(self, name: str, table: Any) -> None:
+        inner = table
+        while isinstance(inner, Alias):
+            inner = inner.element
+        if isinstance(inner, TableClause):
+            rules = self.tg_guard.policy.tables.get(table_name(inner))
+            if rules is not None and rules.show is not None and name not in rules.show:
+                raise RefusedQuery(f"the column {rules.name}.{name} is not among those that the policy shows")
+        # A statement that writes has the bare table in its scope, so a bare name could be a hidden column.
+        for write in self._tg_writes:
+            shown = None if write.rules is None else write.rules.show
+            if table is None and shown is not None and name not in shown and not _is_number(name):
+                raise RefusedQuery(
+                    f"the column {name} has no table, and the policy hides columns of the one that is written"
+                )
+
+    def visit_table_valued_column(self, element: Any, **kw: Any) -> str:
+        """A whole row as one value."""
+        if any(write.rules is None or write.rules.show is not None for write in self._tg_writes):
+            self._tg_refuse("a whole row of a table with hidden columns is read while it is written")
+        return str(super().visit_table_valued_column(element, **kw))
+
+    def visit_cte(self, cte: Any, *args: Any, **kw: Any) -> str | None:
+        """A WITH query must not stand before a table of the policy."""
+        if str(cte.name).casefold() in self.tg_guard.reserved_names:
+            self._tg_refuse(f"a WITH query is named like the table {str(cte.name)!r}")
+        return super().visit_cte(cte, *args, **kw)
+
+    # What is written
+
+    def visit_update(self, update_stmt: Any, *args: Any, **kw: Any) -> str:
+        """UPDATE: only rows that pass, and columns of the rules only where the row still passes."""
+        with self._tg_writing("UPDATE") as write:
+            text = super().visit_update(update_stmt.where(_RowRule()), *args, **kw)
+            self._tg_finish(write, nested=bool(kw.get("visiting_cte")))
+        return text
+
+    def visit_delete(self, delete_stmt: Any, *args: Any, **kw: Any) -> str:
+        """DELETE: only rows that pass."""
+        with self._tg_writing("DELETE") as write:
+            text = str(super().visit_delete(delete_stmt.where(_RowRule()), *args, **kw))
+            self._tg_finish(write, nested=bool(kw.get("visiting_cte")))
+        return text
+
+    def visit_insert(self, insert_stmt: Any, *args: Any, **kw: Any) -> str:
+        """INSERT: only where the policy says so, and the row passes."""
+        with self._tg_writing("INSERT") as write:
+            text = super().visit_insert(insert_stmt, *args, **kw)
+            self._tg_finish(write, nested=bool(kw.get("visiting_cte")))
+        return text
+
+    def update_tables_clause(self, update_stmt: Any, from_table: Any, *args: Any, **kw: Any) -> str:
+        """Learn what an UPDATE writes to."""
+        self._tg_target(from_table)
+        return str(super().update_tables_clause(update_stmt, from_table, *args, **kw))
+
+    def delete_table_clause(self, delete_stmt: Any, from_table: Any, *args: Any, **kw: Any) -> str:
+        """Learn what a DELETE writes to."""
+        self._tg_target(from_table)
+        return str(super().delete_table_clause(delete_stmt, from_table, *args, **kw))
+
+    def visit_toucan_guard_rule(self, element: Any, **kw: Any) -> str:
+        """The rule of the table that is written."""
+        write = self._tg_writes[-1]
+        if write.table is None or write.rules is None:
+            self._tg_refuse("it writes to a table in a way that is not known here")
+        target = table_clause(str(write.table.name), schema=getattr(write.table, "schema", None))
+        return self._tg_rule(write.rules, write.table, target) or "1 = 1"
+
+    @contextmanager
+    def _tg_writing(self, kind: str) -> Iterator[_Write]:
+        write = _Write(kind)
+        previous = self.preparer
+        noting = derived_preparer(previous, _WritePreparer)
+        assert isinstance(noting, _WritePreparer)  # noqa: S101 - for the type checker
+        noting.on_table = self._tg_target
+        noting.on_column = lambda column: write.columns.setdefault(str(column.name), str(column.key))
+        self._tg_writes.append(write)
+        self.preparer = noting
+        try:
+            yield write
+        finally:
+            self.preparer = previous
+            self._tg_writes.pop()
+
+    def _tg_target(self, table: Any) -> None:
+        write = self._tg_writes[-1]
+        if not isinstance(table, TableClause):
+            self._tg_refuse(f"{write.kind} goes to an alias or a join: name the table itself")
+        if write.table is not None and write.table is not table:
+            self._tg_refuse(f"{write.kind} goes to more than one table")
+        if self.schema_translate_map:
+            self._tg_refuse("schema_translate_map puts other tables behind the policy's names")
+        write.table, write.rules = table, self.tg_guard.rules(table)
+        if not write.rules.write and (write.kind == "INSERT" or write.rules.rule is None):
+            raise RefusedQuery(
+                f"{write.kind} into {write.rules.name} is refused: the policy does not say write = true for it"
+            )
+
+    def _tg_finish(self, write: _Write, *, nested: bool) -> None:
+        rules = write.rules
+        if rules is None:
+            self._tg_refuse(f"{write.kind} goes to a table in a way that is not known here")
+        if rules.rule is None or write.kind == "DELETE":
+            return
+        folded = {column.casefold() for column in rules.columns}
+        set_here = {name: key for name, key in write.columns.items() if name.casefold() in folded}
+        if write.kind == "INSERT":
+            missing = sorted(rules.columns - set_here.keys())
+            if missing:
+                raise RefusedQuery(
+                    f"INSERT into {rules.name} must give {', '.join(missing)}, which the policy compares"
+                )
+        if not set_here:
+            return
+        if not rules.write:
+            columns = ", ".join(sorted(set_here))
+            raise RefusedQuery(
+                f"changing {rules.name}.{columns} is refused: the policy compares it and does not say write = true"
+            )
+        for name, key in set_here.items():
+            given = self.binds.get(key)
+            if nested or name not in rules.columns or not getattr(given, "_is_crud", False):
+                self._tg_refuse(f"{rules.name}.{name} must be written as a plain value: the policy compares it")
+        self.tg_tables.add(rules.name)
+        self.tg_checks.append(RowCheck(rules.name, write.kind, set_here))
+
+    # Who sets the parameters
+
+    def construct_params(self, params: Any = None, *args: Any, **kw: Any) -> Any:
+        """The values of one execution: the filter's own come from the embed and from nowhere else."""
+        if params:
+            for own in self._tg_parameters:
+                if own.key in params or self.bind_names.get(own) in params:
+                    raise RefusedQuery("the query's parameters name one of the row filter's")
+        try:
+            return super().construct_params(params, *args, **kw)
+        except TooManyValues:
+            raise RefusedQuery(
+                f"a statement for many rows takes at most {SLOTS} values of an attribute: write the rows one by one"
+            ) from None
+
+    # Text, and what brings it along
+
+    def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> str:
+        """``text()``."""
+        self._tg_refuse("text() is not understood; rls.sql, which reads SQL text, comes in a later version")
+
+    def visit_textual_select(self, taf: Any, *args: Any, **kw: Any) -> str:
+        """``text().columns()``."""
+        self._tg_refuse("text() is not understood; rls.sql, which reads SQL text, comes in a later version")
+
+    def visit_tstring(self, tstring: Any, *args: Any, **kw: Any) -> str:
+        """A template string."""
+        self._tg_refuse("a template string is text; rls.sql, which reads SQL text, comes in a later version")
+
+    def visit_tstring_text(self, element: Any, **kw: Any) -> str:
+        """A template string's text."""
+        self._tg_refuse("a template string is text; rls.sql, which reads SQL text, comes in a later version")
+
+    def visit_fromclause(self, fromclause: Any, **kw: Any) -> str:
+        """A construct of somebody's own in FROM."""
+        self._tg_refuse(f"{type(fromclause).__name__} in FROM is not known")
+
+    def visit_tablesample(self, tablesample: Any, *args: Any, **kw: Any) -> str:
+        """TABLESAMPLE works on whole tables only."""
+        self._tg_refuse("TABLESAMPLE takes its sample from all rows")
+
+    def visit_on_conflict_do_update(self, on_conflict: Any, **kw: Any) -> str:
+        """ON CONFLICT DO UPDATE changes a row that nobody has looked at."""
+        self._tg_refuse("ON CONFLICT DO UPDATE may change a hidden row")
+
+    def visit_extract(self, extract: Any, **kwargs: Any) -> str:
+        """EXTRACT, whose field goes into the text as it is."""
+        if not _FIELD.fullmatch(str(extract.field)):
+            self._tg_refuse("the field of extract() is text")
+        return super().visit_extract(extract, **kwargs)
+
+    def visit_function(self, func: Any, *args: Any, **kwargs: Any) -> str:
+        """A function: none that runs SQL or reads files, and in FROM none that may read tables."""
+        name = str(func.name).casefold()
+        if _REACHING_FUNCTION.fullmatch(name):
+            self._tg_refuse(f"the function {name} may read what is hidden")
+        if kwargs.pop("asfrom", False) and (func.packagenames or not _ROW_FUNCTIONS.fullmatch(name)):
+            self._tg_refuse(f"the function {name} in FROM may read what is hidden")
+        return super().visit_function(func, *args, **kwargs)
+
+    def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
+        """``.op()``."""
+        self._tg_check_operator(operator)
+        return super().visit_custom_op_binary(element, operator, **kw)
+
+    def visit_custom_op_unary_operator(self, element: Any, operator: Any, **kw: Any) -> str:
+        """``.op()`` in front of one operand."""
+        self._tg_check_operator(operator)
+        return super().visit_custom_op_unary_operator(element, operator, **kw)
+
+    def visit_custom_op_unary_modifier(self, element: Any, operator: Any, **kw: Any) -> str:
+        """``.op()`` behind one operand."""
+        self._tg_check_operator(operator)
+        return super().visit_custom_op_unary_modifier(element, operator, **kw)
+
+    def _tg_check_operator(self, operator: Any) -> None:
+        written = str(operator.opstring).strip()
+        if not _SYMBOLS.fullmatch(written) and written.upper() not in _WORDS:
+            self._tg_refuse("the operator of op() is text")
+
+    def get_select_hint_text(self, byfroms: Any) -> str | None:
+        """Hints."""
+        self._tg_refuse("hints are text")
+
+    def get_from_hint_text(self, table: Any, text: Any) -> str | None:
+        """Hints."""
+        self._tg_refuse("hints are text")
+
+    def get_crud_hint_text(self, table: Any, text: Any) -> str | None:
+        """Hints."""
+        self._tg_refuse("hints are text")
+
+    def get_statement_hint_text(self, hint_texts: Any) -> str:
+        """Hints."""
+        self._tg_refuse("hints are text")
+
+    # What reads and writes nothing: it also runs where an embed has ended, so that a session can close
+
+    def visit_savepoint(self, savepoint_stmt: Any, **kw: Any) -> str:
+        """SAVEPOINT."""
+        self.tg_bare = True
+        return super().visit_savepoint(savepoint_stmt, **kw)
+
+    def visit_rollback_to_savepoint(self, savepoint_stmt: Any, **kw: Any) -> str:
+        """ROLLBACK TO SAVEPOINT."""
+        self.tg_bare = True
+        return super().visit_rollback_to_savepoint(savepoint_stmt, **kw)
+
+    def visit_release_savepoint(self, savepoint_stmt: Any, **kw: Any) -> str:
+        """RELEASE SAVEPOINT."""
+        self.tg_bare = True
+        return super().visit_release_savepoint(savepoint_stmt, **kw)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

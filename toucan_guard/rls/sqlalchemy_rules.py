@@ -1,0 +1,224 @@
+"""Rules as SQLAlchemy expressions whose values are read when they run.
+
+A compiled statement is cached and serves every tenant, so no value may be inside it. Each value is a
+parameter with a function that asks the current embed, and each comparison reads ``(:usable AND …)``:
+where an attribute is absent or empty the comparison is false, ``NOT IN ()`` included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, collate, func, or_
+from sqlalchemy import types as sqltypes
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.elements import BindParameter, ColumnClause, ColumnElement
+from sqlalchemy.types import TypeEngine
+
+from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_rules import LIST_OPERATORS, Group, Leaf, Rule, Type
+
+# Many rows in one execution (executemany) cannot have a list of changing length for each of them.
+SLOTS: Final = 64
+_BINARY: Final[Mapping[str, str]] = {"sqlite": "BINARY", "postgresql": "C"}
+DIALECTS: Final = tuple(_BINARY)
+
+_FITTING: Final[Mapping[Type, tuple[type[TypeEngine[Any]], ...]]] = {
+    "string": (sqltypes.String,),
+    "integer": (sqltypes.Integer, sqltypes.Numeric, sqltypes.Float),
+    "number": (sqltypes.Integer, sqltypes.Numeric, sqltypes.Float),
+    "boolean": (sqltypes.Boolean,),
+    "date": (sqltypes.Date,),
+    "datetime": (sqltypes.DateTime,),
+    "uuid": (sqltypes.Uuid, sqltypes.String),
+}
+_DEFAULTS: Final[Mapping[Type, Callable[[], TypeEngine[Any]]]] = {
+    "string": sqltypes.String,
+    "integer": sqltypes.BigInteger,
+    "number": sqltypes.Float,
+    "boolean": sqltypes.Boolean,
+    "date": sqltypes.Date,
+    "datetime": sqltypes.DateTime,
+    "uuid": sqltypes.Uuid,
+}
+
+
+class UnfitColumn(Exception):
+    """A column's type cannot be compared with its attribute as the policy means it."""
+
+
+class TooManyValues(Exception):
+    """A list is longer than a statement for many rows can take."""
+
+
+class RuleExpressions:
+    """Makes the expression of one rule for one table of one statement.
+
+    Args:
+        dialect: Which database is spoken.
+        current: The row filter on whose behalf the statement runs, asked at each execution.
+        many: The statement is executed for many rows at once.
+
+    Attributes:
+        parameters: Every parameter that was made: nobody else may set them.
+    """
+
+    def __init__(self, dialect: Dialect, current: Callable[[], RowFilter], *, many: bool) -> None:
+        self._dialect = dialect
+        self._current = current
+        self._many = many
+        self.parameters: list[BindParameter[Any]] = []
+
+    def expression(self, rule: Rule, column: Callable[[str, Leaf], ColumnClause[Any]]) -> ColumnElement[bool]:
+        """The rule's expression; ``column`` finds a column of the table by its name."""
+        if isinstance(rule, Group):
+            parts = [self.expression(part, column) for part in rule.rules]
+            return and_(*parts) if rule.kind == "all" else or_(*parts)
+        found = column(rule.column, rule)
+        if rule.attribute is None:
+            return found.is_not(None) if rule.op == "is_set" else found.is_(None)
+        usable = self._parameter("usable", sqltypes.Boolean(), self._asking(rule, _is_usable))
+        return and_(usable, self._comparison(rule, found))
+
+    def column_type(self, leaf: Leaf, declared: TypeEngine[Any] | None) -> TypeEngine[Any]:
+        """The type to compare a column with; ``declared`` is the table's, None where it does not say.
+
+        Raises:
+            UnfitColumn: The comparison would not mean what the policy says.
+        """
+        if leaf.attribute is None:
+            return sqltypes.NullType()
+        type_ = leaf.attribute.type
+        if declared is None or isinstance(declared, sqltypes.NullType):
+            return _DEFAULTS[type_]()
+        # What a type's own conversion makes of a value is not what the policy compares.
+        for known in (declared, declared.dialect_impl(self._dialect)):
+            own = isinstance(known, sqltypes.Enum) or known.__visit_name__ == "CITEXT"
+            if own or not isinstance(known, _FITTING[type_]):
+                raise UnfitColumn(f"its type is {declared!r}, and {leaf.attribute.name} is {leaf.attribute.expected}")
+        return declared
+
+    def _comparison(self, leaf: Leaf, column: ColumnClause[Any]) -> ColumnElement[bool]:
+        type_ = self._parameter_type(leaf, column.type)
+        if leaf.op in LIST_OPERATORS:
+            return self._membership(leaf, column, type_)
+
+        def value() -> BindParameter[Any]:
+            return self._parameter("value", type_, self._asking(leaf, _one, type_))
+
+        if not isinstance(column.type, sqltypes.String):
+            return _OPERATORS[leaf.op](column, value())
+        exact = self._exact(column)
+        sqlite = self._dialect.name == "sqlite"
+        if leaf.op == "contains":
+            return (func.instr if sqlite else func.strpos)(exact, value()) > 0
+        if leaf.op == "starts_with":
+            # On SQLite LIKE ignores case, and BINARY is written out because the column may have another collation.
+            return self._exact(func.substr(column, 1, func.length(value()))) == value()
+        same = _OPERATORS[leaf.op](exact, value())
+        # PostgreSQL finds an index only without the collation.
+        return same if sqlite or leaf.op == "ne" else and_(column == value(), same)
+
+    def _membership(self, leaf: Leaf, column: ColumnClause[Any], type_: TypeEngine[Any]) -> ColumnElement[bool]:
+        def member(operand: ColumnElement[Any]) -> ColumnElement[bool]:
+            values: Any
+            if self._many:
+                values = [
+                    self._parameter("value", type_, self._asking(leaf, _slot(index), type_)) for index in range(SLOTS)
+                ]
+            else:
+                values = self._parameter("values", type_, self._asking(leaf, _every, type_), expanding=True)
+            return operand.in_(values) if leaf.op == "in" else operand.not_in(values)
+
+        if not isinstance(column.type, sqltypes.String):
+            return member(column)
+        same = member(self._exact(column))
+        if self._dialect.name == "sqlite" or leaf.op == "not_in":
+            return same
+        return and_(member(column), same)
+
+    def _exact(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Text that is compared byte by byte, whatever collation the column has."""
+        return collate(text, _BINARY[self._dialect.name])
+
+    def _parameter_type(self, leaf: Leaf, declared: TypeEngine[Any]) -> TypeEngine[Any]:
+        assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
+        known = leaf.attribute.type
+        if known in ("date", "datetime", "uuid") or (known == "number" and _is_decimal(declared)):
+            return declared  # it knows how its database writes such a value
+        return _DEFAULTS[known]()
+
+    def _parameter(
+        self, name: str, type_: TypeEngine[Any], ask: Callable[[], Any], *, expanding: bool = False
+    ) -> BindParameter[Any]:
+        made = bindparam(f"tg_{name}", callable_=ask, type_=type_, unique=True, expanding=expanding)
+        self.parameters.append(made)
+        return made
+
+    def _asking(
+        self, leaf: Leaf, read: Callable[[Leaf, object], Any], type_: TypeEngine[Any] | None = None
+    ) -> Callable[[], Any]:
+        assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
+        name, current = leaf.attribute.name, self._current
+
+        def ask() -> Any:
+            answer = read(leaf, current().attributes.get(name))
+            if type_ is None or answer is None:
+                return answer
+            return [_sent(item, type_) for item in answer] if isinstance(answer, tuple) else _sent(answer, type_)
+
+        return ask
+
+
+_OPERATORS: Final[Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]]] = {
+    "eq": lambda column, value: column == value,
+    "ne": lambda column, value: column != value,
+    "lt": lambda column, value: column < value,
+    "le": lambda column, value: column <= value,
+    "gt": lambda column, value: column > value,
+    "ge": lambda column, value: column >= value,
+}
+
+
+def _is_usable(leaf: Leaf, value: object) -> bool:
+    return leaf.usable(value)
+
+
+def _one(leaf: Leaf, value: object) -> object:
+    return value if leaf.usable(value) else None
+
+
+def _every(leaf: Leaf, value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _slot(index: int) -> Callable[[Leaf, object], object]:
+    def read(leaf: Leaf, value: object) -> object:
+        values = _every(leaf, value)
+        if len(values) > SLOTS:
+            raise TooManyValues
+        if not values:
+            return None
+        return values[index] if index < len(values) else values[0]
+
+    return read
+
+
+def _is_decimal(type_: TypeEngine[Any]) -> bool:
+    return isinstance(type_, sqltypes.Numeric) and not isinstance(type_, sqltypes.Float)
+
+
+def _sent(value: Any, type_: TypeEngine[Any]) -> Any:
+    """An attribute's value as a column of this type takes it."""
+    if isinstance(value, datetime):
+        # Without an offset means UTC, in tokens and in columns alike.
+        return value if isinstance(type_, sqltypes.DateTime) and type_.timezone else value.replace(tzinfo=None)
+    if isinstance(value, UUID):
+        return value if isinstance(type_, sqltypes.Uuid) and type_.as_uuid else str(value)
+    if isinstance(value, float) and _is_decimal(type_):
+        return Decimal(repr(value))
+    return value
