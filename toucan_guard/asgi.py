@@ -138,7 +138,8 @@ class Trail:
         assert self._send is not None  # noqa: S101 - set by wrap(), which alone hands this method out
         if message["type"] in RESPONSE_STARTS:
             headers: HeaderList = list(message.get("headers", ()))
-            for edit in self.edits:
+            # From the inside out, as the response passes the layers: the outermost has the last word.
+            for edit in reversed(self.edits):
                 headers = edit(headers)
             message = {**message, "headers": headers}
         await self._send(message)

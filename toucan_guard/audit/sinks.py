@@ -73,7 +73,7 @@ class LineSink:
 
 
 class StructlogSink:
-    """The host's own structlog pipeline, configured by the host."""
+    """The host's own structlog pipeline, configured by the host: what that filters out is not recorded."""
 
     def __init__(self) -> None:
         import structlog

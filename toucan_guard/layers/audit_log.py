@@ -37,7 +37,6 @@ _TRAILERS: Final = "http.response.trailers"
 _NOT_A_BYTE: Final = "http.response.debug"  # tells a test client about templates; nothing leaves
 # They would leave before anybody knows what the answer is, and nobody relies on a hint.
 _HINTS: Final = ("http.response.early_hint", "http.response.push")
-_MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 §5.5
 
 
 class AuditLogMiddleware:
@@ -227,8 +226,7 @@ class _Connection:
         if self._complete:
             return
         self._changed = "deny"
-        reason = str(decision.reason)[:_MAX_CLOSE_REASON_BYTES]
-        await self._send({"type": "websocket.close", "code": 1008, "reason": reason})
+        await self._send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})
 
     async def _answer_crash(self, error: Exception) -> None:
         """Answer 500 as Starlette does, with the host's handler for 500 or Exception."""

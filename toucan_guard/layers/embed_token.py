@@ -36,6 +36,7 @@ from toucan_guard.query import handle_values
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.sessions import EmbedSessions
 
+_LAYER: Final = "embed_token"
 _EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token or session has run out while the socket was open")
 _SOCKET_ENDS: Final = ("websocket.disconnect", "websocket.close", "websocket.http.response.start")
 _NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
@@ -85,10 +86,12 @@ class EmbedTokenMiddleware:
         send = trail.wrap(send)
         trail.edits.append(keep_private)
         publish_embed(scope, trail, None)
-        trail.report_only_grants = trail.report_only_grants or self._report_only_grants
+        # A guard in front that enforces grants is not overruled by one behind it, nor the other way round.
+        first = not trail.decided(_LAYER)
+        trail.report_only_grants = self._report_only_grants and (first or trail.report_only_grants)
 
         claims = await self._authenticate(scope, trail)
-        trail.add("embed_token", claims if isinstance(claims, Deny) else Allow())
+        trail.add(_LAYER, claims if isinstance(claims, Deny) else Allow())
         if isinstance(claims, Deny):
             return await deny(scope, receive, send, claims)
 

@@ -1,0 +1,275 @@
+"""Sinks: a write means that write(2) took the whole line; everything else is an AuditWriteError."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from toucan_guard.audit import sinks
+from toucan_guard.audit.sinks import LineSink, StructlogSink, open_sink
+from toucan_guard.core.errors import AuditWriteError, ConfigError
+
+EVENT = {"event": "decision", "event_id": "e-1", "outcome": "allow", "method": "GET", "subject": "user\n1"}
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_it_was() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for descriptor in (reading, writing):
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue
+
+
+def test_stdout_is_written_by_its_descriptor(capfd: pytest.CaptureFixture[str]) -> None:
+    sink = open_sink("stdout")
+    sink.write(EVENT)
+    sink.close()
+    sink.write(EVENT)  # standard output is not ours to close
+    assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == [EVENT, EVENT]
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        pytest.param(None, id="there is none"),
+        pytest.param(object(), id="an object without a descriptor"),
+        pytest.param("closed", id="it is closed"),
+    ],
+)
+def test_stdout_is_descriptor_1_where_somebody_has_replaced_it(
+    stdout: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if stdout == "closed":
+        stdout = (tmp_path / "closed").open("w")
+        stdout.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stdout)
+        open_sink("stdout").write(EVENT)
+    assert json.loads(capfd.readouterr().out) == EVENT
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"event":"earlier"}\n')
+    sink = open_sink(str(path))
+    sink.write(EVENT)
+    assert _lines(path) == [{"event": "earlier"}, EVENT]
+
+
+def test_a_file_that_the_guard_makes_is_not_for_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    open_sink(str(path)).close()
+    assert path.stat().st_mode & 0o007 == 0
+
+
+def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"TOUCAN_GUARD_AUDIT.*cannot be opened.*No such file"):
+        open_sink(str(tmp_path / "absent" / "audit.jsonl"))
+    with pytest.raises(ConfigError, match="directory"):
+        open_sink(str(tmp_path))
+
+
+def test_a_closed_file_opens_again_at_the_next_event(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    sink.write(EVENT)
+    sink.close()
+    sink.close()  # twice is once: the number may belong to another file by now
+    sink.write(EVENT)
+    assert _lines(path) == [EVENT, EVENT]
+
+
+def test_a_closed_file_that_cannot_be_opened_again_is_a_failed_write(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    sink = open_sink(str(folder / "audit.jsonl"))
+    sink.close()
+    (folder / "audit.jsonl").unlink()
+    folder.rmdir()
+    with pytest.raises(AuditWriteError, match="No such file"):
+        sink.write(EVENT)
+    folder.mkdir()
+    sink.write(EVENT)
+    assert _lines(folder / "audit.jsonl") == [EVENT]
+
+
+def test_a_file_that_was_emptied_is_written_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    sink.write(EVENT)
+    os.truncate(path, 0)  # what `logrotate copytruncate` does
+    sink.write(EVENT)
+    assert path.read_bytes().count(b"\0") == 0
+    assert _lines(path) == [EVENT]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_a_failed_write() -> None:
+    sink = open_sink("/dev/full")
+    with pytest.raises(AuditWriteError, match="No space left"):
+        sink.write(EVENT)
+
+
+def test_a_pipe_that_nobody_reads_is_a_failed_write(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    sink = LineSink(sinks._DescriptorWriter(writing))
+    with pytest.raises(AuditWriteError, match="unavailable"):
+        for _ in range(100_000):
+            sink.write(EVENT)
+    os.close(reading)
+    with pytest.raises(AuditWriteError, match="Broken pipe"):
+        sink.write(EVENT)
+
+
+def test_the_error_says_why_and_not_what(pipe: tuple[int, int]) -> None:
+    sink = LineSink(sinks._DescriptorWriter(pipe[1]))
+    os.close(pipe[1])
+    with pytest.raises(AuditWriteError) as raised:
+        sink.write(EVENT)
+    assert "Bad file descriptor" in str(raised.value)
+    assert "user" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("taken", [1, 20])
+def test_a_line_that_was_cut_does_not_swallow_the_next(
+    taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    genuine = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, line: genuine(descriptor, line[:taken]))
+        with pytest.raises(AuditWriteError, match="cut"):
+            sink.write(EVENT)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, line: 0)
+        with pytest.raises(AuditWriteError, match="cut"):
+            sink.write(EVENT)
+    sink.write({**EVENT, "event_id": "e-2"})
+    sink.write({**EVENT, "event_id": "e-3"})
+    fragment, *whole = [line for line in path.read_bytes().splitlines() if line]
+    assert len(fragment) == taken
+    assert [json.loads(line)["event_id"] for line in whole] == ["e-2", "e-3"]
+    assert b"\n\n" not in path.read_bytes()
+
+
+def test_a_write_that_took_nothing_leaves_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, line: 0)
+        with pytest.raises(AuditWriteError):
+            sink.write(EVENT)
+    sink.write(EVENT)
+    assert _lines(path) == [EVENT]
+
+
+def test_one_event_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+    sink = open_sink(str(tmp_path / "audit.jsonl"))
+
+    def write(descriptor: int, line: bytes) -> int:
+        writes.append(line)
+        return len(line)
+
+    monkeypatch.setattr(os, "write", write)
+    sink.write({**EVENT, "subject": "\U0001f424" * 5000})
+    assert len(writes) == 1
+    assert len(writes[0]) <= 4096
+
+
+_WRITER = """
+import sys
+from toucan_guard.audit.sinks import open_sink
+sink = open_sink("stdout")
+for number in range(400):
+    sink.write({"event": "decision", "event_id": f"{sys.argv[1]}-{number}", "subject": "\U0001f424" * 250})
+"""
+
+
+def test_many_processes_share_one_pipe_without_a_broken_line(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(name)], stdout=writing) for name in range(3)]
+    os.close(writing)
+    with os.fdopen(os.dup(reading), "rb") as stream:
+        lines = stream.readlines()
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert max(map(len, lines)) > 2500
+    assert {json.loads(line)["event_id"] for line in lines} == {f"{name}-{n}" for name in range(3) for n in range(400)}
+    assert len(lines) == 1200
+
+
+@pytest.fixture
+def host_pipeline() -> Iterator[list[dict[str, Any]]]:
+    """A structlog that the host has configured for itself."""
+    with structlog.testing.capture_logs() as seen:
+        yield seen
+
+
+def test_the_hosts_structlog_gets_the_whole_event(host_pipeline: list[dict[str, Any]]) -> None:
+    sink = open_sink("structlog")
+    sink.write(EVENT)
+    sink.close()
+    assert host_pipeline == [{**EVENT, "log_level": "info"}]
+
+
+def test_what_the_hosts_pipeline_raises_is_a_failed_write() -> None:
+    def failing(logger: Any, method: str, event: Any) -> Any:
+        raise ValueError(f"cannot render {event['subject']}")
+
+    structlog.configure(processors=[failing])
+    with pytest.raises(AuditWriteError, match="ValueError") as raised:
+        StructlogSink().write(EVENT)
+    assert "user" not in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["stdout", "structlog", "a file"])
+def test_the_library_never_configures_structlog(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def never(**_: Any) -> None:
+        pytest.fail("structlog belongs to the host")
+
+    before = structlog.get_config()
+    with monkeypatch.context() as patched:
+        patched.setattr(structlog, "configure", never)
+        patched.setattr(structlog, "configure_once", never)
+        _write_one(target, tmp_path)
+    assert structlog.get_config() == before
+    assert not structlog.is_configured()
+
+
+def _write_one(target: str, tmp_path: Path) -> None:
+    open_sink(str(tmp_path / "audit.jsonl") if target == "a file" else target).write(EVENT)
+
+
+def test_the_hosts_processors_do_not_touch_the_guards_own_lines(tmp_path: Path) -> None:
+    def spoil(logger: Any, method: str, event: Any) -> Any:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[spoil], wrapper_class=structlog.make_filtering_bound_logger(50))
+    open_sink(str(tmp_path / "audit.jsonl")).write(EVENT)
+    assert _lines(tmp_path / "audit.jsonl") == [EVENT]
