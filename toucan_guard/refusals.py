@@ -67,6 +67,7 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
         "title": told.title,
         "status": told.status,
         "detail": decision.detail or told.advice,
+        "advice": told.advice,
         "reason": decision.reason,
         "request_id": request_id,
     }

@@ -136,10 +136,14 @@ def test_a_pipe_that_nobody_reads_is_a_failed_write(pipe: tuple[int, int]) -> No
     os.set_blocking(writing, False)
     sink = LineSink(sinks._DescriptorWriter(writing))
     with pytest.raises(AuditWriteError, match="unavailable"):
-        for _ in range(100_000):
-            sink.write(EVENT)
+        _write_many(sink)
     os.close(reading)
     with pytest.raises(AuditWriteError, match="Broken pipe"):
+        sink.write(EVENT)
+
+
+def _write_many(sink: LineSink) -> None:
+    for _ in range(100_000):
         sink.write(EVENT)
 
 

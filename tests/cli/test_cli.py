@@ -59,7 +59,9 @@ def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
             id="several customers on one list are advised",
         ),
         pytest.param({"TOUCAN_GUARD_INSECURE_NULL_ORIGIN": "true"}, "INSECURE_NULL_ORIGIN", id="a danger is named"),
-        pytest.param({"TOUCAN_GUARD_FRAME_ANCESTORS": "https:"}, "every site", id="a scheme as frame ancestor is named"),
+        pytest.param(
+            {"TOUCAN_GUARD_FRAME_ANCESTORS": "https:"}, "every site", id="a scheme as frame ancestor is named"
+        ),
         pytest.param({"TOUCAN_GUARD_REPORT_ONLY": "origin"}, "REPORT_ONLY", id="report-only is named"),
         pytest.param({"TOUCAN_GUARD_ENVIRONMENT": "development"}, "development", id="development is named"),
         pytest.param({"TOUCAN_GUARD_TOKEN_CARRIERS": "session"}, "PUBLIC_ORIGIN", id="sessions want our own origin"),

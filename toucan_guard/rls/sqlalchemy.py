@@ -147,9 +147,9 @@ def guard_of(dialect: Dialect) -> Guard | None:
 
 
 def _embed_session(base: type[Session], policy: RlsPolicy) -> type[Session]:
-    # A class that is protected already has engines of the same policy, or they would have been refused.
-    made: type[Session] = type("EmbedSession", (EmbedSession, base), {"_tg_guard": Guard(policy)})
-    return base if issubclass(base, EmbedSession) else made
+    if issubclass(base, EmbedSession):
+        return base  # its engines have the same policy, or they would have been refused
+    return type("EmbedSession", (EmbedSession, base), {"_tg_guard": Guard(policy)})
 
 
 def _sync_engine(target: object) -> Engine | None:
@@ -174,7 +174,17 @@ def _guard_engine(target: object, policy: RlsPolicy) -> None:
     preparer = derived_preparer(dialect.identifier_preparer, GuardedPreparer)
     # Statements that were compiled before lie in caches of which nobody has a list (each mapper has one),
     # under keys that contain the dialect. With another hash it does not find them again.
-    made = type(type(dialect).__name__, (type(dialect),), {"__hash__": _guarded_hash, "__eq__": object.__eq__})
+    own = type(dialect)
+    made = type(
+        own.__name__,
+        (own,),
+        {
+            "__hash__": _guarded_hash,
+            "__eq__": object.__eq__,
+            # SQLAlchemy asks each class for itself whether its statements can be cached.
+            "supports_statement_cache": vars(own).get("supports_statement_cache", False),
+        },
+    )
     dialect.__class__ = made
     dialect.statement_compiler = compiler
     dialect.identifier_preparer = preparer

@@ -1,0 +1,302 @@
+"""AuditLog around real apps, however it is mounted: refusals are refusals, crashes keep their headers and their record."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from toucan_guard import Deny, Embed, GateMiddleware, GuardSettings, Refused, ToucanGuard
+from toucan_guard.fastapi import require_grant
+
+pytestmark = pytest.mark.anyio
+
+MOUNTS = ["add_middleware", "wrapped", "mounted"]
+SECRET = "postgresql://app:hunter2@db"
+
+
+class Boom(Exception):
+    """What the app raises."""
+
+
+def mounted(how: str, app: Starlette, settings: GuardSettings) -> Any:
+    if how == "add_middleware":
+        app.add_middleware(ToucanGuard, settings=settings)
+        return app
+    if how == "wrapped":
+        return ToucanGuard(app, settings=settings)
+    return Starlette(routes=[Mount("/", app=app, middleware=[Middleware(ToucanGuard, settings=settings)])])
+
+
+@pytest.fixture
+def bearer(make_token: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {make_token()}"}
+
+
+def told(lines: list[dict[str, Any]]) -> list[Any]:
+    return [(line["event"], line["outcome"], line.get("reason"), line.get("status")) for line in lines]
+
+
+def fastapi_app(**options: Any) -> FastAPI:
+    app = FastAPI(**options)
+
+    def refusing_dependency() -> None:
+        raise Refused(Deny("x_dependency"))
+
+    async def refusing_after_setup() -> Any:
+        try:
+            yield
+        finally:
+            await _nothing()
+
+    @app.get("/dependency", dependencies=[Depends(refusing_dependency)])
+    def dependency() -> str:
+        return "the rows"
+
+    @app.get("/grant/{id}")
+    async def grant(id: str, embed: Annotated[Embed, Depends(require_grant("dashboard", "id", action="view"))]) -> str:
+        return embed.subject
+
+    @app.get("/endpoint", dependencies=[Depends(refusing_after_setup)])
+    def endpoint() -> str:
+        raise Refused(Deny("x_endpoint", "closed at night"))
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def rows() -> Any:
+            yield "row 1"
+            raise Refused(Deny("x_stream"))
+
+        return StreamingResponse(rows())
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise Boom(SECRET)
+
+    @app.get("/caught")
+    def caught() -> JSONResponse:
+        try:
+            raise Refused(Deny("x_caught"))
+        except Refused:
+            return JSONResponse({"fallback": True}, 200)
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket) -> None:
+        raise Refused(Deny("x_socket"))
+
+    return app
+
+
+async def _nothing() -> None:
+    return
+
+
+def _sync(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"handler": type(error).__name__}, 500)
+
+
+async def _async(request: Request, error: Exception) -> JSONResponse:
+    return _sync(request, error)
+
+
+async def _failing(request: Request, error: Exception) -> JSONResponse:
+    raise KeyError(SECRET)
+
+
+HANDLERS: dict[str, dict[str, Any]] = {
+    "no handler": {},
+    "an async handler for Exception": {"exception_handlers": {Exception: _async}},
+    "a sync handler for 500": {"exception_handlers": {500: _sync}},
+    "a handler for Refused": {"exception_handlers": {Refused: _async}},
+    "debug": {"debug": True},
+}
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+@pytest.mark.parametrize("options", HANDLERS.values(), ids=HANDLERS.keys())
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        pytest.param("/dependency", "x_dependency", id="in a dependency"),
+        pytest.param("/grant/routes", "grant_missing", id="by require_grant"),
+        pytest.param("/endpoint", "x_endpoint", id="in an endpoint behind a dependency with yield"),
+    ],
+)
+async def test_a_refusal_in_the_app_is_answered_like_any_other(
+    how: str,
+    options: dict[str, Any],
+    path: str,
+    reason: str,
+    http: Any,
+    make_settings: Any,
+    bearer: dict[str, str],
+    audit_lines: Any,
+) -> None:
+    app = mounted(how, fastapi_app(**options), make_settings())
+    answer = await http(app, path=path, headers={**bearer, "referer": "https://portal.example/page"})
+    assert (answer.status, answer.reason) == (403, reason)
+    assert answer.header("content-security-policy") == "frame-ancestors https://portal.example"
+    assert "no-store" in (answer.header("cache-control") or "")
+    assert told(audit_lines()) == [("decision", "deny", reason, 403)]
+    steps = [step["decision"] for step in audit_lines()[0]["steps"]]
+    assert steps.count(f"deny:{reason}") == 1
+    assert audit_lines()[0]["request_id"] == answer.problem["request_id"]
+    allowed = await http(app, path="/grant/delays", headers=bearer)
+    assert (allowed.status, allowed.body) == (200, b'"user-1"')
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_refusal_that_the_app_catches_is_the_apps_business(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    answer = await http(mounted(how, fastapi_app(), make_settings()), path="/caught", headers=bearer)
+    assert answer.body == b'{"fallback":true}'
+    assert told(audit_lines()) == [("decision", "allow", None, 200)]
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_refusal_in_a_stream_cuts_it(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    app = mounted(how, fastapi_app(), make_settings())
+    with pytest.raises(Refused):
+        await http(app, path="/stream", headers=bearer)
+    assert told(audit_lines()) == [("decision", "allow", None, 200), ("completion", "error", None, None)]
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_refusal_in_a_socket_route(
+    how: str, websocket: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    app = mounted(how, fastapi_app(), make_settings())
+    answer = await websocket(app, "/socket", {**bearer, "origin": "https://portal.example"})
+    assert (answer.status, answer.reason) == (403, "x_socket")
+    assert told(audit_lines()) == [("decision", "deny", "x_socket", 403)]
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        pytest.param({}, "Internal Server Error", id="Starlette's own answer"),
+        pytest.param({"exception_handlers": {Exception: _async}}, '{"handler":"Boom"}', id="async for Exception"),
+        pytest.param({"exception_handlers": {Exception: _sync}}, '{"handler":"Boom"}', id="sync for Exception"),
+        pytest.param({"exception_handlers": {500: _async}}, '{"handler":"Boom"}', id="async for 500"),
+        pytest.param({"exception_handlers": {500: _sync}}, '{"handler":"Boom"}', id="sync for 500"),
+        pytest.param({"debug": True}, None, id="the debug page"),
+    ],
+)
+async def test_a_crash_keeps_the_hosts_answer_and_gets_the_guards_headers(
+    how: str,
+    options: dict[str, Any],
+    body: str | None,
+    http: Any,
+    make_settings: Any,
+    bearer: dict[str, str],
+    audit_lines: Any,
+) -> None:
+    app = mounted(how, fastapi_app(**options), make_settings())
+    answer = await _crash(http, app, "/boom", bearer)
+    assert answer.status == 500
+    if body is None:
+        assert b"Traceback" in answer.body
+    else:
+        assert answer.body.decode() == body
+        assert SECRET.encode() not in answer.body
+    assert (answer.header("content-security-policy") or "").startswith("frame-ancestors https://")
+    assert answer.header("cache-control") == "private, no-store"
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)]
+    assert SECRET not in str(audit_lines())
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_handler_that_fails_itself_leaves_a_plain_500(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    app = mounted(how, fastapi_app(exception_handlers={Exception: _failing}), make_settings())
+    answer = await _crash(http, app, "/boom", bearer)
+    assert (answer.status, answer.body) == (500, b"Internal Server Error")
+    assert (answer.header("content-security-policy") or "").startswith("frame-ancestors https://")
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)]
+
+
+async def _crash(http: Any, app: Any, path: str, headers: dict[str, str]) -> Any:
+    """The answer to a request whose exception goes on up to the server, which hears of it."""
+    heard: list[BaseException] = []
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except (Boom, KeyError) as error:
+            heard.append(error)
+
+    answer = await http(server, path=path, headers=headers)
+    assert len(heard) == 1
+    return answer
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_behind_a_base_http_middleware(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    async def passing(request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+    app = fastapi_app()
+    app.add_middleware(BaseHTTPMiddleware, dispatch=passing)
+    guarded = mounted(how, app, make_settings())
+    refused = await http(guarded, path="/endpoint", headers=bearer)
+    assert (refused.status, refused.reason) == (403, "x_endpoint")
+    assert (await http(guarded, path="/grant/delays", headers=bearer)).status == 200
+    assert (await _crash(http, guarded, "/boom", bearer)).status == 500
+    assert told(audit_lines()) == [
+        ("decision", "deny", "x_endpoint", 403),
+        ("decision", "allow", None, 200),
+        ("decision", "error", "app_failed", 500),
+    ]
+
+
+async def test_nested_guards_write_one_event_and_enforce_both(
+    http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    async def chart(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(request.state.embed.subject, headers={"content-security-policy": "frame-ancestors *"})
+
+    inner = make_settings(frame_ancestors=["https://inner.example", "https://portal.example"], framing="sole")
+    app = Starlette(
+        routes=[Mount("/embed", routes=[Route("/", chart)], middleware=[Middleware(ToucanGuard, settings=inner)])]
+    )
+    app.add_middleware(ToucanGuard, settings=make_settings())
+    answer = await http(app, path="/embed/", headers=bearer)
+    assert answer.body == b"user-1"
+    assert answer.values("content-security-policy") == [
+        "frame-ancestors https://inner.example https://portal.example",
+        "frame-ancestors https://*.customers.example https://portal.example",
+    ]
+    assert told(audit_lines()) == [("decision", "allow", None, 200)]
+    assert (await http(app, path="/embed/")).reason == "token_missing"
+    assert len(audit_lines()) == 2
+
+
+async def test_a_gate_in_the_app_refuses_through_the_guard(
+    websocket: Any, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    gate = Middleware(GateMiddleware, name="office_hours", decide=lambda scope: Deny("x_office_hours"))
+
+    async def never(request: Any) -> Any:
+        raise AssertionError("the gate is closed")
+
+    app = Starlette(routes=[Route("/", never), WebSocketRoute("/live", never)], middleware=[gate])
+    guard = ToucanGuard(app, settings=make_settings())
+    assert (await http(guard, headers=bearer)).reason == "x_office_hours"
+    socket = await websocket(guard, "/live", {**bearer, "origin": "https://portal.example"})
+    assert socket.reason == "x_office_hours"
+    assert told(audit_lines()) == [("decision", "deny", "x_office_hours", 403)] * 2
