@@ -66,6 +66,7 @@ class Trail:
         own_page: The Origin header names our own public origin.
         session_cookies: Cookie headers with embed sessions, which the app does not see.
         claims: The verified token or embed session.
+        ring_generation: Which keys verified the claims.
         narrowing: Where the token and its tenant may be embedded; None is no narrowing.
         embed: What the app sees.
         access: What the adapters see: the row filter and the receipts of filtered tables.
@@ -93,6 +94,7 @@ class Trail:
         "refusal",
         "report_only_grants",
         "request_id",
+        "ring_generation",
         "session_cookies",
         "steps",
     )
@@ -107,6 +109,7 @@ class Trail:
         self.own_page = False
         self.session_cookies: tuple[str, ...] = ()
         self.claims: VerifiedClaims | None = None
+        self.ring_generation: object = None
         self.narrowing: OriginAllowlist | None = None
         self.embed: Embed | None = None
         self.access: RowAccess | None = None

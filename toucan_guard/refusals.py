@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from html import escape
 from string import Template
 from typing import Final
@@ -23,14 +24,21 @@ _STYLE: Final = (
     "*{box-sizing:border-box}"
     "body{margin:0;min-height:100vh;display:grid;place-items:center;padding:24px;background:var(--paper);"
     "color:var(--ink);font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}"
-    "main{max-width:34rem;border:1px solid var(--line);border-radius:12px;padding:28px 32px}"
-    "h1{margin:0 0 12px;font-size:1.25rem;line-height:1.3}"
-    "p{margin:0 0 12px}"
+    "main{width:100%;max-width:32rem;border:1px solid var(--line);border-radius:12px;padding:28px 32px}"
+    "svg{display:block;width:28px;height:28px;margin:0 0 14px;color:var(--soft)}"
+    "h1{margin:0 0 8px;font-size:1.25rem;line-height:1.3;text-wrap:balance}"
+    "p{margin:0;text-wrap:pretty}"
     "dl{margin:20px 0 0;padding-top:16px;border-top:1px solid var(--line);display:grid;"
     "grid-template-columns:auto 1fr;gap:2px 12px;font-size:.8125rem;color:var(--soft)}"
-    "dd{margin:0;overflow-wrap:anywhere;font-family:ui-monospace,Menlo,Consolas,monospace}"
+    "dt,dd{margin:0}"
+    "dd{overflow-wrap:anywhere;font-family:ui-monospace,Menlo,Consolas,monospace}"
+    # Charts are often embedded in small frames; there, what to do must show without scrolling.
+    "@media(max-width:480px),(max-height:380px){body{padding:12px}main{padding:16px 18px}svg{display:none}"
+    "h1{font-size:1.0625rem}p{font-size:.9375rem}dl{margin-top:12px;padding-top:10px;font-size:.75rem}}"
+    "@media(max-height:220px){body{padding:0 12px}main{border:0;padding:0}dl{margin-top:6px;padding-top:6px}}"
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _PAGE_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
 _PAGE: Final = Template(
     "<!doctype html>"
@@ -38,7 +46,9 @@ _PAGE: Final = Template(
     '<meta name="viewport" content="width=device-width,initial-scale=1">'
     '<meta name="robots" content="noindex">'
     f"<title>$title</title><style>{_STYLE}</style></head>"
-    "<body><main><h1>$title</h1><p>$advice</p>"
+    '<body><main><svg viewBox="0 0 28 28" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" '
+    'aria-hidden="true"><path d="M3 3v22h22M9 20v-5M15 20V9M21 20v-8M3 25 25 3"/></svg>'
+    "<h1>$title</h1><p>$advice</p>"
     "<dl><dt>Reason</dt><dd>$reason</dd><dt>Reference</dt><dd>$request_id</dd></dl>"
     "</main></body></html>\n"
 )
@@ -100,7 +110,4 @@ def _prefers_page(scope: Scope) -> bool:
 
 def _quality(text: str) -> float:
     """The weight of a media type (RFC 9110 §12.4.2); what is no weight counts as none."""
-    whole, _, fraction = text.partition(".")
-    if len(text) <= 5 and whole in ("0", "1") and (not fraction or (fraction.isascii() and fraction.isdigit())):
-        return float(text)
-    return 0.0
+    return float(text) if _QUALITY.fullmatch(text) else 0.0

@@ -12,9 +12,11 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
+from toucan_guard.asgi import existing_trail
 from toucan_guard.audit.sinks import open_sink
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
+from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.sessions import EmbedSessions, MemoryStore
@@ -132,12 +134,20 @@ class ToucanGuard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            return await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.close()
+            return
+        # Servers reuse contexts from one request of a connection to the next: every connection begins with nobody's
+        # rows. A guard inside another one continues what that one has found.
+        previous = current_row_access.set(None) if existing_trail(scope) is None else None
         try:
             await self.app(scope, receive, send)
         finally:
-            self.close()
+            if previous is not None:
+                current_row_access.reset(previous)
 
     def close(self) -> None:
         """Give back what the guard holds open; called at the end of the app's lifespan."""

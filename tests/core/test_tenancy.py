@@ -90,9 +90,7 @@ def test_region(deployment: str | None, token: str | None, allowed: bool) -> Non
 )
 def test_origins(tenant_list: Any, token_list: Any, callers: list[str], opaque: bool, reason: Reason | None) -> None:
     policy = TenancyPolicy(tenant_origins={} if tenant_list is None else {"acme": tenant_list})
-    decision = policy.decide_origins(
-        _claims(origins=token_list), tuple(map(_origin, callers)), opaque_caller=opaque
-    )
+    decision = policy.decide_origins(_claims(origins=token_list), tuple(map(_origin, callers)), opaque_caller=opaque)
     assert (decision.reason if isinstance(decision, Deny) else None) == reason
 
 

@@ -1,4 +1,4 @@
-"""AuditLog around real apps, however it is mounted: refusals are refusals, crashes keep their headers and their record."""
+"""AuditLog around real apps, however it is mounted: refusals are answered, crashes are recorded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def fastapi_app(**options: Any) -> FastAPI:
         return "the rows"
 
     @app.get("/grant/{id}")
-    async def grant(id: str, embed: Annotated[Embed, Depends(require_grant("dashboard", "id", action="view"))]) -> str:
+    async def grant(embed: Annotated[Embed, Depends(require_grant("dashboard", "id", action="view"))]) -> str:
         return embed.subject
 
     @app.get("/endpoint", dependencies=[Depends(refusing_after_setup)])

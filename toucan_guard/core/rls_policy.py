@@ -159,7 +159,8 @@ class RlsPolicy:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a policy does not change")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a policy does not change")
 
     def __eq__(self, other: object) -> bool:
         return self.version == other.version if isinstance(other, RlsPolicy) else NotImplemented
@@ -207,7 +208,9 @@ class _Reader:
         for item in map(str.strip, items):
             left, equals, name = (part.strip() for part in item.partition("="))
             table, dot, column = (part.strip() for part in left.rpartition("."))
-            if not (equals and dot and self._named(table, column)) or not _ATTRIBUTE_NAME.fullmatch(name):
+            if not (
+                equals and dot and self._is_table(table) and self._named(column) and _ATTRIBUTE_NAME.fullmatch(name)
+            ):
                 self._problems.append(f"{_shown(item)}: {_EXPECTED_SHORTHAND}")
                 continue
             attribute = self._attributes.setdefault(name, Attribute(name, "string", "either"))
@@ -248,7 +251,7 @@ class _Reader:
 
     def _table(self, name: str, body: object) -> TableRule:
         place = f"tables.{name}"
-        if not self._named(*name.split(".")) or name.count(".") > 1:
+        if not self._is_table(name):
             self._say(place, 'a table is named as in the database, with its schema in quotes: [tables."sales.flights"]')
         content = self._object(body, place)
         self._only(content, place, ("all", "any", "open", "write", "columns"))
@@ -358,6 +361,10 @@ class _Reader:
             self._say(place, f"{name} must be true or false")
             return default
         return value
+
+    @classmethod
+    def _is_table(cls, name: str) -> bool:
+        return name.count(".") <= 1 and cls._named(*name.split("."))
 
     @staticmethod
     def _named(*names: str) -> bool:

@@ -165,14 +165,21 @@ def _read_cell(type_: Type, cell: object) -> object:
     if type_ == "string":
         return str.__str__(cell) if isinstance(cell, str) else None
     if type_ in ("integer", "number"):
-        number = isinstance(cell, int | float | Decimal) and not isinstance(cell, bool) and math.isfinite(cell)
-        return cell if number else None
+        return _read_number_cell(cell)
     if type_ == "boolean":
         # Databases without booleans keep 0 and 1.
         return bool(cell) if isinstance(cell, int) and cell in (0, 1) else None
     if type_ == "uuid" and isinstance(cell, str) and cell != cell.lower():
         return None  # text is compared byte by byte, and a UUID is written in lower case
     return read_value(type_, cell)
+
+
+def _read_number_cell(cell: object) -> object:
+    if isinstance(cell, Decimal) and cell.is_nan():
+        # Decimal refuses to compare it; a float says no to everything, and so it lies above every
+        # number and is equal to none, as PostgreSQL has it.
+        return math.nan
+    return cell if isinstance(cell, int | float | Decimal) and not isinstance(cell, bool) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -90,11 +91,12 @@ class AuditLogMiddleware:
             return
         try:
             self._sink.write(event)
-        except AuditWriteError as error:
-            _log.error("toucan_guard audit: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever a sink of the host's raises, the event was not written
+            # The text of a foreign error may quote what could not be written.
+            _log.error("toucan_guard audit: %s", error if isinstance(error, AuditWriteError) else type(error).__name__)
             self.dropped += 1
             if self._strict:
-                raise
+                raise AuditWriteError("the event was not written") from None
         else:
             self.dropped = 0
 
@@ -215,11 +217,8 @@ class _Connection:
         # What require_grant raises stands on the Trail already.
         if not any(step.decision is decision for step in self._trail.steps):
             self._trail.add("app", decision)
-        try:
+        with suppress(AuditWriteError):  # then 503 has gone out in its place
             await deny(self._scope, self._receive, self._audited_send, decision)
-        except AuditWriteError:
-            if not self._held_back:
-                raise
 
     async def _close(self, decision: Deny) -> None:
         """Refuse a WebSocket that has been accepted already, unless it has ended."""

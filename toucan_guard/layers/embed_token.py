@@ -96,6 +96,7 @@ class EmbedTokenMiddleware:
             return await deny(scope, receive, send, claims)
 
         trail.claims = claims
+        trail.ring_generation = self._verifier.ring.generation
         if claims.token_type != BOOTSTRAP:
             # A bootstrap token opens a session and nothing else: the app has no embed to serve.
             publish_embed(scope, trail, _embed_of(claims, trail))
@@ -149,7 +150,10 @@ class EmbedTokenMiddleware:
             token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
             return self._verifier.verify(credential.token, now=now, token_type=token_type)
         if trail.claims is not None:
-            # A guard in front of this one took the credential away and vouches for what it said.
+            # A guard in front of this one took the credential away and vouches for what it said. A key without a name
+            # is known by its ring alone.
+            if trail.claims.key_id is None and trail.ring_generation != self._verifier.ring.generation:
+                return Deny(Reason.KEY_UNKNOWN, "the guard in front verifies with other keys")
             return self._verifier.recheck(trail.claims, now=now)
         if self._sessions is None:
             return _NO_TOKEN

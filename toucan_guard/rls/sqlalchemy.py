@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Compiled, Dialect
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from toucan_guard.core.errors import ConfigError
@@ -90,16 +90,25 @@ class EmbedSession(Session):
         elif self._tg_owner is not access:
             raise RefusedQuery("the session belongs to another embed: open one session for each connection")
 
-    def get_bind(self, *args: Any, **kw: Any) -> Engine | Connection:
-        """Every query asks here which engine it goes to: it has to be a guarded one."""
-        bind = super().get_bind(*args, **kw)
-        guard = guard_of(bind.dialect)
+    def _tg_check(self, dialect: Dialect) -> None:
+        guard = guard_of(dialect)
         if guard is None:
             raise RefusedQuery("the session was sent to an engine that is not protected")
         if guard.policy != self._tg_guard.policy:
             raise RefusedQuery("the session was sent to an engine that another policy protects")
         self._tg_claim()
+
+    def get_bind(self, *args: Any, **kw: Any) -> Engine | Connection:
+        """Every query asks here which engine it goes to: it has to be a guarded one."""
+        bind = super().get_bind(*args, **kw)
+        self._tg_check(bind.dialect)
         return bind
+
+    def connection(self, *args: Any, **kw: Any) -> Connection:
+        """A connection; one that names its engine does not ask ``get_bind``."""
+        connection = super().connection(*args, **kw)
+        self._tg_check(connection.dialect)
+        return connection
 
     def _identity_lookup(self, *args: Any, **kw: Any) -> Any:
         self._tg_claim()
@@ -189,11 +198,18 @@ def _guard_engine(target: object, policy: RlsPolicy) -> None:
     dialect.statement_compiler = compiler
     dialect.identifier_preparer = preparer
     engine.clear_compiled_cache()
+    event.listen(engine, "before_execute", _refuse_compiled)
     event.listen(engine, "before_cursor_execute", _Execution(guard, compiler))
 
 
 def _guarded_hash(dialect: object) -> int:
     return hash((id(dialect), "toucan_guard"))
+
+
+def _refuse_compiled(connection: Connection, statement: object, *more: object) -> None:
+    # Who compiles can have one embed's values written into the text, and run it for another.
+    if isinstance(statement, Compiled):
+        raise RefusedQuery("the query cannot be filtered: it was compiled before; execute the statement itself")
 
 
 class _Execution:
@@ -213,7 +229,10 @@ class _Execution:
         if compiled.tg_bare:
             return
         access = self._guard.access()
-        self._check_rows(compiled, access, context.compiled_parameters)
+        if not getattr(context, "_toucan_guard_checked", False):
+            # One execution may come here batch by batch, each time with all of its rows.
+            context._toucan_guard_checked = True  # noqa: SLF001 - our own mark
+            self._check_rows(compiled, access, context.compiled_parameters)
         for table in compiled.tg_tables:
             access.receipts[table] = self._guard.policy.version
 

@@ -35,7 +35,7 @@ from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import Leaf, TableRule
 from toucan_guard.rls.context import RowAccess, require_row_access
-from toucan_guard.rls.sqlalchemy_rules import SLOTS, RuleExpressions, TooManyValues, UnfitColumn
+from toucan_guard.rls.sqlalchemy_rules import SLOTS, Asked, RuleExpressions, TooManyValues, UnfitColumn
 
 _ROW: Final = "tg_row"
 _LITERAL: Final = re.compile(
@@ -49,6 +49,10 @@ _WORDS: Final = frozenset(
     )
 )
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+_TYPE: Final = re.compile(
+    r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*(?: ?\([0-9A-Za-z, ]*\))?(?: [A-Za-z_]+)*(?:\[[0-9]*\])*"
+    r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")'
+)
 _FIELD: Final = re.compile(r"[A-Za-z_]+")
 # Functions that run SQL given as text, or read files, settings and large objects.
 _REACHING_FUNCTION: Final = re.compile(
@@ -153,6 +157,10 @@ class _RowRule(ColumnElement[bool]):
     type = sqltypes.Boolean()
     _traverse_internals = ()
 
+    def self_group(self, against: Any = None) -> ColumnElement[bool]:
+        """As it is: written as ``(…) = 1`` on SQLite it would hide the columns from every index."""
+        return self
+
 
 class GuardedPreparer(IdentifierPreparer):
     """Quotes names; a name that asks not to be quoted has to be plain, or it could be any text."""
@@ -212,14 +220,20 @@ class GuardedCompiler(SQLCompiler):
         self.tg_bare = False
         self._tg_writes: list[_Write] = []
         self._tg_own = 0
-        self._tg_parameters: list[Any] = []
+        self._tg_parameters: frozenset[str] | None = None
         if statement is not None:
-            for element in visitors.iterate(statement):
-                if hasattr(type(element), "_compiler_dispatcher"):
-                    self._tg_refuse(
-                        f"{type(element).__name__} writes its own SQL (@compiles), and text cannot be filtered"
-                    )
+            self._tg_check_elements(statement)
         super().__init__(dialect, statement, *args, **kw)
+
+    def _tg_check_elements(self, statement: Any) -> None:
+        for element in visitors.iterate(statement):
+            if hasattr(type(element), "_compiler_dispatcher"):
+                self._tg_refuse(f"{type(element).__name__} writes its own SQL (@compiles), and text cannot be filtered")
+
+    def _compose_select_body(self, text: str, select_stmt: Any, *args: Any, **kw: Any) -> str:
+        # What the ORM has made of the statement: its mappings may have brought more along.
+        self._tg_check_elements(select_stmt)
+        return super()._compose_select_body(text, select_stmt, *args, **kw)
 
     def _tg_refuse(self, why: str) -> NoReturn:
         raise RefusedQuery(f"the query cannot be filtered: {why}")
@@ -294,7 +308,6 @@ class GuardedCompiler(SQLCompiler):
             return found
 
         expression = made.expression(rules.rule, find)
-        self._tg_parameters.extend(made.parameters)
         self._tg_own += 1
         try:
             return str(self.process(expression.self_group()))
@@ -453,9 +466,12 @@ class GuardedCompiler(SQLCompiler):
     def construct_params(self, params: Any = None, *args: Any, **kw: Any) -> Any:
         """The values of one execution: the filter's own come from the embed and from nowhere else."""
         if params:
-            for own in self._tg_parameters:
-                if own.key in params or self.bind_names.get(own) in params:
-                    raise RefusedQuery("the query's parameters name one of the row filter's")
+            if self._tg_parameters is None:
+                # Known by their function and not by their identity: SQLAlchemy works with copies of them.
+                own = [(bind.key, name) for bind, name in self.bind_names.items() if isinstance(bind.callable, Asked)]
+                self._tg_parameters = frozenset(str(name) for names in own for name in names)
+            if not self._tg_parameters.isdisjoint(params):
+                raise RefusedQuery("the query's parameters name one of the row filter's")
         try:
             return super().construct_params(params, *args, **kw)
         except TooManyValues:
@@ -492,6 +508,20 @@ class GuardedCompiler(SQLCompiler):
     def visit_on_conflict_do_update(self, on_conflict: Any, **kw: Any) -> str:
         """ON CONFLICT DO UPDATE changes a row that nobody has looked at."""
         self._tg_refuse("ON CONFLICT DO UPDATE may change a hidden row")
+
+    def visit_typeclause(self, typeclause: Any, **kw: Any) -> str:
+        """A type in CAST, whose length or collation goes into the text as it is."""
+        written = super().visit_typeclause(typeclause, **kw)
+        if not _TYPE.fullmatch(str(written)):
+            self._tg_refuse("a type is text")
+        return written
+
+    def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
+        """The type that some drivers want behind each parameter."""
+        written = super().render_bind_cast(type_, dbapi_type, sqltext)
+        if not _TYPE.fullmatch(str(written).removeprefix(f"{sqltext}::")):
+            self._tg_refuse("a type is text")
+        return written
 
     def visit_extract(self, extract: Any, **kwargs: Any) -> str:
         """EXTRACT, whose field goes into the text as it is."""

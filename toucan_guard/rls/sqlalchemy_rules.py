@@ -55,6 +55,30 @@ class TooManyValues(Exception):
     """A list is longer than a statement for many rows can take."""
 
 
+class Asked:
+    """The function of one parameter: what the current embed has for it. Nobody else may set such a parameter."""
+
+    __slots__ = ("_current", "_leaf", "_name", "_read", "_type")
+
+    def __init__(
+        self,
+        leaf: Leaf,
+        read: Callable[[Leaf, object], Any],
+        type_: TypeEngine[Any] | None,
+        current: Callable[[], RowFilter],
+    ) -> None:
+        assert leaf.attribute is not None  # noqa: S101 - only comparisons have parameters
+        self._leaf, self._name, self._read, self._type, self._current = leaf, leaf.attribute.name, read, type_, current
+
+    def __call__(self) -> Any:
+        answer = self._read(self._leaf, self._current().attributes.get(self._name))
+        if self._type is None or answer is None:
+            return answer
+        if isinstance(answer, tuple):
+            return [_sent(item, self._type) for item in answer]
+        return _sent(answer, self._type)
+
+
 class RuleExpressions:
     """Makes the expression of one rule for one table of one statement.
 
@@ -62,16 +86,12 @@ class RuleExpressions:
         dialect: Which database is spoken.
         current: The row filter on whose behalf the statement runs, asked at each execution.
         many: The statement is executed for many rows at once.
-
-    Attributes:
-        parameters: Every parameter that was made: nobody else may set them.
     """
 
     def __init__(self, dialect: Dialect, current: Callable[[], RowFilter], *, many: bool) -> None:
         self._dialect = dialect
         self._current = current
         self._many = many
-        self.parameters: list[BindParameter[Any]] = []
 
     def expression(self, rule: Rule, column: Callable[[str, Leaf], ColumnClause[Any]]) -> ColumnElement[bool]:
         """The rule's expression; ``column`` finds a column of the table by its name."""
@@ -153,25 +173,12 @@ class RuleExpressions:
         return _DEFAULTS[known]()
 
     def _parameter(
-        self, name: str, type_: TypeEngine[Any], ask: Callable[[], Any], *, expanding: bool = False
+        self, name: str, type_: TypeEngine[Any], ask: Asked, *, expanding: bool = False
     ) -> BindParameter[Any]:
-        made = bindparam(f"tg_{name}", callable_=ask, type_=type_, unique=True, expanding=expanding)
-        self.parameters.append(made)
-        return made
+        return bindparam(f"tg_{name}", callable_=ask, type_=type_, unique=True, expanding=expanding)
 
-    def _asking(
-        self, leaf: Leaf, read: Callable[[Leaf, object], Any], type_: TypeEngine[Any] | None = None
-    ) -> Callable[[], Any]:
-        assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
-        name, current = leaf.attribute.name, self._current
-
-        def ask() -> Any:
-            answer = read(leaf, current().attributes.get(name))
-            if type_ is None or answer is None:
-                return answer
-            return [_sent(item, type_) for item in answer] if isinstance(answer, tuple) else _sent(answer, type_)
-
-        return ask
+    def _asking(self, leaf: Leaf, read: Callable[[Leaf, object], Any], type_: TypeEngine[Any] | None = None) -> Asked:
+        return Asked(leaf, read, type_, self._current)
 
 
 _OPERATORS: Final[Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]]] = {

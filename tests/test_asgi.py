@@ -1,0 +1,129 @@
+"""The Trail of a connection, and the one way to refuse."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from toucan_guard import Allow, Deny, Reason, Refused
+from toucan_guard.asgi import Trail, deny, existing_trail, header_values, new_id, publish_embed, trail_of
+from toucan_guard.core.embed import Embed
+
+
+def test_refused_takes_a_refusal() -> None:
+    decision = Deny("x_closed")
+    assert Refused(decision).decision is decision
+    for wrong in (Allow(), "x_closed", None, Reason.GRANT_MISSING):
+        with pytest.raises(TypeError, match="takes a Deny"):
+            Refused(wrong)  # type: ignore[arg-type]
+
+
+def test_ids_are_uuids_that_sort_by_time_and_do_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [UUID(new_id()) for _ in range(2000)]
+    assert len(set(ids)) == 2000
+    for one in ids:
+        assert (one.version, one.variant) == (7, "specified in RFC 4122")
+    assert abs((ids[0].int >> 80) / 1000 - time.time()) < 5
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
+    early = new_id()
+    monkeypatch.setattr(time, "time_ns", lambda: 1_001_000_000)
+    assert early < new_id()
+    assert early.startswith("00000000-03e8-7")
+
+
+def test_every_value_of_a_header_is_read() -> None:
+    scope = {"headers": [(b"origin", b"a"), (b"x", b"y"), (b"origin", b"\xe9"), (b"origin", b"")]}
+    assert header_values(scope, b"origin") == ["a", "\xe9", ""]
+    assert header_values(scope, b"referer") == []
+
+
+def test_a_connection_has_one_trail() -> None:
+    scope: dict[str, Any] = {"type": "http"}
+    assert existing_trail(scope) is None
+    trail = trail_of(scope)
+    assert trail_of(scope) is trail
+    assert existing_trail(scope) is trail
+
+
+def test_making_the_trail_takes_the_bootstrap_token_out_of_the_query() -> None:
+    scope: dict[str, Any] = {"type": "http", "query_string": b"a=1&embed_token=secret&b=2"}
+    assert trail_of(scope).bootstrap_tokens == ("secret",)
+    assert scope["query_string"] == b"a=1&b=2"
+
+
+def test_a_trail_takes_decisions_and_nothing_else() -> None:
+    trail = Trail()
+    trail.add("origin", Allow())
+    trail.add("region", Deny(Reason.REGION_MISMATCH), report_only=True)
+    assert [(step.layer, step.enforced) for step in trail.steps] == [("origin", True), ("region", False)]
+    assert trail.decided("origin")
+    assert not trail.decided("grant")
+    for wrong in (True, None, "deny"):
+        with pytest.raises(TypeError, match="gate"):
+            trail.add("gate", wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shared", [{"db": 1, "embed": "forged"}, {}, None], ids=["forged", "empty", "none"])
+def test_the_embed_is_always_overwritten_in_a_state_of_its_own(shared: Any) -> None:
+    before = None if shared is None else dict(shared)
+    scope: dict[str, Any] = {"type": "http", "state": shared}
+    embed = Embed("u", None, (), None, "i", "j", 0.0)
+    publish_embed(scope, trail_of(scope), embed)
+    assert scope["state"]["embed"] is trail_of(scope).embed is embed
+    assert shared == before  # some servers hand out one dictionary for all connections
+    publish_embed(scope, trail_of(scope), None)
+    assert scope["state"]["embed"] is None
+
+
+@pytest.mark.anyio
+async def test_the_first_layer_that_asks_is_the_outermost_and_edits_run_from_the_inside_out() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    trail = Trail()
+    outer = trail.wrap(send)
+    assert trail.wrap(outer) is outer
+    for name in (b"outer", b"inner"):
+        trail.edits.append(lambda headers, name=name: [*headers, (b"x-seen", name)])  # type: ignore[misc]
+    start = {"type": "http.response.start", "status": 200, "headers": ((b"a", b"b"),)}
+    await outer(start)
+    await outer({"type": "http.response.body"})
+    assert sent[0]["headers"] == [(b"a", b"b"), (b"x-seen", b"inner"), (b"x-seen", b"outer")]
+    assert start["headers"] == ((b"a", b"b"),)
+    assert sent[1] == {"type": "http.response.body"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kind", "extensions", "types"),
+    [
+        pytest.param("http", None, ["http.response.start", "http.response.body"], id="HTTP"),
+        pytest.param(
+            "websocket",
+            {"websocket.http.response": {}},
+            ["websocket.http.response.start", "websocket.http.response.body"],
+            id="a socket, with the denial extension",
+        ),
+        pytest.param("websocket", {}, ["websocket.close"], id="a socket, with other extensions"),
+        pytest.param("websocket", None, ["websocket.close"], id="a socket, without extensions"),
+    ],
+)
+async def test_a_refusal_on_every_kind_of_connection(kind: str, extensions: Any, types: list[str]) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": kind, "headers": [], "extensions": extensions, "method": "GET"}
+    await deny(scope, None, send, Deny(Reason.ORIGIN_NOT_ALLOWED))  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == types
+    assert trail_of(scope).refusal == Deny(Reason.ORIGIN_NOT_ALLOWED)
+    if types == ["websocket.close"]:
+        assert (sent[0]["code"], sent[0]["reason"]) == (1008, "origin_not_allowed")
+    else:
+        assert sent[0]["status"] == 403
