@@ -257,8 +257,10 @@ MISTAKES: list[Any] = [
     ),
     (
         "a list where one value belongs",
-        ('[attributes]\na = { type = "string", list = true }\n[tables.t]\n'
-        'all = [{ column = "c", op = "eq", attribute = "a" }]'),
+        (
+            '[attributes]\na = { type = "string", list = true }\n[tables.t]\n'
+            'all = [{ column = "c", op = "eq", attribute = "a" }]'
+        ),
         ["eq compares with one value", "use in or not_in"],
     ),
     (
@@ -507,7 +509,8 @@ VALUES: list[Any] = [
 @pytest.mark.parametrize(("type_", "claim", "value"), VALUES)
 def test_a_value_is_of_its_type_or_refused(type_: str, claim: object, value: object) -> None:
     policy = RlsPolicy.from_toml(
-        f'[attributes]\na = "{type_}"\nb = {{ type = "{type_}", list = true, required = false }}\n[tables.t]\nopen = true'
+        f'[attributes]\na = "{type_}"\nb = {{ type = "{type_}", list = true, required = false }}\n'
+        "[tables.t]\nopen = true"
     )
     decided = policy.row_filter({"a": claim})
     many = policy.row_filter({"a": claim, "b": [claim, claim]})

@@ -66,7 +66,7 @@ MEANING: list[Any] = [
         [datetime(2013, 5, 1, 14), date(2013, 5, 1), None, "noon"]),
     ("datetime", "gt", "2013-05-01T12:00:00", [datetime(2013, 5, 1, 12, 0, 1)], [NOON, None]),
     ("uuid", "eq", CODE, [UUID(CODE), CODE], [CODE.upper(), CODE.replace("-", ""), UUID(int=0), None]),
-    ("uuid", "ne", CODE, [UUID(int=0)], [UUID(CODE), CODE, CODE.upper(), "x", None]),
+    ("uuid", "ne", CODE, [UUID(int=0), CODE.upper(), "x", ""], [UUID(CODE), CODE, 5, None]),
     ("uuid", "in", [CODE.upper()], [UUID(CODE), CODE], [None]),
     ("string", "is_set", None, ["", 0, False, "x"], [None]),
     ("string", "is_not_set", None, [None], ["", 0, False, "x"]),

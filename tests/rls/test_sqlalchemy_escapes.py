@@ -16,12 +16,14 @@ from sqlalchemy import (
     Enum,
     Integer,
     MetaData,
+    Numeric,
     String,
     Table,
     Text,
     TypeDecorator,
     Uuid,
     bindparam,
+    cast,
     column,
     create_engine,
     delete,
@@ -41,12 +43,13 @@ from sqlalchemy import (
     type_coerce,
     union_all,
     update,
+    values,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ObjectNotExecutableError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker
+from sqlalchemy.orm import Session, aliased, column_property, joinedload, registry, sessionmaker
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.expression import ColumnElement, FromClause, UnaryExpression
 from sqlalchemy.sql.operators import custom_op
@@ -503,14 +506,52 @@ def test_a_bare_name_of_a_hidden_column_finds_no_column(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "compiled_by", [lambda w: w.open.dialect, lambda w: sqlite.dialect()], ids=["engine", "dialect"]
+    "compiled",
+    [
+        pytest.param(lambda w, s: s.compile(w.open), id="for another engine"),
+        pytest.param(lambda w, s: s.compile(dialect=sqlite.dialect()), id="for a dialect"),
+        pytest.param(lambda w, s: s.compile(w.engine), id="for this engine"),
+        pytest.param(
+            lambda w, s: s.compile(w.engine, compile_kwargs={"literal_binds": True}),
+            id="with one tenant's values in it",
+        ),
+    ],
 )
-def test_a_statement_that_was_compiled_elsewhere_does_not_run(world: World, compiled_by: Callable[..., Any]) -> None:
-    compiled = select(world.Flight.id).compile(dialect=compiled_by(world))
-    with world.embed("AA"), world.engine.connect() as connection:
-        # Since 2.1 SQLAlchemy itself runs no compiled statements.
-        with pytest.raises((QueryRefused, ObjectNotExecutableError)):
-            connection.execute(compiled)
+def test_a_statement_that_was_compiled_before_does_not_run(world: World, compiled: Callable[..., Any]) -> None:
+    with world.embed("AA"):
+        made = compiled(world, select(world.Flight.id))
+    # Since 2.1 SQLAlchemy itself runs no compiled statements.
+    refusal = pytest.raises((QueryRefused, ObjectNotExecutableError))
+    with world.embed("UA"), world.engine.connect() as connection, refusal:
+        connection.execute(made)
+
+
+def test_a_mapping_that_writes_its_own_text_is_refused(world: World) -> None:
+    class Own(registry().generate_base()):  # type: ignore[misc]
+        __table__ = Table("planes", MetaData(), Column("id", Integer, primary_key=True), Column("carrier", String))
+        most = column_property(OwnText().label("most"))
+
+    with world.embed("AA"), world.sessions() as session, pytest.raises(QueryRefused, match="@compiles"):
+        session.scalars(select(Own)).all()
+
+
+def test_values_that_are_written_into_the_text_do_not_take_ours_along(world: World) -> None:
+    count = select(func.count()).select_from(world.Flight).scalar_subquery()
+    statement = select(values(column("n", Integer), name="v", literal_binds=True).data([(count,)]))
+    with world.embed("AA"):
+        assert "'AA'" not in str(statement.compile(world.engine))
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        pytest.param(String("1) FROM flights --"), id="length"),  # type: ignore[arg-type]
+        pytest.param(Numeric(5, "2) FROM flights --"), id="scale"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_type_of_a_cast_is_not_text(world: World, type_: Any) -> None:
+    with world.embed("AA"), world.sessions() as session, pytest.raises(QueryRefused):
+        session.execute(select(cast(world.Airline.code, type_)))
 
 
 # Where the policy says write = true

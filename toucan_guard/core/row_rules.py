@@ -169,8 +169,10 @@ def _read_cell(type_: Type, cell: object) -> object:
     if type_ == "boolean":
         # Databases without booleans keep 0 and 1.
         return bool(cell) if isinstance(cell, int) and cell in (0, 1) else None
-    if type_ == "uuid" and isinstance(cell, str) and cell != cell.lower():
-        return None  # text is compared byte by byte, and a UUID is written in lower case
+    if type_ == "uuid" and isinstance(cell, str):
+        # Text is compared byte by byte, and a UUID is written in lower case: other text is no UUID's equal.
+        value = read_value(type_, cell)
+        return value if str(value) == cell else str.__str__(cell)
     return read_value(type_, cell)
 
 
