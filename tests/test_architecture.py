@@ -83,7 +83,9 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param("structlog", {"audit"}, id="structlog is audit's"),
         pytest.param("jwt", {"tokens", "core"}, id="jwt belongs to tokens and the token core"),
         pytest.param(
-            "os", {"settings_env", "settings_values", "settings", "asgi", "audit", "tokens", "cli"}, id="os stays out of the cores"
+            "os",
+            {"settings_env", "settings_values", "settings", "asgi", "audit", "tokens", "cli"},
+            id="os stays out of the cores",
         ),
         pytest.param("cachetools", {"tokens"}, id="the cache is tokens'"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),

@@ -144,9 +144,8 @@ def _embed_cookie(handle: str) -> str:
     return f"__Host-embed-{handle}=secret"
 
 
-JWKS = json.dumps(
-    {"keys": [{"kty": "oct", "alg": "HS256", "kid": "current", "k": base64.urlsafe_b64encode(b"k" * 31 + b"9").decode()[:-1]}]}
-)
+_SECRET = base64.urlsafe_b64encode(b"k" * 31 + b"9").decode().rstrip("=")
+JWKS = json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "kid": "current", "k": _SECRET}]})
 HANDLE = "a" * 26
 OTHER = "b" * 26
 

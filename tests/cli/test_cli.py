@@ -28,13 +28,13 @@ ENVIRONMENT = {
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a command in an environment that is in order, but for what a test changes."""
 
-    def invoke(*arguments: str, input: str | None = None, **changes: str | None) -> Any:
+    def invoke(*arguments: str, stdin: str | None = None, **changes: str | None) -> Any:
         for name, value in {**ENVIRONMENT, **changes}.items():
             if value is None:
                 monkeypatch.delenv(name, raising=False)
             else:
                 monkeypatch.setenv(name, value)
-        return CliRunner().invoke(app, list(arguments), input=input)
+        return CliRunner().invoke(app, list(arguments), input=stdin)
 
     return invoke
 
@@ -103,7 +103,7 @@ def test_explain_shows_every_check_of_an_allowed_request(run: Any, make_token: A
 def test_explain_judges_a_websocket(run: Any, make_token: Any) -> None:
     header = ["-H", "Origin: https://portal.example"]
     refused = run("explain", "/live", "--websocket", *header)
-    allowed = run("explain", "/live", "--websocket", *header, "--token-file", "-", input=make_token())
+    allowed = run("explain", "/live", "--websocket", *header, "--token-file", "-", stdin=make_token())
     assert (refused.exit_code, allowed.exit_code) == (1, 0)
     assert "token_missing" in refused.stdout
 
@@ -119,7 +119,7 @@ def test_explain_refuses_what_is_no_header(run: Any) -> None:
 
 
 def test_inspect_shows_claims_and_verdict(run: Any, make_token: Any) -> None:
-    result = run("inspect", "-", input=make_token())
+    result = run("inspect", "-", stdin=make_token())
     assert result.exit_code == 0
     assert "sub: user-1" in result.stdout
     assert "The guard accepts this token" in result.stdout
@@ -134,7 +134,7 @@ def test_inspect_shows_claims_and_verdict(run: Any, make_token: Any) -> None:
     ],
 )
 def test_inspect_says_why_a_token_is_refused(run: Any, make_token: Any, changes: dict[str, Any], reason: str) -> None:
-    result = run("inspect", "-", "--json", input=make_token(**changes))
+    result = run("inspect", "-", "--json", stdin=make_token(**changes))
     verdict = json.loads(result.stdout)
     assert (result.exit_code, verdict["valid"], verdict["reason"]) == (1, False, reason)
     assert verdict["claims"]["sub"] == "user-1"
@@ -142,7 +142,7 @@ def test_inspect_says_why_a_token_is_refused(run: Any, make_token: Any, changes:
 
 @pytest.mark.parametrize("text", ["", "nonsense", "a.b.c", "\x1b[31m.e30.e30"], ids=repr)
 def test_inspect_survives_what_is_no_token(run: Any, text: str) -> None:
-    result = run("inspect", "-", input=text)
+    result = run("inspect", "-", stdin=text)
     assert result.exit_code == 1
     assert "\x1b" not in result.stdout
 
@@ -172,7 +172,7 @@ def test_a_new_key_signs_what_the_guard_accepts(run: Any, tmp_path: Path, algori
     named = ["--kid", "k/1"] if algorithm == "HS256" else []
     token = run("mint", *options, *named, "--key-file", str(key_file), **keys)
     assert token.exit_code == 0, token.output
-    seen = run("inspect", "-", "--json", input=token.stdout, **keys)
+    seen = run("inspect", "-", "--json", stdin=token.stdout, **keys)
     assert json.loads(seen.stdout)["valid"], seen.stdout
     assert json.loads(seen.stdout)["header"]["kid"] == "k/1"
     assert json.loads(seen.stdout)["claims"]["grants"][0]["actions"] == ["view", "export"]
@@ -221,7 +221,7 @@ def test_mint_makes_the_token_of_a_frame(run: Any, tmp_path: Path) -> None:
         "--frame",
     ]
     made = run("mint", *options)
-    seen = json.loads(run("inspect", "-", "--json", input=made.stdout).stdout)
+    seen = json.loads(run("inspect", "-", "--json", stdin=made.stdout).stdout)
     assert (seen["valid"], seen["header"]["typ"]) == (True, "embed-bootstrap+jwt")
 
 
@@ -245,7 +245,7 @@ settings = GuardSettings(exempt_paths=["/healthz"])
 app = FastAPI(openapi_url=None)
 
 @app.get("/dashboards/{dashboard_id}")
-def dashboard(dashboard_id: str, embed: Annotated[Embed, Depends(require_grant("dashboard", "dashboard_id", action="view"))]):
+def dashboard(embed: Annotated[Embed, Depends(require_grant("dashboard", "dashboard_id", action="view"))]):
     return {}
 
 @app.get("/healthz")
@@ -260,7 +260,11 @@ def page(request):
 grant = Middleware(GrantMiddleware, type="report", id_param="id", action="view")
 inner = Starlette(routes=[
     Route("/", page),
-    Mount("/embed", routes=[Route("/r/{id}", page, middleware=[grant])], middleware=[Middleware(ToucanGuard, settings=settings)]),
+    Mount(
+        "/embed",
+        routes=[Route("/r/{id}", page, middleware=[grant])],
+        middleware=[Middleware(ToucanGuard, settings=settings)],
+    ),
 ])
 wrapped = ToucanGuard(Starlette(routes=[Route("/x", page)]), settings=settings)
 """

@@ -63,7 +63,7 @@ def _load(target: str) -> Any:
         for name in attribute.split("."):
             found = getattr(found, name)
     except Exception as error:  # noqa: BLE001 - the module is the host's, so is what it may raise
-        wrong_use(f"{target!r} cannot be loaded: {error or type(error).__name__}")
+        wrong_use(f"{target!r} cannot be loaded: {type(error).__name__}: {error}")
     return found
 
 

@@ -23,6 +23,8 @@ MAX_LINE_BYTES: Final = 4096
 Event = dict[str, Any]
 
 _MARK: Final = "…"
+_STEP: Final = ("layer", "decision")
+_encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 # Tried in turn until the line fits: characters of a string, entries of a list.
 _CAPS: Final = ((256, 32), (96, 12), (32, 4))
 # Short by construction; cut, they would no longer find each other.
@@ -174,6 +176,10 @@ def encode_line(event: Mapping[str, Any]) -> bytes:
 
     Control characters, lone surrogates and everything outside ASCII are escaped; NaN and infinities become null.
     """
+    if _needs_no_cap(event):
+        line = _dump(event)
+        if len(line) <= MAX_LINE_BYTES:
+            return line
     for characters, entries in _CAPS:
         line = _dump(_capped_event(event, characters, entries))
         if len(line) <= MAX_LINE_BYTES:
@@ -189,7 +195,39 @@ def _name_of(decision: Decision, *, enforced: bool) -> str:
 
 
 def _dump(event: Mapping[str, Any]) -> bytes:
-    return json.dumps(event, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(event).encode("ascii") + b"\n"
+
+
+def _needs_no_cap(event: Mapping[str, Any]) -> bool:
+    """Whether the event is of the ordinary kind, in which no value is long or odd: most are, and are written at once."""
+    characters, entries = _CAPS[0]
+    for value in event.values():
+        kind = type(value)
+        if kind is str:
+            if len(value) > characters:
+                return False
+        elif kind is list:
+            if len(value) > entries or not all(map(_is_short, value)):
+                return False
+        elif kind is dict:
+            if len(value) > entries or not all(map(_is_short, value)) or not all(map(_is_short, value.values())):
+                return False
+        elif kind is float:
+            if not math.isfinite(value):
+                return False
+        elif kind is int:
+            if not -_LARGEST <= value < _LARGEST:
+                return False
+        elif value is not None and kind is not bool:
+            return False
+    return True
+
+
+def _is_short(item: object) -> bool:
+    """A short text, or a step of the guard's own, which has two of them."""
+    if type(item) is dict:
+        return len(item) == len(_STEP) and all(type(part) is str and len(part) <= _CAPS[0][0] for part in item.values())
+    return type(item) is str and len(item) <= _CAPS[0][0]
 
 
 def _capped_event(event: Mapping[str, Any], characters: int, entries: int) -> Event:

@@ -24,8 +24,9 @@ from toucan_guard.rls.sqlalchemy_compiler import (
     Guard,
     GuardedCompiler,
     GuardedPreparer,
+    GuardedTypes,
     RefusedQuery,
-    derived_preparer,
+    derived,
 )
 from toucan_guard.rls.sqlalchemy_rules import DIALECTS
 
@@ -180,7 +181,8 @@ def _guard_engine(target: object, policy: RlsPolicy) -> None:
         return
     guard = Guard(policy)
     compiler = type("GuardedCompiler", (GuardedCompiler, dialect.statement_compiler), {"tg_guard": guard})
-    preparer = derived_preparer(dialect.identifier_preparer, GuardedPreparer)
+    preparer = derived(dialect.identifier_preparer, GuardedPreparer)
+    types = derived(dialect.type_compiler_instance, GuardedTypes)
     # Statements that were compiled before lie in caches of which nobody has a list (each mapper has one),
     # under keys that contain the dialect. With another hash it does not find them again.
     own = type(dialect)
@@ -197,6 +199,7 @@ def _guard_engine(target: object, policy: RlsPolicy) -> None:
     dialect.__class__ = made
     dialect.statement_compiler = compiler
     dialect.identifier_preparer = preparer
+    dialect.type_compiler_instance = types
     engine.clear_compiled_cache()
     event.listen(engine, "before_execute", _refuse_compiled)
     event.listen(engine, "before_cursor_execute", _Execution(guard, compiler))

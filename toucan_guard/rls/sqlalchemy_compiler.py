@@ -19,14 +19,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from sqlalchemy import column as column_clause
 from sqlalchemy import table as table_clause
 from sqlalchemy import types as sqltypes
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
+from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler, TypeCompiler
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.sql.expression import Alias, TableClause
 
@@ -50,14 +50,15 @@ _WORDS: Final = frozenset(
 )
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _TYPE: Final = re.compile(
-    r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*(?: ?\([0-9A-Za-z, ]*\))?(?: [A-Za-z_]+)*(?:\[[0-9]*\])*"
+    r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*(?: ?\([0-9A-Za-z, ]*(?:, ?-?[0-9]+)?\))?(?: [A-Za-z_]+)*(?:\[[0-9]*\])*"
     r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")'
 )
 _FIELD: Final = re.compile(r"[A-Za-z_]+")
-# Functions that run SQL given as text, or read files, settings and large objects.
+# Functions that run SQL given as text, that read files, settings, statistics and large objects, or that
+# administer the server.
 _REACHING_FUNCTION: Final = re.compile(
     r"(?:query|table|cursor|schema|database)_to_xml.*|dblink.*|ts_stat|ts_rewrite|xpath_table|connectby|crosstab.*"
-    r"|pg_read_.*|pg_ls_.*|pg_stat_file|pg_logical_.*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
+    r"|pg_(?!typeof$|column_size$).*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
     r"|load_extension|readfile|writefile|edit|eval|fts3_tokenizer|sqlite_dbpage|dbstat"
 )
 # In FROM a function of the database's own may read any table, so only those that read none are known here.
@@ -195,10 +196,24 @@ class _WritePreparer(GuardedPreparer):
         return super().format_column(column, *args, **kw)
 
 
-def derived_preparer(preparer: IdentifierPreparer, mixin: type[IdentifierPreparer]) -> IdentifierPreparer:
-    """The dialect's own preparer, with the mixin's methods in front."""
-    made = copy.copy(preparer)
-    made.__class__ = type(mixin.__name__, (mixin, type(preparer)), {})
+class GuardedTypes(TypeCompiler):
+    """Writes types, in CAST and elsewhere; a length or a collation that is given as text goes in as it is."""
+
+    def process(self, type_: Any, **kw: Any) -> str:
+        """Write a type."""
+        written = str(super().process(type_, **kw))
+        if not _TYPE.fullmatch(written):
+            raise RefusedQuery("the query cannot be filtered: a type is text")
+        return written
+
+
+_P = TypeVar("_P")
+
+
+def derived(part: _P, mixin: type[_P]) -> _P:
+    """A part of the dialect, with the mixin's methods in front."""
+    made = copy.copy(part)
+    made.__class__ = type(mixin.__name__, (mixin, type(part)), {})
     return made
 
 
@@ -368,21 +383,21 @@ class GuardedCompiler(SQLCompiler):
         """UPDATE: only rows that pass, and columns of the rules only where the row still passes."""
         with self._tg_writing("UPDATE") as write:
             text = super().visit_update(update_stmt.where(_RowRule()), *args, **kw)
-            self._tg_finish(write, nested=bool(kw.get("visiting_cte")))
+            self._tg_finish(write, nested=kw.get("visiting_cte") is not None)
         return text
 
     def visit_delete(self, delete_stmt: Any, *args: Any, **kw: Any) -> str:
         """DELETE: only rows that pass."""
         with self._tg_writing("DELETE") as write:
             text = str(super().visit_delete(delete_stmt.where(_RowRule()), *args, **kw))
-            self._tg_finish(write, nested=bool(kw.get("visiting_cte")))
+            self._tg_finish(write, nested=kw.get("visiting_cte") is not None)
         return text
 
     def visit_insert(self, insert_stmt: Any, *args: Any, **kw: Any) -> str:
         """INSERT: only where the policy says so, and the row passes."""
         with self._tg_writing("INSERT") as write:
             text = super().visit_insert(insert_stmt, *args, **kw)
-            self._tg_finish(write, nested=bool(kw.get("visiting_cte")))
+            self._tg_finish(write, nested=kw.get("visiting_cte") is not None)
         return text
 
     def update_tables_clause(self, update_stmt: Any, from_table: Any, *args: Any, **kw: Any) -> str:
@@ -407,7 +422,7 @@ class GuardedCompiler(SQLCompiler):
     def _tg_writing(self, kind: str) -> Iterator[_Write]:
         write = _Write(kind)
         previous = self.preparer
-        noting = derived_preparer(previous, _WritePreparer)
+        noting = derived(previous, _WritePreparer)
         assert isinstance(noting, _WritePreparer)  # noqa: S101 - for the type checker
         noting.on_table = self._tg_target
         noting.on_column = lambda column: write.columns.setdefault(str(column.name), str(column.key))
@@ -508,20 +523,6 @@ class GuardedCompiler(SQLCompiler):
     def visit_on_conflict_do_update(self, on_conflict: Any, **kw: Any) -> str:
         """ON CONFLICT DO UPDATE changes a row that nobody has looked at."""
         self._tg_refuse("ON CONFLICT DO UPDATE may change a hidden row")
-
-    def visit_typeclause(self, typeclause: Any, **kw: Any) -> str:
-        """A type in CAST, whose length or collation goes into the text as it is."""
-        written = super().visit_typeclause(typeclause, **kw)
-        if not _TYPE.fullmatch(str(written)):
-            self._tg_refuse("a type is text")
-        return written
-
-    def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
-        """The type that some drivers want behind each parameter."""
-        written = super().render_bind_cast(type_, dbapi_type, sqltext)
-        if not _TYPE.fullmatch(str(written).removeprefix(f"{sqltext}::")):
-            self._tg_refuse("a type is text")
-        return written
 
     def visit_extract(self, extract: Any, **kwargs: Any) -> str:
         """EXTRACT, whose field goes into the text as it is."""
