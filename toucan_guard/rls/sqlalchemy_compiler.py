@@ -579,17 +579,17 @@ class GuardedCompiler(SQLCompiler):
 
     def visit_savepoint(self, savepoint_stmt: Any, **kw: Any) -> str:
         """SAVEPOINT."""
-        self.tg_bare = True
+        self.tg_bare = self.statement is savepoint_stmt
         return super().visit_savepoint(savepoint_stmt, **kw)
 
     def visit_rollback_to_savepoint(self, savepoint_stmt: Any, **kw: Any) -> str:
         """ROLLBACK TO SAVEPOINT."""
-        self.tg_bare = True
+        self.tg_bare = self.statement is savepoint_stmt
         return super().visit_rollback_to_savepoint(savepoint_stmt, **kw)
 
     def visit_release_savepoint(self, savepoint_stmt: Any, **kw: Any) -> str:
         """RELEASE SAVEPOINT."""
-        self.tg_bare = True
+        self.tg_bare = self.statement is savepoint_stmt
         return super().visit_release_savepoint(savepoint_stmt, **kw)
 
 

@@ -47,6 +47,10 @@ _DEFAULTS: Final[Mapping[Type, Callable[[], TypeEngine[Any]]]] = {
 }
 
 
+# Compared with a value that is written in another way, ``ne`` would open every row.
+_WRITTEN_IN_MANY_WAYS: Final = frozenset({"date", "datetime", "uuid"})
+
+
 class UnfitColumn(Exception):
     """A column's type cannot be compared with its attribute as the policy means it."""
 
@@ -114,6 +118,10 @@ class RuleExpressions:
             return sqltypes.NullType()
         type_ = leaf.attribute.type
         if declared is None or isinstance(declared, sqltypes.NullType):
+            if type_ in _WRITTEN_IN_MANY_WAYS:
+                raise UnfitColumn(
+                    f"the query's table does not declare its type, and {leaf.attribute.name} is a {type_}"
+                )
             return _DEFAULTS[type_]()
         # What a type's own conversion makes of a value is not what the policy compares.
         for known in (declared, declared.dialect_impl(self._dialect)):
