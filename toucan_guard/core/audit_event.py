@@ -23,7 +23,6 @@ MAX_LINE_BYTES: Final = 4096
 Event = dict[str, Any]
 
 _MARK: Final = "…"
-_STEP: Final = ("layer", "decision")
 _encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 # Tried in turn until the line fits: characters of a string, entries of a list.
 _CAPS: Final = ((256, 32), (96, 12), (32, 4))
@@ -176,7 +175,7 @@ def encode_line(event: Mapping[str, Any]) -> bytes:
 
     Control characters, lone surrogates and everything outside ASCII are escaped; NaN and infinities become null.
     """
-    if _needs_no_cap(event):
+    if all(map(_is_short, event.values())):
         line = _dump(event)
         if len(line) <= MAX_LINE_BYTES:
             return line
@@ -198,36 +197,23 @@ def _dump(event: Mapping[str, Any]) -> bytes:
     return _encode(event).encode("ascii") + b"\n"
 
 
-def _needs_no_cap(event: Mapping[str, Any]) -> bool:
-    """Whether the event is of the ordinary kind, in which no value is long or odd: most are, and are written at once."""
+def _is_short(value: object) -> bool:
+    """Whether nothing in a value needs a cap, which is so for nearly every event."""
     characters, entries = _CAPS[0]
-    for value in event.values():
-        kind = type(value)
-        if kind is str:
-            if len(value) > characters:
-                return False
-        elif kind is list:
-            if len(value) > entries or not all(map(_is_short, value)):
-                return False
-        elif kind is dict:
-            if len(value) > entries or not all(map(_is_short, value)) or not all(map(_is_short, value.values())):
-                return False
-        elif kind is float:
-            if not math.isfinite(value):
-                return False
-        elif kind is int:
-            if not -_LARGEST <= value < _LARGEST:
-                return False
-        elif value is not None and kind is not bool:
-            return False
-    return True
-
-
-def _is_short(item: object) -> bool:
-    """A short text, or a step of the guard's own, which has two of them."""
-    if type(item) is dict:
-        return len(item) == len(_STEP) and all(type(part) is str and len(part) <= _CAPS[0][0] for part in item.values())
-    return type(item) is str and len(item) <= _CAPS[0][0]
+    match value:
+        case str():
+            return len(value) <= characters
+        case None | bool():
+            return True
+        case int():
+            return -_LARGEST <= value < _LARGEST
+        case float():
+            return math.isfinite(value)
+        case list():
+            return len(value) <= entries and all(map(_is_short, value))
+        case dict():
+            return len(value) <= entries and all(map(_is_short, (*value, *value.values())))
+    return False
 
 
 def _capped_event(event: Mapping[str, Any], characters: int, entries: int) -> Event:

@@ -57,6 +57,9 @@ class Reason(StrEnum):
     SESSION_AMBIGUOUS = "session_ambiguous"
     SESSION_NOT_SAME_ORIGIN = "session_not_same_origin"
 
+    # Revocation (tokens/revocation.py)
+    TOKEN_REVOKED = "token_revoked"
+
     # Tenancy
     ORIGINS_MISSING = "origins_missing"
     TOKEN_ORIGIN_NOT_ALLOWED = "token_origin_not_allowed"
@@ -236,6 +239,9 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             "A pass is needed to see this chart",
             f"The pass of an open chart cannot be used from another page. {_RELOAD}",
             "invalid_token",
+        ),
+        Reason.TOKEN_REVOKED: Explanation(
+            401, "The pass for this chart was withdrawn", f"It does not work any more. {_ASK_SITE}", "invalid_token"
         ),
         Reason.ORIGINS_MISSING: Explanation(
             403,
