@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toucan_guard.proxies import from_trusted_proxy, inherited_request_id, own_origin
+from toucan_guard.proxies import client_address, from_trusted_proxy, inherited_request_id, own_origin
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 PROXY = ("10.1.2.3", 443)
@@ -90,3 +90,28 @@ def test_request_ids(values: list[bytes], kept: bool) -> None:
     headers = [(b"x-request-id", value) for value in values]
     assert inherited_request_id(_scope(headers=headers), TRUSTED) == (values[0].decode() if kept else None)
     assert inherited_request_id(_scope(("192.0.2.7", 1), headers), TRUSTED) is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        pytest.param("192.0.2.7", [], "192.0.2.7", id="a peer is itself"),
+        pytest.param("192.0.2.7", [b"203.0.113.9"], "192.0.2.7", id="a stranger forwards for nobody"),
+        pytest.param("10.0.0.1", [b"203.0.113.9"], "203.0.113.9", id="a proxy forwards for its client"),
+        pytest.param("10.0.0.1", [b"1.2.3.4, 203.0.113.9"], "203.0.113.9", id="what the client claims does not count"),
+        pytest.param("10.0.0.1", [b"203.0.113.9, 10.0.0.2"], "203.0.113.9", id="a chain of proxies is followed"),
+        pytest.param("10.0.0.1", [b"203.0.113.9", b"10.0.0.2"], "203.0.113.9", id="several fields are one list"),
+        pytest.param("10.0.0.1", [b"nonsense"], "10.0.0.1", id="nonsense names nobody"),
+        pytest.param("10.0.0.1", [b"203.0.113.9, nonsense"], "10.0.0.1", id="nothing is read past nonsense"),
+        pytest.param("10.0.0.1", [], "10.0.0.1", id="a proxy that says nothing is itself"),
+        pytest.param("10.0.0.1", [b"10.0.0.2"], "10.0.0.1", id="proxies alone are no client"),
+        pytest.param("10.0.0.1", [b"2001:DB8::1"], "2001:db8::1", id="IPv6 in one form"),
+    ],
+)
+def test_the_clients_address_comes_from_named_proxies_alone(peer: str, forwarded: list[bytes], address: str) -> None:
+    headers = [(b"x-forwarded-for", value) for value in forwarded]
+    assert client_address(_scope((peer, 1), headers), TRUSTED) == address
+
+
+def test_no_peer_is_no_client() -> None:
+    assert client_address(_scope(None), TRUSTED) is None

@@ -23,6 +23,7 @@ from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.refusals import refusal_response
 from toucan_guard.rls.context import RowAccess
+from toucan_guard.tokens.keys import KeyRing
 
 GUARDED_SCOPES: Final = ("http", "websocket")
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
@@ -66,21 +67,21 @@ class Trail:
         own_page: The Origin header names our own public origin.
         session_cookies: Cookie headers with embed sessions, which the app does not see.
         claims: The verified token or embed session.
-        ring_generation: Which keys verified the claims.
+        ring: The keys that verified the claims.
         narrowing: Where the token and its tenant may be embedded; None is no narrowing.
         embed: What the app sees.
         access: What the adapters see: the row filter and the receipts of filtered tables.
         refusal: The decision that answered the connection, if it was refused.
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
-        audited: An audit layer has taken charge of this connection.
+        audit: What an audit layer that has taken charge of this connection keeps of it.
         edits: What is done to the headers of every response that leaves, crashes included.
     """
 
     __slots__ = (
         "_send",
         "access",
-        "audited",
+        "audit",
         "bootstrap_tokens",
         "caller",
         "claims",
@@ -94,7 +95,7 @@ class Trail:
         "refusal",
         "report_only_grants",
         "request_id",
-        "ring_generation",
+        "ring",
         "session_cookies",
         "steps",
     )
@@ -109,14 +110,14 @@ class Trail:
         self.own_page = False
         self.session_cookies: tuple[str, ...] = ()
         self.claims: VerifiedClaims | None = None
-        self.ring_generation: object = None
+        self.ring: KeyRing | None = None
         self.narrowing: OriginAllowlist | None = None
         self.embed: Embed | None = None
         self.access: RowAccess | None = None
         self.refusal: Deny | None = None
         self.exempt = False
         self.report_only_grants = False
-        self.audited = False
+        self.audit: Any = None
         self.edits: list[HeaderEdit] = []
         self._send: Send | None = None
 

@@ -7,12 +7,15 @@ Put on a response: that it is one viewer's own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from starlette.types import Scope
 
 from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bearer_token, without_session_cookies
 
 HeaderList = list[tuple[bytes, bytes]]
+
+_CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
 
 
 def strip_lookalikes(scope: Scope) -> None:
@@ -48,7 +51,7 @@ def keep_private(headers: HeaderList) -> HeaderList:
 
     No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
     """
-    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control" or _is_private(value)]
+    kept = [(name, value) for name, value in headers if not _tells_caches(name.lower()) or _is_private(value)]
     names = {name.lower() for name, _ in kept}
     if b"cache-control" not in names:
         kept.append((b"cache-control", b"private, no-store"))
@@ -56,6 +59,11 @@ def keep_private(headers: HeaderList) -> HeaderList:
         kept.append((b"referrer-policy", b"same-origin"))
     kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
     return kept
+
+
+def _tells_caches(name: bytes) -> bool:
+    # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
+    return name in _CACHE_RULES or name.endswith(b"cdn-cache-control")
 
 
 def _is_private(cache_control: bytes) -> bool:

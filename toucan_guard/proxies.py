@@ -23,14 +23,43 @@ def from_trusted_proxy(scope: Scope, trusted: Networks) -> bool:
     client = scope.get("client")
     if not client or not trusted:
         return False
+    return _is_trusted(_address(client[0]), trusted)
+
+
+def client_address(scope: Scope, trusted: Networks) -> str | None:
+    """Who asks: the peer, or whom the named proxies forward for (X-Forwarded-For, read from the right).
+
+    The first address that is no named proxy is the client's; what stands to its left is its own claim.
+    """
+    client = scope.get("client")
+    if not client:
+        return None
+    if not from_trusted_proxy(scope, trusted):
+        return str(client[0])
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    for hop in reversed(hops):
+        address = _address(hop)
+        if address is None:
+            break
+        if not _is_trusted(address, trusted):
+            return str(address)
+    return str(client[0])
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address: IPv4Address | IPv6Address = ip_address(client[0])
+        address = ip_address(text)
     except ValueError:
-        return False
+        return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         # A server that listens on IPv6 shows IPv4 peers like this.
-        address = address.ipv4_mapped
-    return any(address in network for network in trusted)
+        return address.ipv4_mapped
+    return address
+
+
+def _is_trusted(address: IPv4Address | IPv6Address | None, trusted: Networks) -> bool:
+    return address is not None and any(address in network for network in trusted)
 
 
 def own_origin(scope: Scope, trusted: Networks) -> frozenset[Origin] | None:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import sys
 from typing import Final
-from urllib.parse import parse_qsl, quote, unquote_plus
+from urllib.parse import quote, unquote_plus
 
 from starlette.types import Scope
+
+from toucan_guard.core.token import MAX_TOKEN_BYTES
 
 BOOTSTRAP_PARAMETER: Final = "embed_token"
 HANDLE_PARAMETER: Final = "embed"
 _QUERY_CHARACTERS: Final = "%!$&'()*+,;=:@/?[]|^`{}\\\""  # what browsers leave in a query, and what is encoded already
+_LONGEST_TOKEN: Final = 3 * MAX_TOKEN_BYTES  # every character percent-encoded
+_LONGEST_HANDLE: Final = 128
 _SPAN_ATTRIBUTES: Final = ("url.query", "http.target", "http.url", "url.full")
 
 
@@ -29,8 +33,10 @@ def take_bootstrap_tokens(scope: Scope) -> tuple[str, ...]:
     kept: list[bytes] = []
     for field in query.split(b"&"):
         name, _, value = field.partition(b"=")
-        if _decoded(name) == BOOTSTRAP_PARAMETER:
-            taken.append(_decoded(value))
+        if _is_named(name, BOOTSTRAP_PARAMETER):
+            # A second one is refused as such, and an endless one as too large: neither is worth decoding.
+            readable = not taken and len(value) <= _LONGEST_TOKEN
+            taken.append(_decoded(value) if readable else value.decode("latin-1"))
         else:
             kept.append(field)
     if taken:
@@ -41,17 +47,28 @@ def take_bootstrap_tokens(scope: Scope) -> tuple[str, ...]:
 
 def handle_values(query: bytes | str) -> list[str]:
     """Every value of ``embed`` in a query string."""
-    text = query.decode("latin-1") if isinstance(query, bytes) else query
-    if HANDLE_PARAMETER not in text and "%" not in text:
+    raw = query if isinstance(query, bytes) else query.encode("latin-1")
+    if HANDLE_PARAMETER.encode() not in raw and b"%" not in raw:
         return []
-    return [value for name, value in parse_qsl(text, keep_blank_values=True) if name == HANDLE_PARAMETER]
+    fields = (field.partition(b"=") for field in raw.split(b"&"))
+    # What is longer than an encoded handle is none, and is not worth decoding.
+    return [
+        _decoded(value) if len(value) <= _LONGEST_HANDLE else ""
+        for name, _, value in fields
+        if _is_named(name, HANDLE_PARAMETER)
+    ]
 
 
 def with_handle(query: bytes, handle: str) -> str:
     """A query string that names this embed session and no other, fit for a Location header."""
-    kept = [field for field in query.split(b"&") if field and _decoded(field.partition(b"=")[0]) != HANDLE_PARAMETER]
+    kept = [field for field in query.split(b"&") if field and not _is_named(field.partition(b"=")[0], HANDLE_PARAMETER)]
     # Whatever bytes a server let through, nothing ends the header or the URL early.
     return "&".join(quote(field, safe=_QUERY_CHARACTERS) for field in [*kept, f"{HANDLE_PARAMETER}={handle}".encode()])
+
+
+def _is_named(name: bytes, parameter: str) -> bool:
+    # At most three bytes stand for a character. Decoding whatever anybody sends would cost a microsecond for each "%".
+    return len(name) <= 3 * len(parameter) and _decoded(name) == parameter
 
 
 def _decoded(text: bytes) -> str:

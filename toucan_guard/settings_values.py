@@ -113,7 +113,15 @@ def _judged(items: Iterable[str], judge: Callable[[str], _T]) -> tuple[_T, ...]:
 def _filled(value: str) -> str:
     if not value.strip():
         raise ValueError("is set but empty: give it a value or remove it")
+    if isinstance(value, Text):
+        _refuse_quotes(value, "\"'")
     return value
+
+
+def _refuse_quotes(value: Text, marks: str) -> None:
+    """A shell takes quotation marks away, an env file keeps them, and then nothing that is compared exactly fits."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in marks:
+        raise ValueError("stands in quotation marks, which are part of the value here: remove them")
 
 
 def read_flag(value: object) -> bool:
@@ -183,6 +191,7 @@ def read_list(value: object) -> tuple[str, ...]:
     """
     items: list[str] = []
     if isinstance(value, Text):
+        _refuse_quotes(value, '"')  # 'self' is written in single ones
         items = [item.strip() for item in value.split(",")]
         return tuple(dict.fromkeys(item for item in items if item))
     if isinstance(value, str):
@@ -228,6 +237,7 @@ def read_secret(value: object) -> SecretStr:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(text, str):
         raise ValueError(f"must be text, not {kind(text)}: give a str")
+    _filled(text)
     return secret_of(str(text), newline_mend="set it without one (printf '%s', not echo) or use the _FILE variant")
 
 

@@ -19,7 +19,7 @@ from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
-from toucan_guard.tokens.sessions import EmbedSessions, MemoryStore
+from toucan_guard.tokens.sessions import EmbedSessions, shared_memory_store
 
 
 class ToucanGuard:
@@ -51,7 +51,9 @@ class ToucanGuard:
             insecure_websocket_without_origin=settings.insecure_websocket_without_origin,
         )
         sessions = EmbedSessions(
-            MemoryStore(clock=time.time),
+            shared_memory_store(
+                settings.issuer, settings.audience, settings.key_ring.generation, clock=time.time
+            ),
             lifetime_seconds=settings.token_lifetime_seconds,
             leeway_seconds=settings.leeway_seconds,
         )

@@ -58,7 +58,7 @@ def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
             "REQUIRE_TOKEN_ORIGINS",
             id="several customers on one list are advised",
         ),
-        pytest.param({"TOUCAN_GUARD_INSECURE_NULL_ORIGIN": "true"}, "INSECURE_NULL_ORIGIN", id="a danger is named"),
+        pytest.param({"TOUCAN_GUARD_INSECURE_NULL_ORIGIN": "true"}, "Sandboxed and local", id="a danger is explained"),
         pytest.param(
             {"TOUCAN_GUARD_FRAME_ANCESTORS": "https:"}, "every site", id="a scheme as frame ancestor is named"
         ),
@@ -108,14 +108,50 @@ def test_explain_judges_a_websocket(run: Any, make_token: Any) -> None:
     assert "token_missing" in refused.stdout
 
 
+@pytest.mark.parametrize(
+    ("header", "framing", "kept_out"),
+    [
+        pytest.param("X-Frame-Options: DENY", "narrow", ["https://portal.example"], id="DENY keeps everybody out"),
+        pytest.param(
+            "Content-Security-Policy: frame-ancestors https://other.example",
+            "narrow",
+            ["https://portal.example"],
+            id="another list keeps ours out",
+        ),
+        pytest.param("Content-Security-Policy: frame-ancestors https:", "narrow", [], id="a wider list does not"),
+        pytest.param("X-Frame-Options: DENY", "sole", [], id="the guard alone decides"),
+    ],
+)
+def test_explain_says_whom_the_apps_own_header_keeps_out(
+    run: Any, make_token: Any, header: str, framing: str, kept_out: list[str]
+) -> None:
+    ask = ["explain", "/", "--token-file", "-", "--app-header", header]
+    asked = {"stdin": make_token(), "TOUCAN_GUARD_FRAMING": framing}
+    assert json.loads(run(*ask, "--json", **asked).stdout)["kept_out"] == kept_out
+    told = run(*ask, **asked)
+    assert told.exit_code == (1 if kept_out else 0)
+    assert ("keeps it out" in told.stdout) is bool(kept_out)
+
+
 def test_explain_writes_nothing_to_the_real_record(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     run("explain", "/", TOUCAN_GUARD_AUDIT=str(path))
     assert not path.exists() or path.read_bytes() == b""
 
 
-def test_explain_refuses_what_is_no_header(run: Any) -> None:
-    assert run("explain", "/", "-H", "Origin").exit_code == 2
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["/", "-H", "Origin"], "Name: value", id="half a header"),
+        pytest.param(["/", "--token-file", "no/such/file"], "cannot be read", id="no token file"),
+        pytest.param(["https://[charts.example/"], "not a URL", id="half an address"),
+        pytest.param(["dashboards/delays"], "begin a path with /", id="a path without its slash"),
+    ],
+)
+def test_explain_says_what_it_cannot_use(run: Any, arguments: list[str], words: str) -> None:
+    result = run("explain", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
 
 
 def test_inspect_shows_claims_and_verdict(run: Any, make_token: Any) -> None:
@@ -205,6 +241,30 @@ def test_mint_refuses_what_the_guard_would(run: Any, tmp_path: Path, options: li
     assert result.exit_code == 2
     assert words in result.stderr
     assert TEST_SECRET not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param([], "claim_missing", id="no tenant"),
+        pytest.param(["--tenant", "AA", "--lifetime", "7200"], "token_lifetime_too_long", id="a long life"),
+    ],
+)
+def test_mint_says_which_token_the_configured_guard_refuses(
+    run: Any, tmp_path: Path, options: list[str], words: str
+) -> None:
+    (tmp_path / "key").write_text(TEST_SECRET)
+    result = run("mint", "--subject", "u", "--rls", "carrier=AA", "--key-file", str(tmp_path / "key"), *options)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert len(result.stdout.split(".")) == 3
+
+
+def test_mint_tells_each_mistake_on_its_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(TEST_SECRET)
+    result = run("mint", "--subject", "", "--tenant", "AA", "--rls", "carier=AA", "--key-file", str(tmp_path / "key"))
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 3
 
 
 def test_mint_makes_the_token_of_a_frame(run: Any, tmp_path: Path) -> None:
@@ -302,10 +362,25 @@ def test_routes_finds_what_stands_open(run: Any, hosts_app: str) -> None:
 def test_routes_finds_a_guarded_route_without_a_grant(run: Any, hosts_app: str) -> None:
     result = run("routes", f"{hosts_app}:wrapped")
     assert result.exit_code == 1
-    assert "1 routes, 1 without guard or grant" in result.stdout
+    assert "1 route, 1 without guard or grant" in result.stdout
 
 
-@pytest.mark.parametrize("target", ["hosts_app", "nowhere:app", "hosts_app:nothing"])
+def test_routes_shows_a_long_grant_whole(run: Any, hosts_app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from toucan_guard.cli import output
+
+    monkeypatch.setattr(output.out, "_width", 40)
+    result = run("routes", f"{hosts_app}:app")
+    assert "…" not in result.stdout
+
+
+def test_routes_tells_a_wrong_configuration_line_by_line(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:app", TOUCAN_GUARD_ISSUER=None, TOUCAN_GUARD_AUDIENCE=None)
+    assert result.exit_code == 2
+    assert "\n✗ TOUCAN_GUARD_ISSUER" in result.stderr
+    assert "\n✗ TOUCAN_GUARD_AUDIENCE" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["hosts_app", "nowhere:app", "hosts_app:nothing", "hosts_app:settings"])
 def test_routes_says_what_it_cannot_load(run: Any, hosts_app: str, target: str) -> None:
     assert run("routes", target).exit_code == 2
 

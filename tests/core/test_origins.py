@@ -125,7 +125,7 @@ CASES = [
         ambient_credential=True,
         id="null with its switch and a cookie alone",
     ),
-    case({}, "POST", referers=[f"{LISTED}/page?x"], id="a listed Referer where there is no Origin"),
+    case({"referer_origin": LISTED}, "POST", referers=[f"{LISTED}/page?x"], id="a listed Referer and no Origin"),
     case({}, "POST", referers=[f"{OWN}/page"], ambient_credential=True, id="our own Referer where there is no Origin"),
     case("origin_not_allowed", "POST", referers=[f"{FOREIGN}/page"], id="a foreign Referer"),
     case("origin_malformed", "POST", referers=["about:blank"], id="a Referer that is no URL of a page"),

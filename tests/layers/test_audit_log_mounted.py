@@ -264,6 +264,53 @@ async def test_behind_a_base_http_middleware(
     ]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body"),
+    [
+        pytest.param("GET", "/embed/nowhere", 404, b"no such page", id="no such path, answered by the host's handler"),
+        pytest.param("DELETE", "/embed/chart", 405, b"Method Not Allowed", id="no such method"),
+        pytest.param("GET", "/embed/busy", 409, b"busy", id="a middleware of the route raises what the host handles"),
+    ],
+)
+async def test_around_some_routes_the_app_around_them_answers_as_ever(
+    method: str,
+    path: str,
+    status: int,
+    body: bytes,
+    http: Any,
+    make_settings: Any,
+    bearer: dict[str, str],
+    audit_lines: Any,
+) -> None:
+    class Busy(Exception):
+        pass
+
+    class Raising:
+        def __init__(self, app: Any) -> None: ...
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            raise Busy
+
+    async def chart(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("chart")
+
+    async def not_found(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("no such page", 404)
+
+    async def busy(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("busy", 409)
+
+    routes = [Route("/chart", chart), Route("/busy", chart, middleware=[Middleware(Raising)])]
+    app = Starlette(
+        routes=[Mount("/embed", routes=routes, middleware=[Middleware(ToucanGuard, settings=make_settings())])],
+        exception_handlers={404: not_found, Busy: busy},
+    )
+    answer = await http(app, path=path, method=method, headers=bearer)
+    assert (answer.status, answer.body) == (status, body)
+    assert (answer.header("content-security-policy") or "").startswith("frame-ancestors https://")
+    assert told(audit_lines()) == [("decision", "allow", None, status)]
+
+
 async def test_nested_guards_write_one_event_and_enforce_both(
     http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toucan_guard import Reason, ToucanGuard
+from toucan_guard import ConfigError, Reason, ToucanGuard
 from toucan_guard.asgi import trail_of
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
 from toucan_guard.layers import OriginMiddleware
@@ -206,3 +206,28 @@ async def test_other_kinds_of_connections_pass() -> None:
 
     await _layer(app)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == [{"type": "lifespan"}]
+
+
+async def test_alone_it_takes_a_list_of_origins(http: Any, app: Recorder) -> None:
+    layer = OriginMiddleware(app, allowlist=[PORTAL])
+    assert (await http(layer, headers={"origin": PORTAL})).status == 200
+    assert (await http(layer, headers={"origin": "https://evil.example"})).reason == "origin_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"policy": OriginPolicy(allowlist=OriginAllowlist()), "allowlist": []}, id="both"),
+        pytest.param({"allowlist": PORTAL}, id="one text where a list belongs"),
+        pytest.param({"allowlist": ["http://portal.example"]}, id="an origin that is refused"),
+    ],
+)
+def test_alone_it_refuses_what_it_cannot_use(app: Recorder, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        OriginMiddleware(app, **options)
+
+
+async def test_a_referer_that_stands_in_for_the_origin_is_the_caller(http: Any, app: Recorder) -> None:
+    assert (await http(_layer(app), method="POST", headers={"referer": f"{PORTAL}/page"})).status == 200
+    assert app.noted == [(PORTAL, None, False, False)]

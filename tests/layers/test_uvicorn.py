@@ -151,6 +151,10 @@ def test_no_token_in_the_spans_of_a_traced_app(serve: Serve, make_settings: Any,
     assert _get(connection, f"/chart?month=1&embed_token={token}", FRAME).status == 303
     assert _get(connection, f"/chart?embed_token={token}", {}).status == 401
     connection.close()
+    # A span ends when the app has returned, which may be after its answer arrived.
+    give_up = time.monotonic() + 10
+    while len(exporter.get_finished_spans()) < 2 and time.monotonic() < give_up:
+        time.sleep(0.01)
     provider.shutdown()
     spans = [dict(span.attributes or {}) for span in exporter.get_finished_spans()]
     assert spans == [

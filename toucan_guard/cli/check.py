@@ -10,6 +10,7 @@ from publicsuffixlist import PublicSuffixList
 from toucan_guard.cli.output import FINDING, say, say_json
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings import GuardSettings
+from toucan_guard.settings_values import PREFIX
 
 _MANY_ORIGINS = 2
 
@@ -36,7 +37,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
 
 def _findings(settings: GuardSettings) -> list[str]:
-    found = [f"{name}=true opens what its name says." for name in settings.insecure]
+    found = [f"{name}=true: {_opened_by(name)}" for name in settings.insecure]
     found += [f"TOUCAN_GUARD_REPORT_ONLY={name} records and does not refuse." for name in settings.report_only]
     if settings.environment == "development":
         found.append("TOUCAN_GUARD_ENVIRONMENT=development accepts http and localhost origins.")
@@ -63,3 +64,9 @@ def _findings(settings: GuardSettings) -> list[str]:
             "and is refused."
         )
     return found
+
+
+def _opened_by(name: str) -> str:
+    """What a dangerous switch opens, in the words of its own documentation."""
+    described = GuardSettings.model_fields[name.removeprefix(PREFIX).lower()].description
+    return str(described).replace("`", "")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 import typer
 
-from toucan_guard.cli.output import FINDING, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import FINDING, read_token, say, say_json, settings_or_leave, wrong_use
 from toucan_guard.core.audit_event import Event
+from toucan_guard.core.csp import Framing, effective
 from toucan_guard.core.decisions import EXPLANATIONS, Reason
+from toucan_guard.core.origins import Origin, WildcardOrigin
+from toucan_guard.settings import GuardSettings
 from toucan_guard.stack import ToucanGuard
+
+Headers = list[tuple[bytes, bytes]]
+
+_FRAMING_HEADERS: Final = ("content-security-policy", "x-frame-options")
 
 
 def explain(  # noqa: PLR0917 - the parameters are the command's options
@@ -24,6 +31,10 @@ def explain(  # noqa: PLR0917 - the parameters are the command's options
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="A file with the bearer token ('-': standard input).")
     ] = None,
+    app_header: Annotated[
+        list[str] | None,
+        typer.Option("--app-header", help="A header that your app answers with, as in 'X-Frame-Options: DENY'."),
+    ] = None,
     websocket: Annotated[bool, typer.Option("--websocket", help="A WebSocket handshake.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
@@ -31,15 +42,34 @@ def explain(  # noqa: PLR0917 - the parameters are the command's options
     settings = settings_or_leave()
     headers = [_header(text) for text in header or ()]
     if token_file is not None:
-        token = typer.get_text_stream("stdin").read() if str(token_file) == "-" else token_file.read_text()
-        headers.append((b"authorization", b"Bearer " + token.strip().encode("latin-1", "replace")))
-    event, answered = asyncio.run(_ask(settings, url, method.upper(), headers, websocket=websocket))
+        headers.append((b"authorization", b"Bearer " + read_token(token_file).encode("latin-1", "replace")))
+    scope = _scope(_parts(url), method.upper(), headers, websocket=websocket)
+    event, answered = asyncio.run(_ask(settings, {**scope}, [_header(text) for text in app_header or ()]))
+    kept_out: list[str] = []
+    if app_header:
+        _, alone = asyncio.run(_ask(settings, {**scope}, []))
+        kept_out = _kept_out(settings, alone, answered)
     if as_json:
-        say_json({**event, "response_headers": answered})
+        say_json({**event, "response_headers": answered, "kept_out": kept_out})
     else:
         _tell(event, answered)
-    if event["outcome"] != "allow":
+        for embedder in kept_out:
+            say(
+                f"! {embedder} may frame us, and the app's own header keeps it out: mend the app's header, or", "yellow"
+            )
+            say("  set TOUCAN_GUARD_FRAMING=sole, which removes what the app says about framing.", "yellow")
+    if event["outcome"] != "allow" or kept_out:
         raise typer.Exit(FINDING)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        wrong_use(f"{url!r} is not a URL")
+    if not parts.path.startswith("/") and not parts.netloc:
+        wrong_use(f"{url!r} is neither a path nor a whole URL: begin a path with /")
+    return parts
 
 
 def _header(text: str) -> tuple[bytes, bytes]:
@@ -49,13 +79,8 @@ def _header(text: str) -> tuple[bytes, bytes]:
     return name.strip().lower().encode("latin-1", "replace"), value.strip().encode("latin-1", "replace")
 
 
-async def _ask(
-    settings: Any, url: str, method: str, headers: list[tuple[bytes, bytes]], *, websocket: bool
-) -> tuple[Event, list[tuple[str, str]]]:
-    from toucan_guard.audit import sinks
-
-    parts = urlsplit(url)
-    scope: dict[str, Any] = {
+def _scope(parts: SplitResult, method: str, headers: Headers, *, websocket: bool) -> dict[str, Any]:
+    return {
         "type": "websocket" if websocket else "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
@@ -71,6 +96,13 @@ async def _ask(
         "subprotocols": [],
         "extensions": {"websocket.http.response": {}},
     }
+
+
+async def _ask(settings: GuardSettings, scope: dict[str, Any], says: Headers) -> tuple[Event, list[tuple[str, str]]]:
+    """The decision about a request, and the headers that leave where the app answers with ``says``."""
+    from toucan_guard.audit import sinks
+
+    websocket = scope["type"] == "websocket"
     answered: list[tuple[str, str]] = []
     events: list[Event] = []
 
@@ -78,7 +110,7 @@ async def _ask(
         if websocket:
             await send({"type": "websocket.accept"})
         else:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.start", "status": 200, "headers": says})
             await send({"type": "http.response.body", "body": b""})
 
     async def receive() -> dict[str, Any]:
@@ -97,11 +129,34 @@ async def _ask(
     return events[0], answered
 
 
+def _kept_out(settings: GuardSettings, alone: list[tuple[str, str]], answered: list[tuple[str, str]]) -> list[str]:
+    """Who may frame the guard's answer by itself, and not what leaves with the app's own headers."""
+    itself = next(iter(sorted(settings.public_origins, key=str)), None)
+    listed = settings.frame_ancestors_policy.origins
+    samples: dict[Origin | WildcardOrigin, Origin] = {origin: origin for origin in listed.exact} | {
+        wildcard: Origin(wildcard.scheme, f"a.{wildcard.parent}", wildcard.port) for wildcard in listed.wildcards
+    }
+    may, does = _framing(alone), _framing(answered)
+    return sorted(
+        str(pattern)
+        for pattern, sample in samples.items()
+        if may.allows([sample], itself) and not does.allows([sample], itself)
+    )
+
+
+def _framing(headers: list[tuple[str, str]]) -> Framing:
+    said = {wanted: [value for name, value in headers if name.lower() == wanted] for wanted in _FRAMING_HEADERS}
+    return effective(*said.values())
+
+
 def _tell(event: Event, answered: list[tuple[str, str]]) -> None:
     for step in event["steps"]:
         decision, _, reason = step["decision"].partition(":")
         mark, style = {"allow": ("✓", "green"), "deny": ("✗", "red")}.get(decision, ("!", "yellow"))
         say(f"{mark} {step['layer']:<20} {reason or decision}", style)
+    if event["reason"] is None:
+        say("")
+        say("The guard lets this request pass.", "green")
     if event["reason"] is not None:
         told = EXPLANATIONS.get(event["reason"]) if event["reason"] in list(Reason) else None
         say("")
@@ -111,6 +166,6 @@ def _tell(event: Event, answered: list[tuple[str, str]]) -> None:
         if told:
             say(f"     {told.advice}")
     for name, value in answered:
-        if name in ("content-security-policy", "content-security-policy-report-only", "x-frame-options"):
+        if name in (*_FRAMING_HEADERS, "content-security-policy-report-only"):
             say("")
             say(f"{name}: {value}", "dim")

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from toucan_guard.cli.output import FINDING, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import FINDING, read_token, say, say_json, settings_or_leave
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.jws import parse_compact, strict_json
 from toucan_guard.core.row_filter import RowFilter
-from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims, verify
+from toucan_guard.core.token import BOOTSTRAP, EMBED, verify
+from toucan_guard.settings import GuardSettings
 
 _TIMES = ("iat", "nbf", "exp")
 
@@ -25,20 +26,12 @@ def inspect(
     """Show header and claims of a token, and the guard's verdict. Never takes the token on the command line,
     where the shell's history would keep it."""
     settings = settings_or_leave()
-    text = typer.get_text_stream("stdin").read() if str(token_file) == "-" else _read(token_file)
-    token = text.strip()
+    token = read_token(token_file)
     parsed = parse_compact(token, max_bytes=settings.token_policy.max_token_bytes)
     header: Any = {} if isinstance(parsed, Deny) else dict(parsed.header)
     claims = {} if isinstance(parsed, Deny) else _claims(parsed.payload)
     bootstrap = str(header.get("typ", "")).lower().removeprefix("application/") == BOOTSTRAP
-    verdict = verify(
-        token,
-        policy=settings.token_policy,
-        keys=settings.key_ring,
-        now=time.time(),
-        token_type=BOOTSTRAP if bootstrap else EMBED,
-    )
-    reason, detail = _verdict(verdict, settings)
+    reason, detail = verdict(token, settings, bootstrap=bootstrap)
     if as_json:
         say_json({"header": header, "claims": claims, "valid": reason is None, "reason": reason, "detail": detail})
     else:
@@ -51,13 +44,6 @@ def inspect(
         raise typer.Exit(FINDING)
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("latin-1")
-    except OSError as error:
-        wrong_use(f"the token file cannot be read ({error.strerror})")
-
-
 def _claims(payload: bytes) -> dict[str, Any]:
     try:
         claims = strict_json(payload)
@@ -66,12 +52,20 @@ def _claims(payload: bytes) -> dict[str, Any]:
     return claims if isinstance(claims, dict) else {}
 
 
-def _verdict(verdict: VerifiedClaims | Deny, settings: Any) -> tuple[str | None, str]:
-    if isinstance(verdict, Deny):
-        return str(verdict.reason), verdict.detail
+def verdict(token: str, settings: GuardSettings, *, bootstrap: bool) -> tuple[str | None, str]:
+    """What the configured guard says to a token: the reason of its refusal, or None; and a sentence."""
+    claims = verify(
+        token,
+        policy=settings.token_policy,
+        keys=settings.key_ring,
+        now=time.time(),
+        token_type=BOOTSTRAP if bootstrap else EMBED,
+    )
+    if isinstance(claims, Deny):
+        return str(claims.reason), claims.detail
     if settings.policy is None:
         return None, "The guard accepts this token. Row-level security is switched off."
-    judged = settings.policy.row_filter(verdict.rls, issuer=verdict.issuer, tenant=verdict.tenant)
+    judged = settings.policy.row_filter(claims.rls, issuer=claims.issuer, tenant=claims.tenant)
     if isinstance(judged, RowFilter):
         return (
             None,

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from toucan_guard.cli.output import settings_or_leave, wrong_use
+from toucan_guard.cli.inspect import verdict
+from toucan_guard.cli.output import FINDING, complain, settings_or_leave, wrong_use
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
 from toucan_guard.tokens import TokenMinter
@@ -29,7 +30,8 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     lifetime: Annotated[int, typer.Option(help="Seconds.")] = 300,
     frame: Annotated[bool, typer.Option("--frame", help="A bootstrap token for a frame's URL.")] = False,  # noqa: FBT002
 ) -> None:
-    """Print a token for the configured issuer and audience. Mistakes are refused here, all at once."""
+    """Print a token for the configured issuer and audience. Mistakes are refused here, all at once. A token that is
+    well made and yet refused by the configured guard is printed with the reason beside it, and is a finding."""
     settings = settings_or_leave()
     try:
         text = key_file.read_text().removesuffix("\n")
@@ -56,8 +58,12 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
             origins=origin,
         )
     except (ConfigError, MintError) as error:
-        wrong_use("\n".join(error.problems))
+        wrong_use(*error.problems)
     typer.echo(token)
+    reason, detail = verdict(token, settings, bootstrap=frame)
+    if reason is not None:
+        complain(f"! The configured guard refuses this token: {reason}: {detail}", style="yellow")
+        raise typer.Exit(FINDING)
 
 
 def _grant(text: str) -> Grant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
@@ -35,10 +36,25 @@ def say_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
-def wrong_use(text: str) -> NoReturn:
+def complain(*lines: str, style: str = "red") -> None:
+    """Lines for people, beside what a command prints for programs."""
+    for line in lines:
+        err.print(Text(printable(line), style=style))
+
+
+def wrong_use(*lines: str) -> NoReturn:
     """Say what would be right, and leave with 2."""
-    err.print(Text(printable(text), style="red"))
+    complain(*lines)
     raise typer.Exit(WRONG_USE)
+
+
+def read_token(path: Path) -> str:
+    """The token in a file; ``-`` is standard input. Whatever is no token is for the guard to judge."""
+    try:
+        text = typer.get_text_stream("stdin").read() if str(path) == "-" else path.read_text("latin-1")
+    except OSError as error:
+        wrong_use(f"the token file cannot be read ({error.strerror})")
+    return text.strip()
 
 
 def settings_or_leave() -> GuardSettings:
@@ -46,6 +62,5 @@ def settings_or_leave() -> GuardSettings:
     try:
         return GuardSettings()
     except ConfigError as error:
-        for problem in error.problems:
-            err.print(Text(printable(f"✗ {problem}"), style="red"))
+        complain(*(f"✗ {problem}" for problem in error.problems))
         raise typer.Exit(FINDING) from None

@@ -14,6 +14,7 @@ from rich.text import Text
 from starlette.routing import BaseRoute, Mount
 
 from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wrong_use
+from toucan_guard.core.errors import ConfigError
 from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
 from toucan_guard.stack import ToucanGuard
 
@@ -35,16 +36,22 @@ def routes(
     asks for no grant, is a finding."""
     app = _load(target)
     rows = list(inventory(app))
+    if not rows:
+        # Nothing found is not nothing open: the routes may stand behind a middleware that does not show them.
+        wrong_use(f"{target!r} shows no routes: name the FastAPI or Starlette app itself, or the ToucanGuard around it")
     if as_json:
         say_json([row._asdict() for row in rows])
     else:
-        table = Table("path", "methods", "guard", "grant")
+        table = Table()
+        for title in RouteRow._fields:
+            table.add_column(title, overflow="fold")  # what is cut off may be what was looked for
         for row in rows:
             style = "red" if row.guard == "open" else "yellow" if _is_finding(row) else ""
             table.add_row(*(Text(printable(cell), style=style) for cell in row))
         out.print(table)
         findings = sum(map(_is_finding, rows))
-        say(f"{len(rows)} routes, {findings} without guard or grant", "yellow" if findings else "green")
+        counted = "1 route" if len(rows) == 1 else f"{len(rows)} routes"
+        say(f"{counted}, {findings} without guard or grant", "yellow" if findings else "green")
     if any(map(_is_finding, rows)):
         raise typer.Exit(FINDING)
 
@@ -62,6 +69,9 @@ def _load(target: str) -> Any:
         found: Any = importlib.import_module(module)
         for name in attribute.split("."):
             found = getattr(found, name)
+    except ConfigError as error:
+        problems = (f"✗ {problem}" for problem in error.problems)
+        wrong_use(f"{target!r} cannot be loaded, its configuration is wrong:", *problems)
     except Exception as error:  # noqa: BLE001 - the module is the host's, so is what it may raise
         wrong_use(f"{target!r} cannot be loaded: {type(error).__name__}: {error}")
     return found

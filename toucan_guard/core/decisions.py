@@ -153,7 +153,7 @@ class Explanation:
     error: str | None = None
 
 
-_ASK_SITE = "Please tell the people who run the page that you came from."
+_ASK_SITE = "Please tell the people who run the web site you came from, and give them the reference."
 _RELOAD = "Reload the page that you came from to get a new pass."
 
 _NOT_LISTED = Explanation(

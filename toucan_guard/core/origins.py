@@ -98,8 +98,9 @@ class OriginPolicy:
             self_origins: Who we are for this request, where a named proxy has told; else ``public_origins``.
 
         Returns:
-            Allow, with the facts "origin" (serialised), "embedder" (the listed origin of a frame's Referer) and
-            "self" ("true" for a request from our own pages), as far as they are known; or Deny.
+            Allow, with the facts "origin" (serialised), "referer_origin" (the listed one that stands in for it),
+            "embedder" (the listed origin of a frame's Referer) and "self" ("true" for a request from our own pages),
+            as far as they are known; or Deny.
 
         Never raises; malformed input is a Deny.
         """
@@ -231,8 +232,10 @@ class OriginPolicy:
         origin = referer_origin(referers[0])
         if origin is None:
             return Deny(Reason.ORIGIN_MALFORMED, "the Referer is not a URL that a browser sends")
-        if origin in ours or self.allowlist.allows(origin):
+        if origin in ours:
             return _allow(None)
+        if self.allowlist.allows(origin):
+            return Allow({"referer_origin": str(origin)})
         return Deny(
             Reason.ORIGIN_NOT_ALLOWED, "the Referer's origin is not on the list", facts={"referer_origin": str(origin)}
         )

@@ -181,6 +181,8 @@ def verify(
 def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny | None:
     """What may have changed since a token was verified: issuer, audience and, above all, the time.
 
+    And what another guard, which verified it, may not have asked for: a tenant.
+
     Every cache hit passes through here, and every first verification too.
 
     Never raises.
@@ -192,6 +194,8 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
             break
     else:
         return Deny(Reason.AUDIENCE_NOT_ALLOWED, "the token is not meant for this audience")
+    if claims.tenant is None and policy.require_tenant:
+        return Deny(Reason.CLAIM_MISSING, "the token names no tenant")
     leeway, lifetime = policy.leeway_seconds, policy.lifetime_seconds
     issued_at, expires_at, not_before = claims.issued_at, claims.expires_at, claims.not_before
     if claims.token_type == BOOTSTRAP and lifetime > MAX_BOOTSTRAP_SECONDS:

@@ -3,7 +3,8 @@
 The ``decision`` event is written when the first message of the response is about to
 leave. In ``strict`` mode a failed write answers 503 in its place. What the app raises
 ends here as well: ``Refused`` becomes a refusal, anything else the 500 of Starlette's
-own ``ServerErrorMiddleware`` with the host's handler, and goes on up.
+own ``ServerErrorMiddleware`` with the host's handler, and goes on up. Around some routes
+only, what the host's other handlers answer (404 for an unknown path) is answered here too.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Literal
 
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, new_id, trail_of
@@ -23,7 +25,7 @@ from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.audit_event import Event, completion_event, decision_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.proxies import Networks, inherited_request_id
+from toucan_guard.proxies import Networks, client_address, inherited_request_id
 
 _log: Final = logging.getLogger("toucan_guard")
 _WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
@@ -65,22 +67,23 @@ class AuditLogMiddleware:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
+        self.records = sink is not None
         self._sink = sink
         self._strict = mode == "strict"
         self.region = region
         self.clock = clock
         self.dropped = 0
-        self._trusted_proxies = tuple(trusted_proxies)
+        self.trusted_proxies = tuple(trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        if trail.audited:
+        if trail.audit is not None:
+            trail.audit.continued_by(self)
             return await self.app(scope, receive, send)
-        trail.audited = True
-        trail.request_id = inherited_request_id(scope, self._trusted_proxies) or trail.request_id
-        connection = _Connection(self, scope, receive, send, trail)
+        trail.request_id = inherited_request_id(scope, self.trusted_proxies) or trail.request_id
+        connection = trail.audit = _Connection(self, scope, receive, send, trail)
         await connection.run()
 
     def record(self, event: Event) -> None:
@@ -112,6 +115,7 @@ class _Connection:
         "_event",
         "_gone",
         "_held_back",
+        "_host",
         "_receive",
         "_scope",
         "_send",
@@ -126,6 +130,8 @@ class _Connection:
         self._receive = receive
         self._send = send
         self._trail = trail
+        # The app whose router called us, where the guard stands around some of its routes.
+        self._host: Any = scope.get("app") if "router" in scope else None
         self._start = time.perf_counter()
         self._event: Event | None = None
         self._changed: str | None = None  # what became of the answer after its decision was written
@@ -153,6 +159,11 @@ class _Connection:
         finally:
             self._finish()
 
+    def continued_by(self, audit: AuditLogMiddleware) -> None:
+        """Write where a guard behind this one records, if this one was told to record nothing."""
+        if not self._audit.records:
+            self._audit = audit
+
     async def _settle(self, error: Exception) -> bool:
         """Answer for what the app raised; False where the server must hear of it too."""
         # A task group of the app's wraps what one of its tasks has raised.
@@ -170,8 +181,8 @@ class _Connection:
                 await self._close(error.decision)
                 return True
         if self._event is None:
-            await self._answer_crash(error)
-        elif not self._complete:
+            return await self._answer_crash(error)
+        if not self._complete:
             self._changed = "error"
         return False
 
@@ -227,18 +238,22 @@ class _Connection:
         self._changed = "deny"
         await self._send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})
 
-    async def _answer_crash(self, error: Exception) -> None:
-        """Answer 500 as Starlette does, with the host's handler for 500 or Exception."""
+    async def _answer_crash(self, error: Exception) -> bool:
+        """Answer what the app raised as Starlette does, with the host's handlers; False for a crash."""
         if self._scope["type"] == "websocket":
             if not self._gone:
                 await self._refuse(Deny(Reason.APP_FAILED))
-            return
-        app: Any = self._scope.get("app")
-        handlers = getattr(app, "exception_handlers", {})
+            return False
 
-        async def crashed(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        async def raising(_scope: Scope, _receive: Receive, _send: Send) -> None:
             raise error
 
+        crashed: ASGIApp = raising
+        if self._host is not None:
+            # The handlers of the app around our routes (an unknown path is their 404) stand outside of our headers.
+            crashed = ExceptionMiddleware(raising, _without_crashes(getattr(self._host, "exception_handlers", {})))
+        app: Any = self._scope.get("app")
+        handlers = getattr(app, "exception_handlers", {})
         # Where the host's handler fails as well, Starlette's plain answer is left.
         for handler in (handlers.get(500) or handlers.get(Exception), None):
             answer = ServerErrorMiddleware(crashed, handler=handler, debug=bool(getattr(app, "debug", False)))
@@ -246,7 +261,10 @@ class _Connection:
                 await answer(self._scope, self._receive, self._audited_send)
             except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
                 if self._event is not None:
-                    return
+                    return False
+            else:
+                return True
+        return False
 
     def _finish(self) -> None:
         """Record a connection that nobody answered, or what changed after its decision was written."""
@@ -300,10 +318,15 @@ class _Connection:
             policy_version=None if row_filter is None else row_filter.policy.version,
             tables={} if access is None else access.receipts,
             region=self._audit.region,
-            client=scope["client"][0] if scope.get("client") else None,
+            client=client_address(scope, self._audit.trusted_proxies),
             exempt=trail.exempt,
             dropped=self._audit.dropped,
         )
+
+
+def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The handlers that stand around the router; those for crashes stand outermost, as in Starlette."""
+    return {error: handler for error, handler in handlers.items() if error not in (500, Exception)}
 
 
 def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:

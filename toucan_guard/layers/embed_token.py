@@ -96,7 +96,8 @@ class EmbedTokenMiddleware:
             return await deny(scope, receive, send, claims)
 
         trail.claims = claims
-        trail.ring_generation = self._verifier.ring.generation
+        trail.ring = self._verifier.ring
+        trail.exempt = False  # whatever a guard in front says: here it was verified
         if claims.token_type != BOOTSTRAP:
             # A bootstrap token opens a session and nothing else: the app has no embed to serve.
             publish_embed(scope, trail, _embed_of(claims, trail))
@@ -125,13 +126,15 @@ class EmbedTokenMiddleware:
         async def watched_send(message: Message) -> None:
             if message["type"] in _SOCKET_ENDS:
                 life.deadline = math.inf
+            elif life.cancel_called:
+                return  # the app has been told to stop, and speaks on
             await send(message)
 
         with life:
             await self.app(scope, watched_receive, watched_send)
         if not life.cancelled_caught or life.deadline == math.inf:
             return
-        if trail.audited:
+        if trail.audit is not None:
             raise Refused(_EXPIRED)
         await send({"type": "websocket.close", "code": 1008, "reason": str(_EXPIRED.reason)})
 
@@ -150,11 +153,12 @@ class EmbedTokenMiddleware:
             token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
             return self._verifier.verify(credential.token, now=now, token_type=token_type)
         if trail.claims is not None:
-            # A guard in front of this one took the credential away and vouches for what it said. A key without a name
-            # is known by its ring alone.
-            if trail.claims.key_id is None and trail.ring_generation != self._verifier.ring.generation:
+            # A guard in front of this one took the credential away and vouches for what it said, as far as it verifies
+            # with the same key: its name, or none, may stand for another key here.
+            claims, ring = trail.claims, self._verifier.ring
+            if trail.ring is not None and not ring.shares(trail.ring, claims.key_id, claims.algorithm):
                 return Deny(Reason.KEY_UNKNOWN, "the guard in front verifies with other keys")
-            return self._verifier.recheck(trail.claims, now=now)
+            return self._verifier.recheck(claims, now=now)
         if self._sessions is None:
             return _NO_TOKEN
         session = self._session_credential(scope, trail)

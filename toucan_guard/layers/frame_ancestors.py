@@ -81,8 +81,10 @@ class FrameAncestorsMiddleware:
     def _who_may_frame(self, trail: Trail, scope: Scope) -> FrameAncestors:
         if trail.refusal is not None or (self._tenants_listed and trail.claims is None):
             return self._the_reader(scope)
-        if trail.narrowing is None or trail.claims is None:
+        if trail.narrowing is None:
             return self._frame_ancestors
+        if trail.claims is None:
+            return self._frame_ancestors.narrowed(trail.narrowing)
         # Narrowed once for each token, and kept beside its claims; a nested guard may have narrowed further.
         kept = trail.claims.derived.get(self)
         if isinstance(kept, _Narrowed) and kept.by is trail.narrowing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
 from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
 from toucan_guard.core.decisions import Allow, Deny
-from toucan_guard.core.origins import OriginPolicy, parse_origin, referer_origin
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin, referer_origin
 from toucan_guard.proxies import own_origin
 
 
@@ -19,20 +20,30 @@ class OriginMiddleware:
 
     Args:
         app: The next layer.
-        policy: The allowlist, our own origins and the switches.
+        policy: The allowlist, our own origins and the switches …
+        allowlist: … or the origins alone: ``["https://portal.example"]``.
         trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
         report_only: Record ``would_deny`` and let pass.
+
+    Raises:
+        ConfigError: Neither or both of ``policy`` and ``allowlist``, or an origin that is none.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        policy: OriginPolicy,
+        policy: OriginPolicy | None = None,
+        allowlist: OriginAllowlist | Iterable[str] | None = None,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         report_only: bool = False,
     ) -> None:
         self.app = app
+        if (policy is None) == (allowlist is None):
+            raise ConfigError("OriginMiddleware takes either a policy or an allowlist")
+        if policy is None:
+            listed = allowlist if isinstance(allowlist, OriginAllowlist) else OriginAllowlist.parse(allowlist or ())
+            policy = OriginPolicy(allowlist=listed)
         self._policy = policy
         self._trusted_proxies = tuple(trusted_proxies)
         self._report_only = report_only
@@ -63,7 +74,7 @@ class OriginMiddleware:
 def _remember(trail: Trail, facts: Mapping[str, str]) -> None:
     """Note whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds."""
     ours = "self" in facts
-    origin = facts.get("origin")
+    origin = facts.get("origin", facts.get("referer_origin"))
     trail.own_page = ours and origin is not None
     trail.caller = None if ours or origin is None else parse_origin(origin)
     trail.opaque_caller = not ours and origin is not None and trail.caller is None

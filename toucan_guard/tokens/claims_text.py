@@ -37,15 +37,15 @@ def claims_to_text(claims: VerifiedClaims) -> bytes:
     Raises:
         ValueError: They could not be read back equal; ``verify`` makes no such claims. The message quotes no value.
     """
-    members = {
-        "schema": SCHEMA,
-        **{name: getattr(claims, name) for name in _FIELDS},
-        "origins": None if claims.origins is None else list(claims.origins.entries),
-        "grants": [grant.to_claim() for grant in claims.grants],
-        "audiences": list(claims.audiences),
-        "rls": None if claims.rls is None else _thawed(claims.rls),
-    }
     try:
+        members = {
+            "schema": SCHEMA,
+            **{name: getattr(claims, name) for name in _FIELDS},
+            "origins": None if claims.origins is None else list(claims.origins.entries),
+            "grants": [grant.to_claim() for grant in claims.grants],
+            "audiences": list(claims.audiences),
+            "rls": None if claims.rls is None else _thawed(claims.rls),
+        }
         text = json.dumps(members, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
     except (TypeError, ValueError, RecursionError):
         raise ValueError("the claims hold a value that JSON cannot carry") from None

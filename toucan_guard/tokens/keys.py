@@ -137,8 +137,16 @@ class KeyRing:
 
     def holds(self, kid: str | None, algorithm: str) -> bool:
         """Whether a key that verified something earlier is still here."""
+        return self._held(kid, algorithm) is not None
+
+    def shares(self, other: KeyRing, kid: str | None, algorithm: str) -> bool:
+        """Whether a key that verified something with the other ring is in this one: the key, not another of its name."""
+        key = self._held(kid, algorithm)
+        return key is not None and (self.generation == other.generation or key == other._held(kid, algorithm))  # noqa: SLF001 - the same class
+
+    def _held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         key = self._nameless.get(algorithm) if kid is None else self._by_kid.get(kid)
-        return key is not None and key.algorithm == algorithm
+        return key if key is not None and key.algorithm == algorithm else None
 
     @classmethod
     def load(cls, text: str | bytes) -> KeyRing:

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
@@ -79,6 +80,24 @@ class MemoryStore:
         self._sessions = {key: entry for key, entry in self._sessions.items() if entry[0] > now}
         if len(self._spent) + len(self._sessions) >= self._max_entries:
             raise StoreUnavailable("the memory store of sessions and spent tokens is full")
+
+
+_shared_stores: Final[WeakValueDictionary[tuple[object, ...], MemoryStore]] = WeakValueDictionary()
+
+
+def shared_memory_store(*tokens: object, clock: Callable[[], float]) -> MemoryStore:
+    """The store that all guards of this process share which take the same tokens.
+
+    Two mounts of one app are two guards: with a store for each, a bootstrap token would be spent once at each of them.
+
+    Args:
+        tokens: What decides which tokens are taken: issuer, audiences, keys.
+        clock: Seconds since the epoch, where the store is new.
+    """
+    store = _shared_stores.get(tokens)
+    if store is None:
+        store = _shared_stores[tokens] = MemoryStore(clock=clock)
+    return store
 
 
 @dataclass(frozen=True, slots=True)

