@@ -119,3 +119,20 @@ def test_no_shared_cache_keeps_an_answer(name: bytes, sent: list[bytes], out: li
 def test_the_referer_of_our_pages_stays_with_us(sent: list[bytes], out: list[bytes]) -> None:
     headers = keep_private([(b"Referrer-Policy", value) for value in sent])
     assert [value for key, value in headers if key.lower() == b"referrer-policy"] == out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        pytest.param(b"CDN-Cache-Control", b"max-age=600", False, id="RFC 9213"),
+        pytest.param(b"cloudflare-cdn-cache-control", b"max-age=600", False, id="a vendor's form of it"),
+        pytest.param(b"Surrogate-Control", b"max-age=600", False, id="Fastly and Varnish"),
+        pytest.param(b"edge-control", b"max-age=600", False, id="Akamai"),
+        pytest.param(b"x-accel-expires", b"600", False, id="nginx"),
+        pytest.param(b"cdn-cache-control", b"no-store", True, id="one that shares nothing stays"),
+    ],
+)
+def test_no_cache_in_front_is_told_otherwise(name: bytes, value: bytes, kept: bool) -> None:
+    headers = keep_private([(name, value)])
+    assert ((name, value) in headers) == kept
+    assert (b"cache-control", b"private, no-store") in headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -142,3 +143,26 @@ def test_without_opentelemetry_nothing_is_imported(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
     assert take_bootstrap_tokens({"query_string": b"embed_token=s3cret"}) == ("s3cret",)
     assert "opentelemetry.trace" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param(b"%" * 60_000, id="a name of nothing but percent signs"),
+        pytest.param(b"embed_token=" + b"%" * 60_000, id="a token of nothing but percent signs"),
+        pytest.param(b"embed=" + b"%" * 60_000, id="a handle of nothing but percent signs"),
+        pytest.param(b"embed_token=%&" * 4_000, id="many tokens"),
+    ],
+)
+def test_what_can_be_no_token_and_no_handle_is_not_decoded(query: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def counting(text: str) -> str:
+        decoded.append(text)
+        return unquote_plus(text)
+
+    monkeypatch.setattr("toucan_guard.query.unquote_plus", counting)
+    handle_values(query)
+    with_handle(query, "a" * 26)
+    take_bootstrap_tokens({"query_string": query})
+    assert sum(text.count("%") for text in decoded) <= 1

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from toucan_guard import settings_rules as rules
 from toucan_guard import settings_values as values
 from toucan_guard.core.csp import FrameAncestors
 from toucan_guard.core.errors import ConfigError
@@ -27,7 +28,8 @@ from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
 from toucan_guard.settings_env import EnvironmentSettings, with_files
-from toucan_guard.settings_values import Network, variable
+from toucan_guard.settings_rules import Network
+from toucan_guard.settings_values import variable
 from toucan_guard.tokens.keys import KeyRing
 
 _REQUIRED: Final = {
@@ -77,7 +79,7 @@ _Word = Annotated[str, BeforeValidator(values.read_text)]
 _MaybeText = Annotated[str | None, BeforeValidator(values.read_text)]
 _MaybePath = Annotated[Path | None, BeforeValidator(values.read_path)]
 _MaybeSecret = Annotated[SecretStr | None, BeforeValidator(values.read_secret)]
-_Claim = Annotated[str, BeforeValidator(values.read_claim)]
+_Claim = Annotated[str, BeforeValidator(rules.read_claim)]
 
 
 class GuardSettings(EnvironmentSettings):
@@ -109,7 +111,7 @@ class GuardSettings(EnvironmentSettings):
     """TOML of tenants and their origins, which narrow the allowed ones."""
     public_origin: _List = ()
     """Our own origins, for "self"."""
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(values.read_networks)] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(rules.read_networks)] = ()
     """The networks whose forwarded headers and request ids count."""
     cors: _Flag = True
     """Answer preflights and send CORS headers for listed origins."""
@@ -134,7 +136,7 @@ class GuardSettings(EnvironmentSettings):
     """The longest accepted ``exp - iat``."""
     leeway_seconds: Annotated[int, BeforeValidator(values.whole_number(0, 60))] = 30
     """Accepted clock skew."""
-    token_carriers: Annotated[tuple[str, ...], BeforeValidator(values.read_carriers)] = (
+    token_carriers: Annotated[tuple[str, ...], BeforeValidator(rules.read_carriers)] = (
         "authorization",
         "x-embed-token",
     )
@@ -158,7 +160,7 @@ class GuardSettings(EnvironmentSettings):
 
     rls_policy: _MaybePath = None
     """The row rules, in TOML or (``.json``) JSON."""
-    rls_columns: Annotated[tuple[str, ...] | None, BeforeValidator(values.read_columns)] = None
+    rls_columns: Annotated[tuple[str, ...] | None, BeforeValidator(rules.read_columns)] = None
     """The row rules as shorthand, ``flights.carrier=carrier``; a mapping in Python."""
     region: _MaybeText = None
     """Where this deployment's data stays."""
@@ -186,7 +188,7 @@ class GuardSettings(EnvironmentSettings):
     pg_pooler: Annotated[Literal["none", "transaction"], BeforeValidator(values.one_of("none", "transaction"))] = "none"
     """What pools connections in front of PostgreSQL."""
 
-    audit: Annotated[str, BeforeValidator(values.read_audit)] = "stdout"
+    audit: Annotated[str, BeforeValidator(rules.read_audit)] = "stdout"
     """Where events go: ``stdout``, ``structlog`` or a path."""
     audit_mode: Annotated[Literal["strict", "best_effort"], BeforeValidator(values.one_of("strict", "best_effort"))] = (
         "strict"
@@ -201,11 +203,11 @@ class GuardSettings(EnvironmentSettings):
     audit_chain_key_file: _MaybePath = None
     """The chain key in a file."""
 
-    report_only: Annotated[tuple[str, ...], BeforeValidator(values.read_report_only)] = ()
+    report_only: Annotated[tuple[str, ...], BeforeValidator(rules.read_report_only)] = ()
     """Decisions that are recorded and not enforced: ``origin frame_ancestors region grant``."""
-    exempt_paths: Annotated[tuple[str, ...], BeforeValidator(values.read_exempt_paths)] = ()
+    exempt_paths: Annotated[tuple[str, ...], BeforeValidator(rules.read_exempt_paths)] = ()
     """Exact paths that are not guarded."""
-    exempt_prefixes: Annotated[tuple[str, ...], BeforeValidator(values.read_exempt_prefixes)] = ()
+    exempt_prefixes: Annotated[tuple[str, ...], BeforeValidator(rules.read_exempt_prefixes)] = ()
     """Whole-segment prefixes that are not guarded, for GET and HEAD."""
     environment: Annotated[
         Literal["production", "development"], BeforeValidator(values.one_of("production", "development"))
@@ -275,7 +277,7 @@ class GuardSettings(EnvironmentSettings):
         lists: dict[str, OriginAllowlist] = {}
         problems: list[str] = []
         with _naming("tenant_origins_file"):
-            for tenant, entries in values.tenant_table(values.read_file(self.tenant_origins_file)).items():
+            for tenant, entries in rules.tenant_table(values.read_file(self.tenant_origins_file)).items():
                 try:
                     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
                         raise ConfigError('its origins must be a list of strings, such as ["https://portal.example"]')
@@ -400,12 +402,12 @@ class GuardSettings(EnvironmentSettings):
         elif not sources and "jwks_url" not in given:
             yield "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE) is required: give the keys that verify tokens"
 
-        rules = [name for name in ("rls_policy", "rls_columns") if name in given]
-        if self.insecure_no_rls and rules:
-            yield f"TOUCAN_GUARD_INSECURE_NO_RLS=true contradicts {_together(rules)}: remove one of them"
-        elif len(rules) > 1:
-            yield f"{_together(rules)} are given together: write all rules into the policy's file"
-        elif not rules and not self.insecure_no_rls and "insecure_no_rls" not in mistakes:
+        row_rules = [name for name in ("rls_policy", "rls_columns") if name in given]
+        if self.insecure_no_rls and row_rules:
+            yield f"TOUCAN_GUARD_INSECURE_NO_RLS=true contradicts {_together(row_rules)}: remove one of them"
+        elif len(row_rules) > 1:
+            yield f"{_together(row_rules)} are given together: write all rules into the policy's file"
+        elif not row_rules and not self.insecure_no_rls and "insecure_no_rls" not in mistakes:
             yield (
                 "TOUCAN_GUARD_RLS_POLICY or TOUCAN_GUARD_RLS_COLUMNS is required: say which rows a token may see, "
                 "or say aloud with TOUCAN_GUARD_INSECURE_NO_RLS=true that everybody sees all of them"
@@ -418,7 +420,7 @@ class GuardSettings(EnvironmentSettings):
             )
 
         if self.frame_report_uri is not None:
-            wrong = values.wrong_report_uri(self.frame_report_uri, development=self._development)
+            wrong = rules.wrong_report_uri(self.frame_report_uri, development=self._development)
             if wrong:
                 yield f"TOUCAN_GUARD_FRAME_REPORT_URI {wrong}"
 

@@ -51,9 +51,7 @@ class ToucanGuard:
             insecure_websocket_without_origin=settings.insecure_websocket_without_origin,
         )
         sessions = EmbedSessions(
-            shared_memory_store(
-                settings.issuer, settings.audience, settings.key_ring.generation, clock=time.time
-            ),
+            shared_memory_store(settings.issuer, settings.audience, settings.key_ring.generation, clock=time.time),
             lifetime_seconds=settings.token_lifetime_seconds,
             leeway_seconds=settings.leeway_seconds,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_rules import Attribute, Group, Leaf, TableRule
 
 NOON = datetime(2013, 5, 1, 12)
 NAN, INFINITE = float("nan"), float("inf")  # above every number, as PostgreSQL has it
@@ -227,3 +229,23 @@ def test_the_fingerprint_knows_types() -> None:
     assert RowFilter(policy, {"a": 1}) != RowFilter(policy, {"a": 2})
     dates = RlsPolicy.from_toml('[attributes]\na = "date"\n[tables.t]\nopen = true')
     assert RowFilter(dates, {"a": "2013-01-01"}) == RowFilter(dates, {"a": date(2013, 1, 1)})
+
+
+@pytest.mark.parametrize("rule", [Group("all", ()), Group("any", ()), None], ids=["all", "any", "none"])
+def test_no_rules_at_all_open_no_row(rule: Group | None) -> None:
+    policy = RlsPolicy([], [TableRule("t", rule)])
+    assert not RowFilter(policy, {}).matches("t", {"c": "AA"})
+
+
+@pytest.mark.parametrize("shape", ["one", "list"])
+def test_a_list_never_stands_for_one_value(shape: Any) -> None:
+    attribute = Attribute("a", "string", shape)
+    policy = RlsPolicy([attribute], [TableRule("t", Leaf("c", "ne" if shape == "list" else "not_in", attribute))])
+    assert not RowFilter(policy, {"a": "AA" if shape == "one" else ["AA"]}).matches("t", {"c": "UA"})
+
+
+def test_a_number_of_a_class_of_its_own_is_read_at_once() -> None:
+    """A range looks for such a number by going through all of its own."""
+    level = IntEnum("level", {"HIGH": 3}).HIGH
+    value = Attribute("a", "integer").read(level)
+    assert (value, type(value)) == (3, int)

@@ -639,6 +639,14 @@ def test_a_recheck_looks_at_everything_that_may_have_changed() -> None:
         assert refusal.reason is reason
 
 
+def test_a_recheck_asks_for_the_tenant_that_another_policy_did_not_ask_for() -> None:
+    claims = replace(accepted(token()), tenant=None)
+    assert recheck(claims, policy=replace(POLICY, require_tenant=False), now=NOW) is None
+    refusal = recheck(claims, policy=POLICY, now=NOW)
+    assert isinstance(refusal, Deny)
+    assert refusal.reason is Reason.CLAIM_MISSING
+
+
 # --- bootstrap tokens -----------------------------------------------------------------------------------------------
 
 

@@ -546,6 +546,24 @@ async def test_nested_audit_layers_write_one_event(http: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("steps", "outcome"),
+    [
+        pytest.param([START, BODY], "allow", id="answered"),
+        pytest.param([Refused(Deny("x_closed"))], "deny", id="refused"),
+    ],
+)
+async def test_a_record_behind_a_layer_that_keeps_none_is_kept(steps: Any, outcome: str, http: Any) -> None:
+    inner = Record()
+    await http(AuditLogMiddleware(AuditLogMiddleware(app_of(*steps), sink=inner, region="eu"), sink=None))
+    assert [(event["outcome"], event["region"]) for event in inner.events] == [(outcome, "eu")]
+
+
+async def test_a_record_behind_a_layer_that_keeps_none_is_as_strict_as_it_says(http: Any) -> None:
+    inner = AuditLogMiddleware(app_of(START, BODY), sink=Record(lambda event: True))
+    assert (await http(AuditLogMiddleware(inner, sink=None))).status == 503
+
+
+@pytest.mark.parametrize(
     ("client", "sent", "taken"),
     [
         pytest.param("10.0.0.1", ["req-12345678"], True, id="a trusted proxy's"),

@@ -6,10 +6,14 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 from toucan_guard import Reason, ToucanGuard
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.layers import BootstrapExchangeMiddleware
+from toucan_guard.testing import TEST_SECRET
 from toucan_guard.tokens.sessions import EmbedSessions, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -301,3 +305,34 @@ async def test_alone_the_exchange_lets_pass_what_is_no_bootstrap_token(http: Any
     await http(layer)
     await layer({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert passed == ["http", "lifespan"]
+
+
+async def test_mounts_of_one_app_spend_a_token_once_and_share_its_session(
+    app: Recorder, make_settings: Any, http: Any, make_token: Any
+) -> None:
+    def mount(path: str) -> Mount:
+        settings = make_settings(token_carriers=["session"])
+        return Mount(path, app=app, middleware=[Middleware(ToucanGuard, settings=settings)])
+
+    served = Starlette(routes=[mount("/charts"), mount("/tables")])
+    query = f"embed_token={make_token(bootstrap=True, session_seconds=600)}"
+    first = await http(served, "GET", "/charts/a", FRAME, query=query)
+    assert first.status == 303
+    assert (await http(served, "GET", "/tables/a", FRAME, query=query)).reason == "token_spent"
+    followed = {**FRAME, "cookie": _cookie(first)}
+    assert (await http(served, "GET", "/tables/a", followed, query=str(first.header("location"))[1:])).status == 200
+
+
+async def test_guards_of_other_keys_share_no_session(
+    app: Recorder, make_settings: Any, http: Any, make_token: Any
+) -> None:
+    ours, theirs = (
+        ToucanGuard(app, settings=make_settings(token_carriers=["session"], secret=secret))
+        for secret in (TEST_SECRET, "x9#kQ7!another-secret-of-another-host-Zp4")
+    )
+    token = make_token(bootstrap=True, session_seconds=600)
+    first = await http(ours, "GET", "/chart", FRAME, query=f"embed_token={token}")
+    headers = {**FRAME, "cookie": _cookie(first)}
+    query = str(first.header("location"))[1:]
+    assert (await http(theirs, "GET", "/chart", headers, query=query)).reason == "session_unknown"
+    assert (await http(ours, "GET", "/chart", headers, query=query)).status == 200

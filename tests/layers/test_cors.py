@@ -228,3 +228,9 @@ async def test_sockets_know_no_cors(websocket: Any) -> None:
     policy = OriginPolicy(allowlist=OriginAllowlist.parse([PORTAL]))
     await websocket(CorsMiddleware(app, policy=policy, allowlist=policy.allowlist), "/", PREFLIGHT)
     assert seen == ["websocket"]
+
+
+async def test_the_answer_to_a_preflight_names_no_customer(guard: Any, http: Any) -> None:
+    answer = await http(guard(), "OPTIONS", "/listed", PREFLIGHT)
+    assert answer.status == 200
+    assert answer.header("content-security-policy") == "frame-ancestors 'none'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -99,6 +100,11 @@ def guard(app: Recorder, make_settings: Any) -> Callable[..., ToucanGuard]:
         return ToucanGuard(app, settings=make_settings(**{"token_carriers": every, **changes}))
 
     return make
+
+
+def _jwk(kid: str, seed: str) -> dict[str, str]:
+    material = base64.urlsafe_b64encode(hashlib.sha512(seed.encode()).digest()).decode().rstrip("=")
+    return {"kty": "oct", "kid": kid, "alg": "HS256", "k": material}
 
 
 def _passed(app: Recorder, answer: Any) -> bool:
@@ -521,6 +527,23 @@ async def test_a_socket_is_closed_when_its_token_expires(
     ]  # fmt: skip
 
 
+async def test_what_an_app_says_on_after_the_end_of_its_token_does_not_leave(
+    make_settings: Any, websocket: Any, make_token: Any
+) -> None:
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        try:
+            await anyio.sleep(10)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await send({"type": "websocket.send", "text": "one more row"})
+
+    guard = ToucanGuard(stubborn, settings=make_settings(leeway_seconds=0))
+    token = make_token(lifetime_seconds=2, now=time.time() - 1)
+    answer = await websocket(guard, "/live", {"origin": PORTAL, "x-embed-token": token})
+    assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
+
+
 async def test_a_socket_that_is_still_not_accepted_is_refused_when_its_token_expires(
     make_settings: Any, websocket: Any, make_token: Any, audit_lines: Any
 ) -> None:
@@ -673,6 +696,43 @@ async def test_a_nested_guard_of_other_settings_does_not_believe_the_outer_one(
     refused = await http(nested, "GET", "/", {"x-embed-token": make_token()})
     assert refused.reason == reason
     assert not _passed(app, refused)
+
+
+@pytest.mark.parametrize(
+    ("inner", "reason"),
+    [
+        pytest.param([_jwk("k1", "ours")], None, id="the same key in a ring of its own"),
+        pytest.param([_jwk("k1", "ours"), _jwk("k2", "more")], None, id="the same key beside others"),
+        pytest.param([_jwk("k1", "theirs"), _jwk("k2", "more")], Reason.KEY_UNKNOWN, id="another key of the same name"),
+    ],
+)
+async def test_a_nested_guard_compares_the_key_and_not_its_name(
+    inner: Any, reason: Reason | None, app: Recorder, make_settings: Any, http: Any, make_token: Any
+) -> None:
+    ours = _jwk("k1", "ours")
+    guards = [make_settings(secret=None, keys=json.dumps({"keys": keys})) for keys in (inner, [ours])]
+    nested = ToucanGuard(ToucanGuard(app, settings=guards[0]), settings=guards[1])
+    answer = await http(nested, "GET", "/", {"x-embed-token": make_token(key=ours)})
+    assert _passed(app, answer) == (reason is None)
+    assert reason is None or answer.reason == reason
+
+
+async def test_a_nested_guard_that_requires_a_tenant_gets_one(
+    app: Recorder, make_settings: Any, http: Any, make_token: Any
+) -> None:
+    inner = ToucanGuard(app, settings=make_settings())
+    nested = ToucanGuard(inner, settings=make_settings(require_tenant=False))
+    refused = await http(nested, "GET", "/", {"x-embed-token": make_token(tenant=None)})
+    assert refused.reason == Reason.CLAIM_MISSING
+    assert not _passed(app, refused)
+
+
+async def test_what_a_nested_guard_verifies_is_recorded_as_verified(
+    app: Recorder, make_settings: Any, http: Any, make_token: Any, audit_lines: Any
+) -> None:
+    nested = ToucanGuard(ToucanGuard(app, settings=make_settings()), settings=make_settings(exempt_paths=["/chart"]))
+    assert (await http(nested, "GET", "/chart", {"authorization": f"Bearer {make_token()}"})).status == 200
+    assert [(line["exempt"], line["subject"]) for line in audit_lines()] == [(False, "user-1")]
 
 
 @pytest.mark.parametrize(("outer", "inner"), [(True, False), (False, True), (True, True)])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     REAL,
     Column,
+    DateTime,
     Engine,
     Integer,
     MetaData,
@@ -30,14 +34,18 @@ from sqlalchemy import (
     table,
     true,
     update,
+    values,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import StaticPool
 
 from toucan_guard.core.errors import QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_rules import Attribute, Group, Leaf, TableRule
 from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.rls.sqlalchemy import protect
+from toucan_guard.rls.sqlalchemy_rules import RuleExpressions, UnfitColumn
 
 CARRIER = {"column": "carrier", "op": "eq", "attribute": "carrier"}
 ORIGIN = {"column": "origin", "op": "in", "attribute": "airports"}
@@ -53,6 +61,8 @@ POLICY = {
     },
 }
 META = MetaData()
+NOON = datetime(2013, 5, 1, 12)
+EAST = timezone(timedelta(hours=14))
 
 
 def _table(name: str, *columns: Column[Any], schema: str | None = None) -> Table:
@@ -216,7 +226,7 @@ def test_a_whole_row_has_only_the_columns_that_are_shown(postgres: Engine) -> No
 
 @pytest.mark.parametrize("name", [
     "query_to_xml", "Table_To_Xml", "dblink", "pg_read_file", "pg_stat_get_live_tuples", "pg_relation_size",
-    "pg_reload_conf", "pg_notify", "lo_get", "set_config", "current_setting", "pg_get_viewdef",
+    "pg_reload_conf", "pg_notify", "lastval", "setval", "lo_get", "set_config", "current_setting", "pg_get_viewdef",
 ])  # fmt: skip
 def test_a_function_that_reaches_past_the_tables_is_refused(postgres: Engine, name: str) -> None:
     for made in (getattr(func, name)("flights"), getattr(func.pg_catalog, name)("flights")):
@@ -294,6 +304,111 @@ def test_the_filter_s_parameters_cannot_be_set(engine: Engine, name: str) -> Non
     made = select(FLIGHTS.c.id).compile(engine)
     with pytest.raises(QueryRefused, match="row filter's"):
         made.construct_params({name: "UA"})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(select(literal(1).label("margin")).subquery("fares"), id="sub-query"),
+        pytest.param(select(literal(1).label("margin")).subquery("FARES"), id="sub-query in other case"),
+        pytest.param(values(column("margin", Integer), name="fares").data([(1,)]), id="values"),
+        pytest.param(func.json_each("{}").table_valued("margin", name="fares"), id="function"),
+        pytest.param(Table("airlines", MetaData(), Column("margin", Integer)).alias("fares"), id="alias"),
+        pytest.param(table("FARES", column("margin")), id="table in other case"),
+    ],
+)
+def test_another_source_named_like_the_written_table_does_not_show_its_columns(engine: Engine, source: Any) -> None:
+    """Columns that are returned bring no FROM along, so the name alone says whose they are."""
+    for write in (update(FARES).values(price=1), delete(FARES)):
+        with pytest.raises(QueryRefused):
+            compiled(write.returning(source.c.margin), engine)
+
+
+@pytest.mark.parametrize(
+    ("type_", "given", "kept"),
+    [
+        pytest.param(DateTime(), NOON, {"sqlite", "postgresql"}, id="neither has an offset"),
+        pytest.param(DateTime(), NOON.replace(tzinfo=UTC), {"sqlite"}, id="UTC, in a column without"),
+        pytest.param(DateTime(), NOON.replace(tzinfo=EAST), set(), id="an offset, in a column without"),
+        pytest.param(DateTime(timezone=True), NOON, {"sqlite"}, id="no offset, in a column with"),
+        pytest.param(DateTime(timezone=True), NOON.replace(tzinfo=UTC), {"sqlite", "postgresql"}, id="UTC"),
+        pytest.param(DateTime(timezone=True), NOON.replace(tzinfo=EAST), {"postgresql"}, id="an offset"),
+    ],
+)
+def test_a_moment_that_the_column_would_shift_is_not_written(
+    engine: Engine, type_: Any, given: datetime, kept: set[str]
+) -> None:
+    assert RuleExpressions(engine.dialect, pytest.fail, many=False).keeps(given, type_) == (engine.dialect.name in kept)
+
+
+def test_such_a_row_is_refused() -> None:
+    policy = RlsPolicy.from_json(
+        '{"attributes": {"until": "datetime"}, "tables": {"events": {"write": true,'
+        ' "all": [{"column": "at", "op": "le", "attribute": "until"}]}}}'
+    )
+    events = Table("events", MetaData(), Column("id", Integer), Column("at", DateTime))
+    unprotected = create_engine("sqlite://", poolclass=StaticPool)
+    events.create(unprotected)
+    engine = protect(unprotected, policy)
+    token = current_row_access.set(RowAccess(RowFilter(policy, {"until": "2020-06-01T00:00:00Z"})))
+    try:
+        with engine.connect() as connection:
+            early = datetime(2020, 6, 1, 1, tzinfo=EAST)  # in UTC on the day before
+            with pytest.raises(QueryRefused, match="an offset"):
+                connection.execute(insert(events).values(id=1, at=early))
+            assert connection.execute(select(events.c.id)).all() == []
+            connection.execute(insert(events).values(id=1, at=early.astimezone(UTC)))
+            assert connection.scalars(select(events.c.id)).all() == [1]
+    finally:
+        current_row_access.reset(token)
+        engine.dispose()
+
+
+def test_dates_that_are_stored_in_a_format_of_their_own_are_refused() -> None:
+    """Text in that format has another order."""
+    day_first = sqlite.DATETIME(storage_format="%(day)02d/%(month)02d/%(year)04d", regexp=r"(\d+)/(\d+)/(\d+)")
+    leaf = Leaf("at", "le", Attribute("until", "datetime"))
+    made = RuleExpressions(create_engine("sqlite://").dialect, pytest.fail, many=False)
+    for type_ in (day_first, DateTime().with_variant(day_first, "sqlite"), sqlite.DATETIME(truncate_microseconds=True)):
+        with pytest.raises(UnfitColumn):
+            made.column_type(leaf, type_)
+    made.column_type(leaf, sqlite.DATETIME())
+
+
+def test_postgresql_does_not_round_large_integers(postgres: Engine) -> None:
+    """Beside a float it would, and 10000000000000001 would be equal to 1e16."""
+    policy = RlsPolicy.from_json(
+        '{"attributes": {"n": "number"}, "tables":'
+        ' {"planes": {"all": [{"column": "id", "op": "eq", "attribute": "n"}]}}}'
+    )
+    engine = protect(create_engine("postgresql+psycopg://nobody@localhost/nothing"), policy)
+    token = current_row_access.set(RowAccess(RowFilter(policy, {"n": 1e16})))
+    try:
+        sent = select(PLANES.c.seats).compile(engine).params["tg_value_1"]
+    finally:
+        current_row_access.reset(token)
+    assert (sent, type(sent)) == (Decimal("1E+16"), Decimal)
+
+
+@pytest.mark.parametrize(
+    "rule", [TableRule("planes"), TableRule("planes", write=True), TableRule("planes", Group("any", ()))]
+)
+def test_a_table_without_rules_is_closed_however_the_policy_was_made(rule: TableRule) -> None:
+    policy = RlsPolicy([], [rule])
+    unprotected = create_engine("sqlite://", poolclass=StaticPool)
+    PLANES.create(unprotected)
+    with unprotected.begin() as connection:
+        connection.execute(insert(PLANES).values(id=1))
+    engine = protect(unprotected, policy)
+    token = current_row_access.set(RowAccess(RowFilter(policy, {})))
+    try:
+        with engine.connect() as connection, suppress(QueryRefused):
+            assert connection.execute(select(PLANES.c.id)).all() == []
+        with engine.connect() as connection, suppress(QueryRefused):
+            assert connection.execute(update(PLANES).values(seats=1)).rowcount == 0
+    finally:
+        current_row_access.reset(token)
+        engine.dispose()
 
 
 def test_upserts_are_refused(engine: Engine) -> None:

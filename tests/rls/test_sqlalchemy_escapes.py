@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -47,7 +48,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ObjectNotExecutableError, PendingRollbackError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, aliased, column_property, joinedload, registry, sessionmaker
 from sqlalchemy.schema import CreateTable
@@ -822,6 +823,16 @@ class Lower(TypeDecorator[str]):
         return value and value.lower()
 
 
+class AnyCase(String):
+    """Compares as people like it."""
+
+    cache_ok = True
+
+    class comparator_factory(String.Comparator):  # noqa: N801 - SQLAlchemy's name for it
+        def operate(self, op: Any, *other: Any, **kw: Any) -> Any:
+            return op(func.lower(self.expr), func.lower(*other)) if op is operator.eq else super().operate(op, *other)
+
+
 @pytest.mark.parametrize(
     "type_",
     [
@@ -832,6 +843,7 @@ class Lower(TypeDecorator[str]):
         pytest.param(Lower(), id="a type that converts its values"),
         pytest.param(String().with_variant(Lower(), "sqlite"), id="a variant that converts its values"),
         pytest.param(String().with_variant(Integer(), "sqlite"), id="a variant of another type"),
+        pytest.param(AnyCase(), id="a type that compares in its own way"),
         pytest.param(Enum("AA", "UA"), id="an enumeration"),
         pytest.param(postgresql.CITEXT(), id="text that ignores case"),
     ],
@@ -847,7 +859,63 @@ def test_a_column_of_another_type_than_its_attribute_is_refused(world: World, ty
             connection.execute(statement)
 
 
+@pytest.mark.parametrize("type_", [Lower(), AnyCase(), Integer()], ids=["converts", "compares", "another type"])
+def test_a_row_is_not_written_where_the_stored_value_may_be_another(world: World, type_: Any) -> None:
+    notes = table("notes", column("id"), column("carrier", type_), column("origin", String), column("dest", String))
+    with world.embed("AA"), world.engine.connect() as connection, pytest.raises(QueryRefused, match=r"notes\.carrier"):
+        connection.execute(insert(notes).values(id=50, **{name: OWN[name] for name in ("carrier", "origin", "dest")}))
+
+
+def test_a_condition_never_meets_a_hidden_row_of_an_update_or_delete(world: World) -> None:
+    """SQLite takes conditions in their order, and an error would tell what is in the row."""
+    notes = world.Note.__table__
+    with world.open.begin() as connection:
+        connection.execute(update(notes).values(text="{}"))
+        connection.execute(update(notes).where(notes.c.carrier == "UA").values(text="not JSON"))
+    condition = func.json_extract(notes.c.text, "$.x").is_(None)
+    with world.embed("AA") as access, world.engine.connect() as connection:
+        seen = len(world.seen(access.row_filter, "notes"))
+        assert connection.execute(update(notes).where(condition).values(text="{}")).rowcount == seen > 0
+        assert connection.execute(delete(notes).where(condition)).rowcount == seen
+
+
 # The engine
+
+
+@pytest.mark.parametrize("first", ["copy", "engine"])
+def test_copies_of_an_engine_are_protected_with_it(world: World, first: str) -> None:
+    engine = create_engine(world.url)
+    copy = engine.execution_options(logging_token="copy").execution_options(isolation_level="SERIALIZABLE")
+    protect(sessionmaker(copy if first == "copy" else engine), world.policy)
+    protect(engine, world.policy)
+    before = world.rows("notes")
+    with world.embed("AA"):
+        for each in (engine, copy, engine.execution_options(logging_token="later")):
+            with each.connect() as connection:
+                with pytest.raises(QueryRefused):
+                    connection.exec_driver_sql("SELECT * FROM notes")
+                with pytest.raises(QueryRefused):
+                    connection.execute(insert(world.Note.__table__).values(id=50, **{**OWN, "carrier": "UA"}))
+    assert world.rows("notes") == before
+    engine.dispose()
+
+
+def test_an_async_scoped_session_from_before_is_forgotten(world: World) -> None:
+    async def run() -> None:
+        engine = create_async_engine(world.url.replace("sqlite:", "sqlite+aiosqlite:"))
+        sessions = async_scoped_session(async_sessionmaker(engine), scopefunc=lambda: 1)
+        sessions()
+        protect(sessions, world.policy)
+        with world.embed("AA") as access:
+            number = world.seen(access.row_filter)[0]["id"]
+            held = await sessions.get(world.Flight, number)
+            assert held is not None
+        with world.embed("UA"), pytest.raises(QueryRefused, match="another embed"):
+            await sessions.get(world.Flight, number)
+        await sessions.remove()
+        await engine.dispose()
+
+    asyncio.run(run())
 
 
 def test_the_first_connection_needs_no_embed_to_open(world: World) -> None:

@@ -532,6 +532,22 @@ def test_a_ring_knows_which_keys_it_still_holds() -> None:
     assert KeyRing.from_secret(SECRET).holds(None, "HS256")
 
 
+def test_a_ring_knows_a_key_of_another_ring_and_not_just_its_name() -> None:
+    alone, beside, other = (
+        KeyRing.from_jwks(jwks(*keys))
+        for keys in (
+            [public_jwk(RSA_2048, kid="r")],
+            [public_jwk(RSA_2048, kid="r"), public_jwk(EC_256, kid="e")],
+            [public_jwk(EC_256, kid="r"), public_jwk(RSA_2048, kid="e")],
+        )
+    )
+    assert beside.shares(alone, "r", "RS256")
+    assert alone.shares(beside, "r", "RS256")
+    assert not alone.shares(beside, "e", "ES256")
+    assert not other.shares(alone, "r", "RS256")
+    assert not KeyRing.from_secret(SECRET).shares(KeyRing.from_secret(SECRET[::-1]), None, "HS256")
+
+
 def test_an_empty_ring_is_refused() -> None:
     assert "no key" in problems(lambda: KeyRing([]))
 

@@ -107,7 +107,11 @@ def _has_surrogate(text: str) -> bool:
 
 
 def _read_integer(claim: object) -> int | None:
-    return claim if isinstance(claim, int) and not isinstance(claim, bool) and claim in _INTEGERS else None
+    if not isinstance(claim, int) or isinstance(claim, bool):
+        return None
+    # A subclass, such as an IntEnum, would be looked for in the range number by number.
+    value = int.__int__(claim)
+    return value if value in _INTEGERS else None
 
 
 def _read_number(claim: object) -> int | float | None:
@@ -199,10 +203,12 @@ class Leaf:
     def usable(self, value: object) -> bool:
         """Whether the attribute's value can open any row at all.
 
-        No value and no values open none. Neither does the empty string where parts of text are
-        compared: every text contains it.
+        No value and no values open none. Neither does a list where one value is compared, or the
+        reverse, nor the empty string where parts of text are compared: every text contains it.
         """
-        return value is not None and value != () and not (value == "" and self.op in ("contains", "starts_with"))
+        if value is None or value == () or isinstance(value, tuple) != (self.op in LIST_OPERATORS):
+            return False
+        return not (value == "" and self.op in ("contains", "starts_with"))
 
     def holds(self, row: Mapping[str, object], attributes: Mapping[str, object]) -> bool:
         """Whether the row passes. Never raises."""
@@ -225,7 +231,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Several rules: ``all`` of them have to hold, or ``any`` one."""
+    """Several rules: ``all`` of them have to hold, or ``any`` one. No rules at all hold for no row."""
 
     kind: Literal["all", "any"]
     rules: tuple[Rule, ...]
@@ -238,7 +244,7 @@ class Group:
     def holds(self, row: Mapping[str, object], attributes: Mapping[str, object]) -> bool:
         """Whether the row passes. Never raises."""
         results = (rule.holds(row, attributes) for rule in self.rules)
-        return all(results) if self.kind == "all" else any(results)
+        return bool(self.rules) and (all(results) if self.kind == "all" else any(results))
 
     def to_plain(self) -> object:
         """The rules as the policy file writes them."""

@@ -20,12 +20,13 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, new_id, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, new_id, trail_of
 from toucan_guard.audit.sinks import Sink, observers
-from toucan_guard.core.audit_event import Event, completion_event, decision_event
+from toucan_guard.core.audit_event import Event, completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.proxies import Networks, client_address, inherited_request_id
+from toucan_guard.proxies import Networks, inherited_request_id
+from toucan_guard.recorded import recorded_decision
 
 _log: Final = logging.getLogger("toucan_guard")
 _WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
@@ -291,74 +292,20 @@ class _Connection:
             return
 
     def _decision(self, status: int | None, *, unanswered: bool = False) -> Event:
-        trail, scope = self._trail, self._scope
-        outcome, reason = _outcome(trail, status, unanswered=unanswered)
-        access = trail.access
-        row_filter = None if access is None else access.row_filter
-        route = scope.get("route")
-        return decision_event(
-            now=self._audit.clock(),
-            event_id=new_id(),
-            request_id=trail.request_id,
-            trace_id=_trace_id(),
-            outcome=outcome,
-            reason=reason,
-            steps=trail.steps,
-            kind=scope["type"],
-            method=scope.get("method"),
-            route=getattr(route, "path", None),
-            status=status,
+        audit = self._audit
+        return recorded_decision(
+            self._scope,
+            self._trail,
+            status,
+            unanswered=unanswered,
+            now=audit.clock(),
             seconds_to_first_byte=time.perf_counter() - self._start,
-            origin=_fact(trail, "origin"),
-            embedder=_fact(trail, "embedder") or _fact(trail, "referer_origin"),
-            fetch_site=_one_word(scope, b"sec-fetch-site"),
-            fetch_dest=_one_word(scope, b"sec-fetch-dest"),
-            claims=trail.claims,
-            rls_attributes=() if row_filter is None else row_filter.attribute_names,
-            policy_version=None if row_filter is None else row_filter.policy.version,
-            tables={} if access is None else access.receipts,
-            region=self._audit.region,
-            client=client_address(scope, self._audit.trusted_proxies),
-            exempt=trail.exempt,
-            dropped=self._audit.dropped,
+            region=audit.region,
+            trusted_proxies=audit.trusted_proxies,
+            dropped=audit.dropped,
         )
 
 
 def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:
     """The handlers that stand around the router; those for crashes stand outermost, as in Starlette."""
     return {error: handler for error, handler in handlers.items() if error not in (500, Exception)}
-
-
-def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
-    if trail.refusal is not None:
-        crashed = trail.refusal.reason == Reason.APP_FAILED
-        return ("error" if crashed else "deny"), str(trail.refusal.reason)
-    if unanswered:
-        return "error", "unanswered"
-    if status is not None and status >= 500:
-        return "error", str(Reason.APP_FAILED)
-    for step in trail.steps:
-        if isinstance(step.decision, Deny) and not step.enforced:
-            return "would_deny", str(step.decision.reason)
-    return "allow", None
-
-
-def _fact(trail: Trail, name: str) -> str | None:
-    return next((step.decision.facts[name] for step in trail.steps if name in step.decision.facts), None)
-
-
-def _one_word(scope: Scope, name: bytes) -> str | None:
-    """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
-    values = header_values(scope, name)
-    if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():
-        return values[0]
-    return None
-
-
-def _trace_id() -> str | None:
-    """The trace that this process has open, if it traces at all."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return None
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else None

@@ -11,10 +11,11 @@ SQLAlchemy, and with it this protection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import Compiled, Dialect
+from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from toucan_guard.core.errors import ConfigError
@@ -37,7 +38,8 @@ _WANTED: Final = "protect() takes a sessionmaker, an async_sessionmaker, a scope
 def protect(target: _T, policy: RlsPolicy) -> _T:
     """Let every query of these sessions, or of this engine, see only the rows of the current embed.
 
-    The engines themselves become guarded, whoever else uses them.
+    The engines themselves become guarded, whoever else uses them. That a session is not handed from one
+    embed to the next, with the objects that it holds, only the sessions of a sessionmaker can check.
 
     Args:
         target: A ``sessionmaker``, ``async_sessionmaker``, ``scoped_session``, ``async_scoped_session``,
@@ -69,8 +71,11 @@ def protect(target: _T, policy: RlsPolicy) -> _T:
     else:
         inner = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
         factory.configure(sync_session_class=_embed_session(inner, policy))
+    # A session from before would not be protected.
     if isinstance(target, scoped_session):
-        target.remove()  # a session from before would not be protected
+        target.remove()
+    elif factory is not target:
+        cast("Any", target).registry.clear()  # an async_scoped_session, whose remove() has to be awaited
     return target
 
 
@@ -164,6 +169,9 @@ def _embed_session(base: type[Session], policy: RlsPolicy) -> type[Session]:
 
 def _sync_engine(target: object) -> Engine | None:
     inner = getattr(target, "sync_engine", target)
+    while isinstance(inner, OptionEngine):
+        # The copy that execution_options() makes shares its dialect, so all copies have to be listened to.
+        inner = inner._proxied  # noqa: SLF001 - it has no public name
     return inner if isinstance(inner, Engine) else None
 
 

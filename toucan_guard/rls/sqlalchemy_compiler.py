@@ -60,6 +60,7 @@ _REACHING_FUNCTION: Final = re.compile(
     r"(?:query|table|cursor|schema|database)_to_xml.*|dblink.*|ts_stat|ts_rewrite|xpath_table|connectby|crosstab.*"
     r"|pg_(?!typeof$|column_size$).*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
     r"|load_extension|readfile|writefile|edit|eval|fts3_tokenizer|sqlite_dbpage|dbstat"
+    r"|lastval|currval|setval|last_insert_rowid"  # what the connection did for the embed before
 )
 # In FROM a function of the database's own may read any table, so only those that read none are known here.
 _ROW_FUNCTIONS: Final = re.compile(
@@ -111,7 +112,7 @@ class Guard:
         """
         name = table_name(table)
         rules = None if "." in str(table.name) else self.policy.tables.get(name)
-        if rules is None:
+        if rules is None or (rules.rule is None and not rules.open):
             raise RefusedQuery(
                 f"the policy does not name the table {name!r}: add its rules, or open = true if every embed may read it"
             )
@@ -141,10 +142,16 @@ class RowCheck:
     table: str
     kind: str
     parameters: Mapping[str, str]
+    keeps: Callable[[str, object], bool]
 
     def passes(self, row_filter: RowFilter, parameters: Mapping[str, Any]) -> bool:
         """Whether the row of these parameters may be written."""
         row = {column: parameters.get(name) for column, name in self.parameters.items()}
+        for column, value in row.items():
+            if not self.keeps(column, value):
+                raise RefusedQuery(
+                    f"{self.table}.{column} must be written as its column keeps it: with an offset or without"
+                )
         if self.kind == "INSERT":
             return row_filter.matches(self.table, row)
         return row_filter.still_matches(self.table, row)
@@ -161,6 +168,14 @@ class _RowRule(ColumnElement[bool]):
     def self_group(self, against: Any = None) -> ColumnElement[bool]:
         """As it is: written as ``(…) = 1`` on SQLite it would hide the columns from every index."""
         return self
+
+
+def _rule_first(statement: Any) -> Any:
+    # In front, because a condition that fails on a hidden row would tell what is in it.
+    guarded = statement.where(_RowRule())
+    *conditions, rule = guarded._where_criteria  # noqa: SLF001 - where() alone appends
+    guarded._where_criteria = (rule, *conditions)  # noqa: SLF001
+    return guarded
 
 
 class GuardedPreparer(IdentifierPreparer):
@@ -310,6 +325,17 @@ class GuardedCompiler(SQLCompiler):
         if rules.rule is None:
             return ""
         self.tg_tables.add(rules.name)
+        made, find = self._tg_expressions(rules, table, target)
+        expression = made.expression(rules.rule, find)
+        self._tg_own += 1
+        try:
+            return str(self.process(expression.self_group()))
+        finally:
+            self._tg_own -= 1
+
+    def _tg_expressions(
+        self, rules: TableRule, table: Any, target: TableClause | None = None
+    ) -> tuple[RuleExpressions, Callable[[str, Leaf], ColumnClause[Any]]]:
         types = {str(known.name): known.type for known in table.c}
         made = RuleExpressions(self.dialect, self.tg_guard.row_filter, many=self.for_executemany)
 
@@ -322,12 +348,7 @@ class GuardedCompiler(SQLCompiler):
             found.table = target
             return found
 
-        expression = made.expression(rules.rule, find)
-        self._tg_own += 1
-        try:
-            return str(self.process(expression.self_group()))
-        finally:
-            self._tg_own -= 1
+        return made, find
 
     def visit_column(self, column: Any, include_table: bool = True, **kw: Any) -> str:  # noqa: FBT001, FBT002
         """A column: of those that may be read, and not a piece of text."""
@@ -354,13 +375,18 @@ class GuardedCompiler(SQLCompiler):
         while isinstance(inner, Alias):
             inner = inner.element
         if isinstance(inner, TableClause):
-            rules = self.tg_guard.policy.tables.get(table_name(inner))
-            if rules is not None and rules.show is not None and name not in rules.show:
+            rules = self.tg_guard.rules(inner)  # a name in other case would be the same table to some databases
+            if rules.show is not None and name not in rules.show:
                 raise RefusedQuery(f"the column {rules.name}.{name} is not among those that the policy shows")
-        # A statement that writes has the bare table in its scope, so a bare name could be a hidden column.
+        # A statement that writes has the bare table in its scope, so a bare name could be a hidden column,
+        # and so could the column of something else that has the table's name.
         for write in self._tg_writes:
             shown = None if write.rules is None else write.rules.show
-            if table is None and shown is not None and name not in shown and not _is_number(name):
+            if shown is None or name in shown or _is_number(name):
+                continue
+            if table is not None and _same_name(table, write.table):
+                self._tg_refuse(f"{table.name} is also the name of the table that is written")
+            if table is None:
                 raise RefusedQuery(
                     f"the column {name} has no table, and the policy hides columns of the one that is written"
                 )
@@ -382,14 +408,14 @@ class GuardedCompiler(SQLCompiler):
     def visit_update(self, update_stmt: Any, *args: Any, **kw: Any) -> str:
         """UPDATE: only rows that pass, and columns of the rules only where the row still passes."""
         with self._tg_writing("UPDATE") as write:
-            text = super().visit_update(update_stmt.where(_RowRule()), *args, **kw)
+            text = super().visit_update(_rule_first(update_stmt), *args, **kw)
             self._tg_finish(write, nested=kw.get("visiting_cte") is not None)
         return text
 
     def visit_delete(self, delete_stmt: Any, *args: Any, **kw: Any) -> str:
         """DELETE: only rows that pass."""
         with self._tg_writing("DELETE") as write:
-            text = str(super().visit_delete(delete_stmt.where(_RowRule()), *args, **kw))
+            text = str(super().visit_delete(_rule_first(delete_stmt), *args, **kw))
             self._tg_finish(write, nested=kw.get("visiting_cte") is not None)
         return text
 
@@ -473,8 +499,14 @@ class GuardedCompiler(SQLCompiler):
             given = self.binds.get(key)
             if nested or name not in rules.columns or not getattr(given, "_is_crud", False):
                 self._tg_refuse(f"{rules.name}.{name} must be written as a plain value: the policy compares it")
+        made, find = self._tg_expressions(rules, write.table)
+        for leaf in rules.rule.leaves():
+            find(leaf.column, leaf)  # what is stored must be the value that was checked
+        types = {name: self.binds[key].type for name, key in set_here.items()}
         self.tg_tables.add(rules.name)
-        self.tg_checks.append(RowCheck(rules.name, write.kind, set_here))
+        self.tg_checks.append(
+            RowCheck(rules.name, write.kind, set_here, lambda name, value: made.keeps(value, types[name]))
+        )
 
     # Who sets the parameters
 
@@ -591,6 +623,11 @@ class GuardedCompiler(SQLCompiler):
         """RELEASE SAVEPOINT."""
         self.tg_bare = self.statement is savepoint_stmt
         return super().visit_release_savepoint(savepoint_stmt, **kw)
+
+
+def _same_name(table: Any, written: TableClause | None) -> bool:
+    names = [str(getattr(known, "name", "")).casefold() for known in (table, written)]
+    return names[0] == names[1]
 
 
 def _is_number(name: str) -> bool:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, collate, func, or_
+from sqlalchemy import and_, bindparam, collate, false, func, or_
 from sqlalchemy import types as sqltypes
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import BindParameter, ColumnClause, ColumnElement
@@ -101,6 +101,8 @@ class RuleExpressions:
         """The rule's expression; ``column`` finds a column of the table by its name."""
         if isinstance(rule, Group):
             parts = [self.expression(part, column) for part in rule.rules]
+            if not parts:
+                return false()
             return and_(*parts) if rule.kind == "all" else or_(*parts)
         found = column(rule.column, rule)
         if rule.attribute is None:
@@ -123,12 +125,21 @@ class RuleExpressions:
                     f"the query's table does not declare its type, and {leaf.attribute.name} is a {type_}"
                 )
             return _DEFAULTS[type_]()
-        # What a type's own conversion makes of a value is not what the policy compares.
         for known in (declared, declared.dialect_impl(self._dialect)):
-            own = isinstance(known, sqltypes.Enum) or known.__visit_name__ == "CITEXT"
-            if own or not isinstance(known, _FITTING[type_]):
+            if _is_own(known) or not isinstance(known, _FITTING[type_]):
                 raise UnfitColumn(f"its type is {declared!r}, and {leaf.attribute.name} is {leaf.attribute.expected}")
         return declared
+
+    def keeps(self, value: object, declared: TypeEngine[Any] | None) -> bool:
+        """Whether a column keeps the very value that it is given, and not another moment of the same day.
+
+        SQLite drops an offset, and PostgreSQL makes up what is missing from the connection's time zone.
+        """
+        if not isinstance(value, datetime) or not isinstance(declared, sqltypes.DateTime):
+            return True
+        if self._dialect.name == "sqlite":
+            return not value.utcoffset()
+        return (value.utcoffset() is not None) == declared.timezone
 
     def _comparison(self, leaf: Leaf, column: ColumnClause[Any]) -> ColumnElement[bool]:
         type_ = self._parameter_type(leaf, column.type)
@@ -178,6 +189,8 @@ class RuleExpressions:
         known = leaf.attribute.type
         if known in ("date", "datetime", "uuid") or (known == "number" and _is_decimal(declared)):
             return declared  # it knows how its database writes such a value
+        if known == "number" and self._dialect.name == "postgresql" and isinstance(declared, sqltypes.Integer):
+            return sqltypes.Numeric()  # beside a float PostgreSQL would round the column's large integers
         return _DEFAULTS[known]()
 
     def _parameter(
@@ -221,6 +234,15 @@ def _slot(index: int) -> Callable[[Leaf, object], object]:
         return values[index] if index < len(values) else values[0]
 
     return read
+
+
+def _is_own(type_: TypeEngine[Any]) -> bool:
+    """Whether a type compares, converts or stores in a way of its own, which is not what the policy means."""
+    if isinstance(type_, sqltypes.Enum) or type_.__visit_name__ == "CITEXT":
+        return True
+    # SQLite writes dates as text, whose order is theirs in the usual format only.
+    formats = (getattr(known, "_storage_format", None) for known in (type_, type(type_)))
+    return not type(type_).__module__.startswith("sqlalchemy.") or len(set(formats)) > 1
 
 
 def _is_decimal(type_: TypeEngine[Any]) -> bool:

@@ -140,9 +140,9 @@ class KeyRing:
         return self._held(kid, algorithm) is not None
 
     def shares(self, other: KeyRing, kid: str | None, algorithm: str) -> bool:
-        """Whether a key that verified something with the other ring is in this one: the key, not another of its name."""
+        """Whether the key that verified something with the other ring is here too, and not another one of its name."""
         key = self._held(kid, algorithm)
-        return key is not None and (self.generation == other.generation or key == other._held(kid, algorithm))  # noqa: SLF001 - the same class
+        return key is not None and (self.generation == other.generation or key == other._held(kid, algorithm))
 
     def _held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         key = self._nameless.get(algorithm) if kid is None else self._by_kid.get(kid)

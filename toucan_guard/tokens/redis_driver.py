@@ -80,6 +80,7 @@ class RedisConnections:
             ) from None
         self._asyncio: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[bool, _Driver, asyncio.Semaphore]]
         self._asyncio = WeakKeyDictionary()
+        self._running: set[asyncio.Task[object]] = set()  # an event loop holds its tasks weakly
         self._blocking: tuple[bool, _Driver] | None = None
         self._making = threading.Lock()
 
@@ -99,7 +100,12 @@ class RedisConnections:
         # A task of its own: a request that is cancelled, twice perhaps, would leave a connection half-read or lost to
         # the pool. And in an empty context, so that nothing of the request reaches what listens to the driver.
         task = asyncio.get_running_loop().create_task(self._command(command), context=Context())
-        return await asyncio.shield(task)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        # The task has a deadline of its own, but the driver uses ``asyncio.wait_for``, which may swallow it on Python
+        # 3.11. Then the task ends a little later, with nobody waiting for it.
+        await asyncio.wait({task}, timeout=TIMEOUT_SECONDS)
+        return task.result() if task.done() else _Failure(TimeoutError())
 
     async def _command(self, command: tuple[str | bytes | int, ...]) -> object:
         try:

@@ -36,7 +36,7 @@ export function renderBoard(board, data) {
 
 // A refusal is shown in the words of the guard: its title, what to do, and the reason that support will ask for.
 export function renderRefusal(board, problem) {
-  const code = [problem.reason && `Reason: ${problem.reason}`, problem.request_id && `Request: ${problem.request_id}`];
+  const code = [problem.reason && `Reason: ${problem.reason}`, problem.request_id && `Reference: ${problem.request_id}`];
   board.replaceChildren(element("div", { class: "refusal", role: "alert" }, element("h3", {}, problem.title),
     element("p", {}, problem.advice ?? problem.detail ?? ""), element("small", {}, code.filter(Boolean).join(" · "))));
 }

@@ -1,0 +1,108 @@
+"""What the record says of a connection: its Trail and its scope, read into one ``decision`` event.
+
+When it is written, and what follows where it cannot be, is ``layers/audit_log.py``'s; what the event looks like is
+``core/audit_event.py``'s.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from starlette.types import Scope
+
+from toucan_guard.asgi import Trail, header_values, new_id
+from toucan_guard.core.audit_event import Event, decision_event
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.proxies import Networks, client_address
+
+
+def recorded_decision(
+    scope: Scope,
+    trail: Trail,
+    status: int | None,
+    *,
+    unanswered: bool,
+    now: float,
+    seconds_to_first_byte: float,
+    region: str | None,
+    trusted_proxies: Networks,
+    dropped: int,
+) -> Event:
+    """The event of a connection whose answer is about to leave.
+
+    Args:
+        scope: The connection.
+        trail: What is known about it.
+        status: The answer's status; None where there is no answer.
+        unanswered: The connection ended before anybody answered.
+        now: Seconds since the epoch.
+        seconds_to_first_byte: How long the answer took.
+        region: The region of this deployment.
+        trusted_proxies: Who may say for whom they ask.
+        dropped: Events that could not be written since the last one that could.
+    """
+    outcome, reason = _outcome(trail, status, unanswered=unanswered)
+    access = trail.access
+    row_filter = None if access is None else access.row_filter
+    route = scope.get("route")
+    return decision_event(
+        now=now,
+        event_id=new_id(),
+        request_id=trail.request_id,
+        trace_id=_trace_id(),
+        outcome=outcome,
+        reason=reason,
+        steps=trail.steps,
+        kind=scope["type"],
+        method=scope.get("method"),
+        route=getattr(route, "path", None),
+        status=status,
+        seconds_to_first_byte=seconds_to_first_byte,
+        origin=_fact(trail, "origin"),
+        embedder=_fact(trail, "embedder") or _fact(trail, "referer_origin"),
+        fetch_site=_one_word(scope, b"sec-fetch-site"),
+        fetch_dest=_one_word(scope, b"sec-fetch-dest"),
+        claims=trail.claims,
+        rls_attributes=() if row_filter is None else row_filter.attribute_names,
+        policy_version=None if row_filter is None else row_filter.policy.version,
+        tables={} if access is None else access.receipts,
+        region=region,
+        client=client_address(scope, trusted_proxies),
+        exempt=trail.exempt,
+        dropped=dropped,
+    )
+
+
+def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
+    if trail.refusal is not None:
+        crashed = trail.refusal.reason == Reason.APP_FAILED
+        return ("error" if crashed else "deny"), str(trail.refusal.reason)
+    if unanswered:
+        return "error", "unanswered"
+    if status is not None and status >= 500:
+        return "error", str(Reason.APP_FAILED)
+    for step in trail.steps:
+        if isinstance(step.decision, Deny) and not step.enforced:
+            return "would_deny", str(step.decision.reason)
+    return "allow", None
+
+
+def _fact(trail: Trail, name: str) -> str | None:
+    return next((step.decision.facts[name] for step in trail.steps if name in step.decision.facts), None)
+
+
+def _one_word(scope: Scope, name: bytes) -> str | None:
+    """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
+    values = header_values(scope, name)
+    if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():
+        return values[0]
+    return None
+
+
+def _trace_id() -> str | None:
+    """The trace that this process has open, if it traces at all."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
