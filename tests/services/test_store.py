@@ -7,7 +7,7 @@ import json
 import random
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -48,6 +48,26 @@ def _claims(**changes: Any) -> VerifiedClaims:
     return VerifiedClaims(**given)
 
 
+@pytest.fixture
+async def open_store(anyio_backend: str) -> AsyncIterator[Callable[[str], RedisStore]]:
+    """``open_store(url)``: a store that is closed when the test ends."""
+    opened: list[RedisStore] = []
+
+    def open_one(url: str) -> RedisStore:
+        opened.append(RedisStore(url))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        await store.aclose()
+
+
+@pytest.fixture
+def store(valkey: Any, open_store: Callable[[str], RedisStore]) -> RedisStore:
+    """A store on the server of ``valkey``."""
+    return open_store(valkey.url)
+
+
 async def _refused(store: RedisStore, *, within: float = 0.3) -> str:
     """A call that must fail in time; what it tells."""
     began = time.monotonic()
@@ -60,8 +80,8 @@ async def _refused(store: RedisStore, *, within: float = 0.3) -> str:
 
 
 @pytest.mark.anyio
-async def test_a_session_lives_in_the_store_and_every_worker_finds_it(valkey: Any) -> None:
-    stores = [RedisStore(valkey.url), RedisStore(valkey.url)]
+async def test_a_session_lives_in_the_store_and_every_worker_finds_it(valkey: Any, open_store: Any) -> None:
+    stores = [open_store(valkey.url), open_store(valkey.url)]
     one, other = (EmbedSessions(store, lifetime_seconds=3600, leeway_seconds=30) for store in stores)
     claims = _claims()
     opened = await one.exchange(claims, {}, now=time.time())
@@ -74,13 +94,12 @@ async def test_a_session_lives_in_the_store_and_every_worker_finds_it(valkey: An
     assert spent.reason == Reason.TOKEN_SPENT
     again = await other.exchange(claims, {opened.handle: str(opened.secret)}, now=time.time())
     assert isinstance(again, OpenedSession), "the browser that holds the session is led to it"
-    for store in stores:
-        await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_the_secret_of_a_session_is_nowhere_in_the_store_and_every_key_has_an_end(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_the_secret_of_a_session_is_nowhere_in_the_store_and_every_key_has_an_end(
+    valkey: Any, store: RedisStore
+) -> None:
     sessions = EmbedSessions(store, lifetime_seconds=3600, leeway_seconds=30)
     opened = await sessions.exchange(_claims(), {}, now=time.time())
     assert isinstance(opened, OpenedSession)
@@ -90,12 +109,10 @@ async def test_the_secret_of_a_session_is_nowhere_in_the_store_and_every_key_has
         assert key.startswith(b"toucan_guard:")
         assert str(opened.secret).encode() not in key + valkey.ask("GET", key.decode())
         assert 0 < int(valkey.ask("TTL", key.decode())[1:-2]) <= 900
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_an_end_is_kept_by_the_server(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_an_end_is_kept_by_the_server(valkey: Any, store: RedisStore) -> None:
     end = time.time() + 1
     assert await store.spend("k", expires_at=end)
     await store.put("s", _claims(), expires_at=end)
@@ -104,12 +121,10 @@ async def test_an_end_is_kept_by_the_server(valkey: Any) -> None:
     await anyio.sleep(2.1)
     assert await store.get("s") is None
     assert await store.spend("k", expires_at=time.time() + 1)
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_a_text_that_is_damaged_or_of_another_version_is_no_session(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_text_that_is_damaged_or_of_another_version_is_no_session(valkey: Any, store: RedisStore) -> None:
     await store.put("s", _claims(), expires_at=time.time() + 60)
     await store.put("t", _claims(subject="u-2"), expires_at=time.time() + 60)
     text = valkey.ask("GET", "toucan_guard:s").split(b"\r\n")[1].decode()
@@ -123,7 +138,6 @@ async def test_a_text_that_is_damaged_or_of_another_version_is_no_session(valkey
     valkey.ask("HSET", "toucan_guard:s", "a", "b")
     with pytest.raises(StoreUnavailable, match="refuses a command"):
         await store.get("s")
-    await store.aclose()
 
 
 _SPENDER = """
@@ -152,18 +166,23 @@ asyncio.run(main())
 
 def test_of_a_thousand_presentations_to_four_workers_one_wins(valkey: Any, workers: Any) -> None:
     group = workers(_SPENDER, 4, valkey.url)
-    for number in range(3):
+    rounds = []
+    for number in range(6):
         heard = [list(map(int, line.split())) for line in group.ask(f"token-{number} 250 {time.time() + 0.1}")]
         won, lost, unanswered = (sum(column) for column in zip(*heard, strict=True))
         assert won + lost + unanswered == 1000
-        # A worker that is flooded may run out of its quarter second; it says so, and never that it has won.
-        assert won == 1, heard
-        assert lost >= 1
+        assert won <= 1, heard
+        assert valkey.ask("EXISTS", f"toucan_guard:token-{number}") == b":1\r\n"
+        # Of a machine that is busy some workers may run out of their quarter second, the winner's among them. They say
+        # that they do not know, and never that they have won.
+        assert won == 1 or unanswered, heard
+        rounds.append(won)
+    assert sum(rounds) >= 3, "positive control"
 
 
 @pytest.mark.anyio
-async def test_a_thousand_presentations_in_one_process_are_spent_once(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_hundred_presentations_in_one_process_are_spent_once(store: RedisStore) -> None:
+    await store.get("the first connection")
     got: list[bool | None] = []
 
     async def present() -> None:
@@ -173,15 +192,17 @@ async def test_a_thousand_presentations_in_one_process_are_spent_once(valkey: An
             got.append(None)
 
     async with anyio.create_task_group() as group:
-        for _ in range(1000):
+        for _ in range(100):
             group.start_soon(present)
-    assert (len(got), got.count(True)) == (1000, 1)
-    await store.aclose()
+    assert len(got) == 100
+    assert got.count(True) == 1 or (got.count(True) == 0 and None in got)
+    assert not await store.spend("token", expires_at=time.time() + 60)
 
 
 @pytest.mark.anyio
-async def test_a_server_that_stops_is_told_at_once_and_used_again_when_it_is_back(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_server_that_stops_is_told_at_once_and_used_again_when_it_is_back(
+    valkey: Any, store: RedisStore
+) -> None:
     assert await store.spend("before", expires_at=time.time() + 60)
     async with anyio.create_task_group() as group:
         for number in range(16):
@@ -192,12 +213,10 @@ async def test_a_server_that_stops_is_told_at_once_and_used_again_when_it_is_bac
     valkey.start()
     assert await store.spend("after", expires_at=time.time() + 60)
     assert not await store.spend("after", expires_at=time.time() + 60)
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_a_server_that_restarts_between_two_requests_is_not_noticed(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_server_that_restarts_between_two_requests_is_not_noticed(valkey: Any, store: RedisStore) -> None:
     async with anyio.create_task_group() as group:
         for number in range(16):
             group.start_soon(lambda number: store.get(f"open connections {number}"), number)
@@ -206,12 +225,10 @@ async def test_a_server_that_restarts_between_two_requests_is_not_noticed(valkey
     await anyio.sleep(0.05)  # the event loop hears of the connections' ends
     for number in range(16):
         assert await store.spend(f"k-{number}", expires_at=time.time() + 60)
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_a_server_that_freezes_is_told_in_a_quarter_second_and_used_again(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_server_that_freezes_is_told_in_a_quarter_second_and_used_again(valkey: Any, store: RedisStore) -> None:
     assert await store.spend("before", expires_at=time.time() + 60)
     valkey.freeze()
     try:
@@ -220,12 +237,10 @@ async def test_a_server_that_freezes_is_told_in_a_quarter_second_and_used_again(
     finally:
         valkey.thaw()
     assert await store.spend("after", expires_at=time.time() + 60)
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_after_timeouts_and_cancellations_nobody_gets_anothers_answer(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_after_timeouts_and_cancellations_nobody_gets_anothers_answer(valkey: Any, store: RedisStore) -> None:
     subjects = [f"u-{number}" for number in range(8)]
     for subject in subjects:
         await store.put(subject, _claims(subject=subject), expires_at=time.time() + 600)
@@ -259,13 +274,11 @@ async def test_after_timeouts_and_cancellations_nobody_gets_anothers_answer(valk
         found = await store.get(subject)
         assert found is not None
         assert found.subject == subject
-    await store.aclose()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
-async def test_connections_are_bounded_and_cancellations_lose_none(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_connections_are_bounded_and_cancellations_lose_none(valkey: Any, store: RedisStore) -> None:
 
     async def read() -> None:
         with anyio.move_on_after(0.001):
@@ -278,7 +291,6 @@ async def test_connections_are_bounded_and_cancellations_lose_none(valkey: Any) 
     await asyncio.gather(*(store.get("k") for _ in range(100)))
     clients = valkey.ask("CLIENT", "LIST").count(b" addr=")
     assert 1 <= clients - 1 <= 16, "one is the connection that asks"
-    await store.aclose()
     await asyncio.sleep(0.05)
     assert valkey.ask("CLIENT", "LIST").count(b" addr=") == 1
 
@@ -305,23 +317,27 @@ def test_a_store_that_is_used_on_several_event_loops_works_on_each(valkey: Any) 
     ],
 )
 async def test_a_password_that_is_refused_is_told_and_not_shown(
-    valkey: Any, userinfo: str, told: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    valkey: Any,
+    open_store: Any,
+    userinfo: str,
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level("DEBUG")
-    store = RedisStore(f"valkey://{userinfo}127.0.0.1:{valkey.port}")
+    store = open_store(f"valkey://{userinfo}127.0.0.1:{valkey.port}")
     assert told in await _refused(store)
-    await store.aclose()
     shown = caplog.text + "".join(capfd.readouterr())
     assert "wr0ng-s3cret" not in shown
 
 
 @pytest.mark.anyio
-async def test_a_user_with_few_rights_is_enough(valkey: Any) -> None:
+async def test_a_user_with_few_rights_is_enough(valkey: Any, open_store: Any) -> None:
     valkey.ask(
         "ACL", "SETUSER", "guard", "on", ">pw", "~toucan_guard:*", "-@all", "+get", "+set", "+hget", "+hkeys", "+hset",
         "+hdel",
     )  # fmt: skip
-    store = RedisStore(f"valkey://guard:pw@127.0.0.1:{valkey.port}")
+    store = open_store(f"valkey://guard:pw@127.0.0.1:{valkey.port}")
     assert await store.spend("k", expires_at=time.time() + 60)
     await store.put("s", _claims(), expires_at=time.time() + 60)
     assert await store.get("s") == _claims()
@@ -329,12 +345,12 @@ async def test_a_user_with_few_rights_is_enough(valkey: Any) -> None:
     assert len(await store.warnings()) == 1, "it may not ask for the policy, and says so"
     valkey.ask("ACL", "SETUSER", "guard", "-set")
     assert "does not let its user" in await _refused(store)
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_a_server_that_evicts_is_warned_of_and_one_that_is_full_is_unavailable(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_server_that_evicts_is_warned_of_and_one_that_is_full_is_unavailable(
+    valkey: Any, store: RedisStore
+) -> None:
     assert await store.warnings() == ()
     valkey.ask("CONFIG", "SET", "maxmemory", "1")
     assert await _refused(store) == "the store is full"
@@ -344,21 +360,19 @@ async def test_a_server_that_evicts_is_warned_of_and_one_that_is_full_is_unavail
     valkey.stop()
     with pytest.raises(StoreUnavailable):
         await store.warnings()
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_a_replica_is_not_written_to(valkey: Any, make_valkey: Callable[..., Any]) -> None:
+async def test_a_replica_is_not_written_to(valkey: Any, open_store: Any, make_valkey: Callable[..., Any]) -> None:
     replica = make_valkey()
     replica.ask("REPLICAOF", "127.0.0.1", str(valkey.port))
-    store = RedisStore(replica.url)
+    store = open_store(replica.url)
     told = await _refused(store)
     assert told == "the store is a replica that cannot be written to"
-    await store.aclose()
 
 
 @pytest.mark.anyio
-async def test_a_cluster_works(make_valkey: Callable[..., Any]) -> None:
+async def test_a_cluster_works(make_valkey: Callable[..., Any], open_store: Any) -> None:
     nodes = [make_valkey("--cluster-enabled", "yes"), make_valkey("--cluster-enabled", "yes")]
     for node, (first, last) in zip(nodes, (("0", "8191"), ("8192", "16383")), strict=True):
         assert node.ask("CLUSTER", "ADDSLOTSRANGE", first, last) == b"+OK\r\n"
@@ -369,7 +383,7 @@ async def test_a_cluster_works(make_valkey: Callable[..., Any]) -> None:
     while not all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes):
         assert time.monotonic() < deadline
         await anyio.sleep(0.1)
-    store = RedisStore(nodes[0].url)
+    store = open_store(nodes[0].url)
     keys = [f"k-{number}" for number in range(20)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -382,7 +396,6 @@ async def test_a_cluster_works(make_valkey: Callable[..., Any]) -> None:
         await copy.refresh()
         assert isinstance(copy.judge(_claims(), time.time()), Deny)
         assert await store.warnings() == ()
-        await store.aclose()
     assert all(int(node.ask("DBSIZE")[1:-2]) > 0 for node in nodes), "both nodes have keys"
 
 
@@ -483,8 +496,7 @@ def test_workers_close_when_the_store_is_gone_for_too_long_and_open_again(valkey
 
 
 @pytest.mark.anyio
-async def test_a_full_list_of_revocations_is_read_in_time(valkey: Any) -> None:
-    store = RedisStore(valkey.url)
+async def test_a_full_list_of_revocations_is_read_in_time(valkey: Any, store: RedisStore) -> None:
     now = time.time()
     first = Revocation(RevocationKind.TOKEN, "first", now + 3600)
     await revoke(store, ISSUER, first, now=now)
@@ -499,4 +511,3 @@ async def test_a_full_list_of_revocations_is_read_in_time(valkey: Any) -> None:
     await copy.refresh()
     for token_id, revoked in (("first", True), (f"{7:036}", True), ("other", False)):
         assert isinstance(copy.judge(_claims(token_id=token_id), time.time()), Deny) is revoked
-    await store.aclose()

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 _WANTED: Final = "protect() takes a sessionmaker, an async_sessionmaker, a scoped_session or an engine"
 
 
-def protect(target: _T, policy: RlsPolicy) -> _T:
+def protect(target: _T, policy: RlsPolicy | None) -> _T:
     """Let every query of these sessions, or of this engine, see only the rows of the current embed.
 
     The engines themselves become guarded, whoever else uses them. That a session is not handed from one
@@ -44,7 +44,7 @@ def protect(target: _T, policy: RlsPolicy) -> _T:
     Args:
         target: A ``sessionmaker``, ``async_sessionmaker``, ``scoped_session``, ``async_scoped_session``,
             ``Engine`` or ``AsyncEngine``. SQLite and PostgreSQL are spoken.
-        policy: The rules.
+        policy: The rules; ``settings.policy``, which is None where row-level security is switched off, is refused.
 
     Returns:
         ``target``.
