@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,10 +19,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard
+from toucan_guard.audit.sinks import open_sink
 from toucan_guard.core.decisions import EXPLANATIONS
 from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
-from toucan_guard.layers import GrantMiddleware
+from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware
 from toucan_guard.testing import TEST_SECRET
+from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+from toucan_guard.tokens.revocation import MemoryRevocations, Revocation, RevocationKind, Revocations
 from toucan_guard.tokens.sessions import MemoryStore
 
 PORTAL = "https://portal.example"
@@ -140,6 +144,22 @@ async def _tenant_origin(world: World) -> str:
     )
 
 
+async def _revoked(world: World) -> str:
+    settings, store = world.make_settings(), MemoryRevocations()
+    revoked = Revocation(RevocationKind.SUBJECT, "user-1", until=time.time() + 600)
+    await store.revoke(settings.issuer, revoked.to_entry())
+    layer = EmbedTokenMiddleware(
+        _app(),
+        verifier=CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(10)),
+        carriers=settings.token_carriers,
+        revocations=Revocations(store, issuer=settings.issuer, staleness_seconds=5),
+    )
+    others = await world._http(layer, "GET", "/dashboards/delays", world.bearer(subject="user-2"))
+    assert others.status == 200
+    audited = AuditLogMiddleware(layer, sink=open_sink(settings.audit))
+    return await world.ask_guard(audited, headers=world.bearer())
+
+
 def _embed_cookie(handle: str) -> str:
     return f"__Host-embed-{handle}=secret"
 
@@ -181,6 +201,7 @@ CASES: dict[Reason, Case] = {
     Reason.AUDIENCE_NOT_ALLOWED: lambda w: w.with_token(w.token(audience="elsewhere")),
     Reason.CLAIM_MISSING: lambda w: w.with_token(w.signed(jti=...)),
     Reason.CLAIM_INVALID: lambda w: w.with_token(w.signed(exp="soon")),
+    Reason.TOKEN_REVOKED: _revoked,
     Reason.BOOTSTRAP_NOT_NAVIGATION: lambda w: w.ask(
         query=f"embed_token={w.token(bootstrap=True)}", token_carriers=["session"]
     ),

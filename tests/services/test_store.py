@@ -291,6 +291,7 @@ async def test_connections_are_bounded_and_cancellations_lose_none(valkey: Any, 
     await asyncio.gather(*(store.get("k") for _ in range(100)))
     clients = valkey.ask("CLIENT", "LIST").count(b" addr=")
     assert 1 <= clients - 1 <= 16, "one is the connection that asks"
+    await store.aclose()
     await asyncio.sleep(0.05)
     assert valkey.ask("CLIENT", "LIST").count(b" addr=") == 1
 

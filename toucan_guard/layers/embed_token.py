@@ -34,6 +34,7 @@ from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
 from toucan_guard.headers import keep_private, strip_credentials
 from toucan_guard.query import handle_values
 from toucan_guard.tokens.cache import CachedVerifier
+from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 
 _LAYER: Final = "embed_token"
@@ -50,6 +51,7 @@ class EmbedTokenMiddleware:
         verifier: Verifies tokens, cache first.
         carriers: Where a token may stand.
         sessions: Embed sessions, where the carrier ``session`` is on. ``BootstrapExchangeMiddleware`` stands behind
+        revocations: What was withdrawn before its end, where the host keeps such a list.
             this layer then: a bootstrap token passes here without an embed.
         report_only_grants: Missing grants are recorded as ``would_deny`` only.
         clock: Seconds since the epoch.
@@ -65,6 +67,7 @@ class EmbedTokenMiddleware:
         verifier: CachedVerifier,
         carriers: Collection[str],
         sessions: EmbedSessions | None = None,
+        revocations: Revocations | None = None,
         report_only_grants: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +79,7 @@ class EmbedTokenMiddleware:
         if SESSION in self._carriers and sessions is None:
             raise ConfigError("the token carrier 'session' needs sessions")
         self._sessions = sessions if SESSION in self._carriers else None
+        self._revocations = revocations
         self._report_only_grants = report_only_grants
         self._clock = clock
 
@@ -91,6 +95,10 @@ class EmbedTokenMiddleware:
         trail.report_only_grants = self._report_only_grants and (first or trail.report_only_grants)
 
         claims = await self._authenticate(scope, trail)
+        if self._revocations is not None and not isinstance(claims, Deny):
+            await self._revocations.keep_fresh()
+            revoked = self._revocations.judge(claims, self._clock())
+            claims = claims if revoked is None else revoked
         trail.add(_LAYER, claims if isinstance(claims, Deny) else Allow())
         if isinstance(claims, Deny):
             return await deny(scope, receive, send, claims)

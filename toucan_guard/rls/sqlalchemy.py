@@ -21,14 +21,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.rls.context import RowAccess
-from toucan_guard.rls.sqlalchemy_compiler import (
-    Guard,
-    GuardedCompiler,
-    GuardedPreparer,
-    GuardedTypes,
-    RefusedQuery,
-    derived,
-)
+from toucan_guard.rls.sqlalchemy_compiler import Guard, GuardedCompiler, derived
+from toucan_guard.rls.sqlalchemy_refusals import GuardedPreparer, GuardedTypes, RefusedQuery
 from toucan_guard.rls.sqlalchemy_rules import DIALECTS
 
 _T = TypeVar("_T")

@@ -2,8 +2,8 @@
 
 SQLAlchemy turns every statement into text in one place, the dialect's ``statement_compiler``. Here a
 table in FROM becomes ``(SELECT its columns FROM table WHERE rule) AS table``, an UPDATE or DELETE gets
-the rule added to its WHERE, and whatever brings text of its own is refused, because text can name a
-table that nobody sees here.
+the rule put in front of its WHERE, and whatever brings text of its own is refused
+(``sqlalchemy_refusals.py``), because text can name a table that nobody sees here.
 
 Everything is refused unless it is understood. Where private names of SQLAlchemy are read, a missing
 name refuses as well.
@@ -15,62 +15,27 @@ name refuses as well.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import column as column_clause
 from sqlalchemy import table as table_clause
 from sqlalchemy import types as sqltypes
 from sqlalchemy.exc import DontWrapMixin
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler, TypeCompiler
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.sql.expression import Alias, TableClause
 
-from toucan_guard.core.errors import NoEmbedContext, QueryRefused
+from toucan_guard.core.errors import NoEmbedContext
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import Leaf, TableRule
 from toucan_guard.rls.context import RowAccess, require_row_access
+from toucan_guard.rls.sqlalchemy_refusals import LITERAL, GuardedPreparer, RefusedQuery, RefusingCompiler
 from toucan_guard.rls.sqlalchemy_rules import SLOTS, Asked, RuleExpressions, TooManyValues, UnfitColumn
 
 _ROW: Final = "tg_row"
-_LITERAL: Final = re.compile(
-    r"\*|-?[0-9]+(?:\.[0-9]+)?|'[^'\\]*'|NULL|TRUE|FALSE|CURRENT_(?:DATE|TIME|TIMESTAMP)", re.IGNORECASE
-)
-_SYMBOLS: Final = re.compile(r"(?!.*(?:--|/\*|\*/))[-+*/<>=~!@#%^&|?]{1,6}")
-_WORDS: Final = frozenset(
-    (
-        *("LIKE", "NOT LIKE", "ILIKE", "NOT ILIKE", "GLOB", "NOT GLOB", "REGEXP", "NOT REGEXP", "MATCH", "SIMILAR TO"),
-        *("IS", "IS NOT", "AND", "OR", "XOR", "DIV", "MOD", "OVERLAPS", "AT TIME ZONE"),
-    )
-)
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-_TYPE: Final = re.compile(
-    r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*(?: ?\([0-9A-Za-z, ]*(?:, ?-?[0-9]+)?\))?(?: [A-Za-z_]+)*(?:\[[0-9]*\])*"
-    r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")'
-)
-_FIELD: Final = re.compile(r"[A-Za-z_]+")
-# Functions that run SQL given as text, that read files, settings, statistics and large objects, or that
-# administer the server.
-_REACHING_FUNCTION: Final = re.compile(
-    r"(?:query|table|cursor|schema|database)_to_xml.*|dblink.*|ts_stat|ts_rewrite|xpath_table|connectby|crosstab.*"
-    r"|pg_(?!typeof$|column_size$).*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
-    r"|load_extension|readfile|writefile|edit|eval|fts3_tokenizer|sqlite_dbpage|dbstat"
-    r"|lastval|currval|setval|last_insert_rowid"  # what the connection did for the embed before
-)
-# In FROM a function of the database's own may read any table, so only those that read none are known here.
-_ROW_FUNCTIONS: Final = re.compile(
-    r"generate_series|generate_subscripts|unnest|jsonb?_(?:each|each_text|tree|array_elements|array_elements_text"
-    r"|object_keys|to_record|to_recordset|path_query)|regexp_matches|regexp_split_to_table|string_to_table"
-)
-
-
-class RefusedQuery(DontWrapMixin, QueryRefused):
-    """``QueryRefused``, and SQLAlchemy lets it through as it is."""
 
 
 class NoEmbed(DontWrapMixin, NoEmbedContext):
@@ -178,22 +143,6 @@ def _rule_first(statement: Any) -> Any:
     return guarded
 
 
-class GuardedPreparer(IdentifierPreparer):
-    """Quotes names; a name that asks not to be quoted has to be plain, or it could be any text."""
-
-    def quote(self, ident: str, *args: Any, **kw: Any) -> str:
-        """Quote a name where it needs it."""
-        if getattr(ident, "quote", None) is False and not _PLAIN_NAME.fullmatch(ident):
-            raise RefusedQuery("a name that is not to be quoted contains more than letters, digits and underscores")
-        return super().quote(ident, *args, **kw)
-
-    def quote_schema(self, schema: str, *args: Any, **kw: Any) -> str:
-        """Quote a schema's name where it needs it."""
-        if getattr(schema, "quote", None) is False and not _PLAIN_NAME.fullmatch(schema):
-            raise RefusedQuery("a schema that is not to be quoted contains more than letters, digits and underscores")
-        return super().quote_schema(schema, *args, **kw)
-
-
 class _WritePreparer(GuardedPreparer):
     """Notes what an INSERT or UPDATE writes to, while it is compiled."""
 
@@ -211,17 +160,6 @@ class _WritePreparer(GuardedPreparer):
         return super().format_column(column, *args, **kw)
 
 
-class GuardedTypes(TypeCompiler):
-    """Writes types, in CAST and elsewhere; a length or a collation that is given as text goes in as it is."""
-
-    def process(self, type_: Any, **kw: Any) -> str:
-        """Write a type."""
-        written = str(super().process(type_, **kw))
-        if not _TYPE.fullmatch(written):
-            raise RefusedQuery("the query cannot be filtered: a type is text")
-        return written
-
-
 _P = TypeVar("_P")
 
 
@@ -232,7 +170,7 @@ def derived(part: _P, mixin: type[_P]) -> _P:
     return made
 
 
-class GuardedCompiler(SQLCompiler):
+class GuardedCompiler(RefusingCompiler):
     """Mixed in front of a dialect's own compiler; see the module's docstring.
 
     Attributes:
@@ -255,18 +193,10 @@ class GuardedCompiler(SQLCompiler):
             self._tg_check_elements(statement)
         super().__init__(dialect, statement, *args, **kw)
 
-    def _tg_check_elements(self, statement: Any) -> None:
-        for element in visitors.iterate(statement):
-            if hasattr(type(element), "_compiler_dispatcher"):
-                self._tg_refuse(f"{type(element).__name__} writes its own SQL (@compiles), and text cannot be filtered")
-
     def _compose_select_body(self, text: str, select_stmt: Any, *args: Any, **kw: Any) -> str:
         # What the ORM has made of the statement: its mappings may have brought more along.
         self._tg_check_elements(select_stmt)
         return super()._compose_select_body(text, select_stmt, *args, **kw)
-
-    def _tg_refuse(self, why: str) -> NoReturn:
-        raise RefusedQuery(f"the query cannot be filtered: {why}")
 
     # What is read
 
@@ -356,7 +286,7 @@ class GuardedCompiler(SQLCompiler):
             return super().visit_column(column, include_table=include_table, **kw)
         write = self._tg_writes[-1] if self._tg_writes else None
         name, table = str(column.name), column.table
-        if column.is_literal and not _LITERAL.fullmatch(name):
+        if column.is_literal and not LITERAL.fullmatch(name):
             self._tg_refuse("literal_column() is text")
         if write is not None and not include_table:
             write.columns.setdefault(name, str(column.key))
@@ -525,87 +455,6 @@ class GuardedCompiler(SQLCompiler):
             raise RefusedQuery(
                 f"a statement for many rows takes at most {SLOTS} values of an attribute: write the rows one by one"
             ) from None
-
-    # Text, and what brings it along
-
-    def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> str:
-        """``text()``."""
-        self._tg_refuse("text() is not understood; rls.sql, which reads SQL text, comes in a later version")
-
-    def visit_textual_select(self, taf: Any, *args: Any, **kw: Any) -> str:
-        """``text().columns()``."""
-        self._tg_refuse("text() is not understood; rls.sql, which reads SQL text, comes in a later version")
-
-    def visit_tstring(self, tstring: Any, *args: Any, **kw: Any) -> str:
-        """A template string."""
-        self._tg_refuse("a template string is text; rls.sql, which reads SQL text, comes in a later version")
-
-    def visit_tstring_text(self, element: Any, **kw: Any) -> str:
-        """A template string's text."""
-        self._tg_refuse("a template string is text; rls.sql, which reads SQL text, comes in a later version")
-
-    def visit_fromclause(self, fromclause: Any, **kw: Any) -> str:
-        """A construct of somebody's own in FROM."""
-        self._tg_refuse(f"{type(fromclause).__name__} in FROM is not known")
-
-    def visit_tablesample(self, tablesample: Any, *args: Any, **kw: Any) -> str:
-        """TABLESAMPLE works on whole tables only."""
-        self._tg_refuse("TABLESAMPLE takes its sample from all rows")
-
-    def visit_on_conflict_do_update(self, on_conflict: Any, **kw: Any) -> str:
-        """ON CONFLICT DO UPDATE changes a row that nobody has looked at."""
-        self._tg_refuse("ON CONFLICT DO UPDATE may change a hidden row")
-
-    def visit_extract(self, extract: Any, **kwargs: Any) -> str:
-        """EXTRACT, whose field goes into the text as it is."""
-        if not _FIELD.fullmatch(str(extract.field)):
-            self._tg_refuse("the field of extract() is text")
-        return super().visit_extract(extract, **kwargs)
-
-    def visit_function(self, func: Any, *args: Any, **kwargs: Any) -> str:
-        """A function: none that runs SQL or reads files, and in FROM none that may read tables."""
-        name = str(func.name).casefold()
-        if _REACHING_FUNCTION.fullmatch(name):
-            self._tg_refuse(f"the function {name} may read what is hidden")
-        if kwargs.pop("asfrom", False) and (func.packagenames or not _ROW_FUNCTIONS.fullmatch(name)):
-            self._tg_refuse(f"the function {name} in FROM may read what is hidden")
-        return super().visit_function(func, *args, **kwargs)
-
-    def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
-        """``.op()``."""
-        self._tg_check_operator(operator)
-        return super().visit_custom_op_binary(element, operator, **kw)
-
-    def visit_custom_op_unary_operator(self, element: Any, operator: Any, **kw: Any) -> str:
-        """``.op()`` in front of one operand."""
-        self._tg_check_operator(operator)
-        return super().visit_custom_op_unary_operator(element, operator, **kw)
-
-    def visit_custom_op_unary_modifier(self, element: Any, operator: Any, **kw: Any) -> str:
-        """``.op()`` behind one operand."""
-        self._tg_check_operator(operator)
-        return super().visit_custom_op_unary_modifier(element, operator, **kw)
-
-    def _tg_check_operator(self, operator: Any) -> None:
-        written = str(operator.opstring).strip()
-        if not _SYMBOLS.fullmatch(written) and written.upper() not in _WORDS:
-            self._tg_refuse("the operator of op() is text")
-
-    def get_select_hint_text(self, byfroms: Any) -> str | None:
-        """Hints."""
-        self._tg_refuse("hints are text")
-
-    def get_from_hint_text(self, table: Any, text: Any) -> str | None:
-        """Hints."""
-        self._tg_refuse("hints are text")
-
-    def get_crud_hint_text(self, table: Any, text: Any) -> str | None:
-        """Hints."""
-        self._tg_refuse("hints are text")
-
-    def get_statement_hint_text(self, hint_texts: Any) -> str:
-        """Hints."""
-        self._tg_refuse("hints are text")
 
     # What reads and writes nothing: it also runs where an embed has ended, so that a session can close
 
