@@ -304,3 +304,12 @@ def test_ids_are_whole_where_everything_else_is_cut() -> None:
     written = _line(_event(request_id=inherited, claims=_claims(subject=WIDE * 8000)))
     assert written["request_id"] == inherited
     assert "truncated" not in written
+
+
+def test_many_short_values_that_do_not_fit_together_are_capped_all_the_same() -> None:
+    event = {"event_id": UUID, **{f"field_{number}": "x" * 250 for number in range(20)}}
+    line = encode_line(event)
+    assert len(line) <= MAX_LINE_BYTES
+    written = json.loads(line)
+    assert written["event_id"] == UUID
+    assert written["field_0"].endswith("…")

@@ -211,3 +211,16 @@ def test_a_cell_of_a_scheme_without_a_default_port_holds_its_origin() -> None:
     assert Cell("wss", "a.example", 443).holds(Origin("wss", "a.example", None))
     assert not Cell("app", "localhost", None).holds(Origin("app", "localhost", 1))
     assert Cell("https", "a.example", 443).meet(Cell("http", "a.example", 80)) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "met"),
+    [
+        pytest.param(Cell("https", ".a.example", 443), Cell("https", "x.a.example", 443), "x.a.example", id="nested"),
+        pytest.param(Cell("https", "x.a.example", 443), Cell("https", ".a.example", 443), "x.a.example", id="turned"),
+        pytest.param(Cell("https", "a.example", 443), Cell("https", "b.example", 443), None, id="disjoint"),
+    ],
+)
+def test_two_cells_meet_in_the_smaller_one(one: Cell, other: Cell, met: str | None) -> None:
+    found = one.meet(other)
+    assert (None if found is None else found.host) == met
