@@ -224,7 +224,7 @@ def test_a_token_is_measured_before_it_is_read() -> None:
     started = time.perf_counter()
     assert refused("é" * 30_000_000) is Reason.TOKEN_TOO_LARGE
     assert refused("." * 30_000_000) is Reason.TOKEN_TOO_LARGE
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 10  # and not minutes: the size comes first
 
 
 @pytest.mark.parametrize(

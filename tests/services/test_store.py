@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
+import select
+import socket
+import socketserver
+import ssl
+import threading
 import time
-import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import anyio
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
@@ -372,31 +385,135 @@ async def test_a_replica_is_not_written_to(valkey: Any, open_store: Any, make_va
     assert told == "the store is a replica that cannot be written to"
 
 
+def _certificate(folder: Path, host: str) -> Path:
+    """A self-signed certificate and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(host))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{host}.pem"
+    path.write_bytes(
+        certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return path
+
+
+def _relay(outside: ssl.SSLSocket, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 5) as inside:
+        while True:
+            ready = [outside] if outside.pending() else select.select([outside, inside], [], [], 5)[0]
+            for one, other in ((outside, inside), (inside, outside)):
+                if one in ready:
+                    received = one.recv(65536)
+                    if not received:
+                        return
+                    other.sendall(received)
+
+
+@contextlib.contextmanager
+def _behind_tls(valkey: Any, certificate: Path) -> Iterator[str]:
+    """The server behind a TLS proxy, since the wheel's has no TLS of its own; its URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as outside:
+                _relay(outside, valkey.port)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield valkey.url.replace("valkey://", "valkeys://").replace(
+                f":{valkey.port}", f":{server.server_address[1]}"
+            )
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("host", "trusted", "works"),
+    [
+        pytest.param("127.0.0.1", True, True, id="a trusted certificate with the server's name"),
+        pytest.param("127.0.0.1", False, False, id="a certificate that nobody vouches for"),
+        pytest.param("127.0.0.2", True, False, id="a trusted certificate with another name"),
+    ],
+)
+async def test_over_tls_the_certificate_is_checked(
+    valkey: Any, open_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool, works: bool
+) -> None:
+    certificate = _certificate(tmp_path, host)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with _behind_tls(valkey, certificate) as url:
+        store = open_store(url)
+        if works:
+            assert await store.spend("k", expires_at=time.time() + 60)
+        else:
+            assert "cannot be reached" in await _refused(store)
+        assert valkey.ask("EXISTS", "toucan_guard:k") == (b":1\r\n" if works else b":0\r\n")
+        await store.aclose()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+async def _answers(store: RedisStore, *keys: str) -> bool:
+    try:
+        return all([await store.get(key) is None for key in keys])
+    except StoreUnavailable:
+        return False
+
+
 @pytest.mark.anyio
 async def test_a_cluster_works(make_valkey: Callable[..., Any], open_store: Any) -> None:
-    nodes = [make_valkey("--cluster-enabled", "yes"), make_valkey("--cluster-enabled", "yes")]
+    buses = _free_ports(2)
+    nodes = [make_valkey("--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in buses]
     for node, (first, last) in zip(nodes, (("0", "8191"), ("8192", "16383")), strict=True):
         assert node.ask("CLUSTER", "ADDSLOTSRANGE", first, last) == b"+OK\r\n"
     nodes[0].ask("CLUSTER", "SET-CONFIG-EPOCH", "1")
     nodes[1].ask("CLUSTER", "SET-CONFIG-EPOCH", "2")
-    nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port))
+    nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port), str(buses[1]))
     deadline = time.monotonic() + 15
     while not all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes):
         assert time.monotonic() < deadline
         await anyio.sleep(0.1)
     store = open_store(nodes[0].url)
     keys = [f"k-{number}" for number in range(20)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        assert [await store.spend(key, expires_at=time.time() + 60) for key in keys] == [True] * 20
-        assert [await store.spend(key, expires_at=time.time() + 60) for key in keys] == [False] * 20
-        await store.put("s", _claims(), expires_at=time.time() + 60)
-        assert await store.get("s") == _claims()
-        await revoke(store, ISSUER, Revocation(RevocationKind.TOKEN, "t-1", time.time() + 60), now=time.time())
-        copy = Revocations(store, issuer=ISSUER, staleness_seconds=5)
-        await copy.refresh()
-        assert isinstance(copy.judge(_claims(), time.time()), Deny)
-        assert await store.warnings() == ()
+    while not await _answers(store, *keys):  # finding the nodes takes longer than one command may
+        assert time.monotonic() < deadline
+        await anyio.sleep(0.1)
+    assert [await store.spend(key, expires_at=time.time() + 60) for key in keys] == [True] * 20
+    assert [await store.spend(key, expires_at=time.time() + 60) for key in keys] == [False] * 20
+    await store.put("s", _claims(), expires_at=time.time() + 60)
+    assert await store.get("s") == _claims()
+    await revoke(store, ISSUER, Revocation(RevocationKind.TOKEN, "t-1", time.time() + 60), now=time.time())
+    copy = Revocations(store, issuer=ISSUER, staleness_seconds=5)
+    await copy.refresh()
+    assert isinstance(copy.judge(_claims(), time.time()), Deny)
+    assert await store.warnings() == ()
     assert all(int(node.ask("DBSIZE")[1:-2]) > 0 for node in nodes), "both nodes have keys"
 
 

@@ -120,7 +120,8 @@ def test_what_other_layers_derived_is_not_written() -> None:
 
 
 def test_nothing_of_the_absent_and_the_empty_is_mixed_up() -> None:
-    for changes in ({"rls": None}, {"rls": {}}, {"origins": None}, {"origins": OriginAllowlist()}):
+    cases: list[dict[str, Any]] = [{"rls": None}, {"rls": {}}, {"origins": None}, {"origins": OriginAllowlist()}]
+    for changes in cases:
         read = claims_from_text(claims_to_text(_claims(**changes)))
         assert read is not None
         for name, value in changes.items():

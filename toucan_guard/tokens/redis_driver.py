@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Coroutine, Mapping
 from contextvars import Context
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -23,6 +26,9 @@ from toucan_guard.tokens.store_url import StoreAddress
 
 TIMEOUT_SECONDS: Final = 0.25
 _CONNECTIONS: Final = 16
+_OPENING_SECONDS: Final = 5.0
+
+T = TypeVar("T")
 
 # What the operator is told, by the name of the driver's exception or of one of its bases. The driver's own text may
 # hold a host, a key or a part of a password.
@@ -58,6 +64,24 @@ class _Failure:
         self.moved = type(error).__name__ in {"MovedError", "AskError"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """The client of one event loop.
+
+    Attributes:
+        driver: redis-py's client.
+        cluster: Whether it speaks to a cluster.
+        places: As many commands at a time as there may be connections.
+        opening: Finds the nodes of a cluster, which takes several answers: the commands that wait for it give up in
+            time, and it goes on for those that come after them.
+    """
+
+    driver: _Driver
+    cluster: bool
+    places: asyncio.Semaphore
+    opening: asyncio.Task[bool] | None
+
+
 class RedisConnections:
     """Runs commands on a server, or on its cluster where it answers that it is part of one.
 
@@ -78,10 +102,10 @@ class RedisConnections:
                 "TOUCAN_GUARD_STORE_URL names a Redis or Valkey server, but its driver is not installed; "
                 "install toucan-guard[redis]"
             ) from None
-        self._asyncio: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[bool, _Driver, asyncio.Semaphore]]
-        self._asyncio = WeakKeyDictionary()
-        self._running: set[asyncio.Task[object]] = set()  # an event loop holds its tasks weakly
+        self._asyncio: WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = WeakKeyDictionary()
+        self._running: set[asyncio.Task[Any]] = set()  # an event loop holds its tasks weakly
         self._blocking: tuple[bool, _Driver] | None = None
+        self._threads: anyio.CapacityLimiter | None = None
         self._making = threading.Lock()
 
     async def run(self, *command: str | bytes | int) -> object:
@@ -99,40 +123,66 @@ class RedisConnections:
     async def _run_on_asyncio(self, command: tuple[str | bytes | int, ...]) -> object:
         # A task of its own: a request that is cancelled, twice perhaps, would leave a connection half-read or lost to
         # the pool. And in an empty context, so that nothing of the request reaches what listens to the driver.
-        task = asyncio.get_running_loop().create_task(self._command(command), context=Context())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task = self._begin(self._command(command))
         # The task has a deadline of its own, but the driver uses ``asyncio.wait_for``, which may swallow it on Python
         # 3.11. Then the task ends a little later, with nobody waiting for it.
         await asyncio.wait({task}, timeout=TIMEOUT_SECONDS)
         return task.result() if task.done() else _Failure(TimeoutError())
 
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
     async def _command(self, command: tuple[str | bytes | int, ...]) -> object:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 while True:
-                    cluster, driver, places = self._asyncio_driver()
+                    client = self._asyncio_client()
+                    if client.opening is not None and not await asyncio.shield(client.opening):
+                        self._asyncio.pop(asyncio.get_running_loop(), None)
+                        raise ConnectionError
                     try:
-                        async with places:
-                            return await driver.execute_command(*command)
+                        async with client.places:
+                            return await client.driver.execute_command(*command)
                     except Exception as error:
-                        if cluster or not _Failure(error).moved:
+                        if client.cluster or not _Failure(error).moved:
                             raise
                         self._cluster = True
         except Exception as error:  # noqa: BLE001 - whatever the driver raises, the store did not answer
             return _Failure(error)
 
+    def _asyncio_client(self) -> _Client:
+        loop = asyncio.get_running_loop()
+        held = self._asyncio.get(loop)
+        if held is None or held.cluster != self._cluster:
+            from redis import asyncio as client
+            from redis.asyncio.retry import Retry
+
+            if held is not None:
+                self._begin(_aclose(held.driver))
+            driver = self._driver(client, Retry)
+            opening = self._begin(_opened(driver)) if self._cluster else None
+            held = _Client(driver, self._cluster, asyncio.Semaphore(_CONNECTIONS), opening)
+            self._asyncio[loop] = held
+        return held
+
     async def _run_in_thread(self, command: tuple[str | bytes | int, ...]) -> object:
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(_CONNECTIONS)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         with anyio.move_on_after(TIMEOUT_SECONDS):
-            return await anyio.to_thread.run_sync(
-                Context().run, self._blocking_command, command, abandon_on_cancel=True
-            )
+            run = partial(Context().run, self._blocking_command, command, deadline)
+            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
         return _Failure(TimeoutError())
 
-    def _blocking_command(self, command: tuple[str | bytes | int, ...]) -> object:
+    def _blocking_command(self, command: tuple[str | bytes | int, ...], deadline: float) -> object:
         try:
             while True:
                 cluster, driver = self._blocking_driver()
+                if time.monotonic() > deadline:
+                    raise TimeoutError  # nobody waits any more, so nothing is taken on anybody's behalf
                 try:
                     return driver.execute_command(*command)
                 except Exception as error:
@@ -142,23 +192,14 @@ class RedisConnections:
         except Exception as error:  # noqa: BLE001 - whatever the driver raises, the store did not answer
             return _Failure(error)
 
-    def _asyncio_driver(self) -> tuple[bool, _Driver, asyncio.Semaphore]:
-        loop = asyncio.get_running_loop()
-        held = self._asyncio.get(loop)
-        if held is None or held[0] != self._cluster:
-            from redis import asyncio as client
-            from redis.asyncio.retry import Retry
-
-            held = (self._cluster, self._driver(client, Retry), asyncio.Semaphore(_CONNECTIONS))
-            self._asyncio[loop] = held
-        return held
-
     def _blocking_driver(self) -> tuple[bool, _Driver]:
         with self._making:
             if self._blocking is None or self._blocking[0] != self._cluster:
                 import redis as client
                 from redis.retry import Retry
 
+                if self._blocking is not None:
+                    _close(self._blocking[1])
                 self._blocking = (self._cluster, self._driver(client, Retry))
             return self._blocking
 
@@ -195,7 +236,16 @@ class RedisConnections:
         held = self._asyncio.pop(asyncio.get_running_loop(), None)
         if held is not None:
             with anyio.move_on_after(TIMEOUT_SECONDS):
-                await _aclose(held[1])
+                await _aclose(held.driver)
+
+
+async def _opened(driver: Any) -> bool:
+    try:
+        async with asyncio.timeout(_OPENING_SECONDS):
+            await driver.initialize()
+    except Exception:  # noqa: BLE001 - the next command tries again
+        return False
+    return True
 
 
 async def _aclose(driver: Any) -> None:
