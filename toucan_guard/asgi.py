@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,6 +19,7 @@ from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.headers import HeaderList
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.refusals import refusal_response
 from toucan_guard.rls.context import RowAccess
@@ -28,8 +28,22 @@ from toucan_guard.tokens.keys import KeyRing
 GUARDED_SCOPES: Final = ("http", "websocket")
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
 _TRAIL: Final = "toucan_guard.trail"
+_READ_HEADERS: Final = frozenset(
+    {
+        b"access-control-request-method",
+        b"authorization",
+        b"cookie",
+        b"origin",
+        b"referer",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"x-embed-token",
+    }
+)
 
-HeaderList = list[tuple[bytes, bytes]]
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
 HeaderEdit = Callable[[HeaderList], HeaderList]
 
 
@@ -79,7 +93,11 @@ class Trail:
     """
 
     __slots__ = (
+        "_header_count",
+        "_header_values",
+        "_headers",
         "_send",
+        "_state",
         "access",
         "audit",
         "bootstrap_tokens",
@@ -120,6 +138,28 @@ class Trail:
         self.audit: Any = None
         self.edits: list[HeaderEdit] = []
         self._send: Send | None = None
+        self._state: dict[str, Any] | None = None
+        self._headers: object = None
+        self._header_count = -1
+        self._header_values: dict[bytes, list[str]] = {}
+
+    def headers_of(self, scope: Scope) -> dict[bytes, list[str]]:
+        """The values of the headers that the guard reads, by name, read in one pass.
+
+        Read again where the list is another one: what a guard in front took away is gone for the one behind it.
+        """
+        headers = scope["headers"]
+        if headers is self._headers and len(headers) == self._header_count:
+            return self._header_values
+        found: dict[bytes, list[str]] = {}
+        for name, value in headers:
+            if name in _READ_HEADERS:
+                if name in found:
+                    found[name].append(value.decode("latin-1"))
+                else:
+                    found[name] = [value.decode("latin-1")]
+        self._headers, self._header_count, self._header_values = headers, len(headers), found
+        return found
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
@@ -168,8 +208,10 @@ def existing_trail(scope: Scope) -> Trail | None:
     return scope.get(_TRAIL)
 
 
-def header_values(scope: Scope, name: bytes) -> list[str]:
+def header_values(scope: Scope, name: bytes) -> Sequence[str]:
     """Every value of a header, in order: ``Headers.get`` would hide the second one."""
+    if name in _READ_HEADERS:
+        return trail_of(scope).headers_of(scope).get(name) or []
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
@@ -179,7 +221,10 @@ def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
     The state becomes a dictionary of this connection's own: some servers hand out one for all.
     """
     trail.embed = embed
-    scope["state"] = {**(scope.get("state") or {}), "embed": embed}
+    state = scope.get("state")
+    if state is None or state is not trail._state:  # noqa: SLF001 - the Trail's own dictionary, made here
+        state = scope["state"] = trail._state = {**(state or {})}  # noqa: SLF001
+    state["embed"] = embed
 
 
 async def deny(scope: Scope, receive: Receive, send: Send, decision: Deny) -> None:
@@ -210,16 +255,19 @@ async def _send_as_denial(response: Any, send: Send) -> None:
     await send({"type": "websocket.http.response.body", "body": response.body})
 
 
+# Random text for ids, fetched in advance. A child would give out the same as its parent, so it begins with none.
+_randomness: Final[list[str]] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_randomness.clear)
+
+
 def new_id() -> str:
     """A UUIDv7 (RFC 9562 §5.7): sorts by time, and its random part does not repeat between workers."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    return str(
-        UUID(
-            int=(milliseconds & 0xFFFFFFFFFFFF) << 80
-            | 0x7 << 76
-            | (random >> 68 & 0xFFF) << 64
-            | 0b10 << 62
-            | random & 0x3FFFFFFFFFFFFFFF
-        )
-    )
+    try:
+        random = _randomness.pop()  # one step of the interpreter, so that two threads never take the same
+    except IndexError:
+        random, *more = (os.urandom(10).hex() for _ in range(64))
+        _randomness.extend(more)
+    milliseconds = f"{time.time_ns() // 1_000_000:012x}"
+    # The two bits of the variant, and two random ones beside them.
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"

@@ -17,6 +17,8 @@ from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
 
 _MAX_AGE_SECONDS: Final = 600
+_SHARING: Final = frozenset({b"access-control-allow-origin", b"access-control-allow-credentials"})
+_VARY: Final = (b"vary", b"Origin")
 
 
 class CorsMiddleware:
@@ -75,14 +77,10 @@ def _readable_by(origin: str | None) -> HeaderEdit:
     """The CORS headers of one response (Fetch §3.3.3). What the app says about sharing does not widen them."""
 
     def edit(headers: HeaderList) -> HeaderList:
-        kept = [
-            (name, value)
-            for name, value in headers
-            if name.lower() not in (b"access-control-allow-origin", b"access-control-allow-credentials")
-        ]
+        kept = [header for header in headers if header[0].lower() not in _SHARING]
         if origin is not None:
             kept.append((b"access-control-allow-origin", origin.encode("latin-1")))
-        kept.append((b"vary", b"Origin"))
+        kept.append(_VARY)
         return kept
 
     return edit

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, trail_of
 from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
 from toucan_guard.core.decisions import Allow, Deny
 from toucan_guard.core.errors import ConfigError
@@ -53,15 +53,16 @@ class OriginMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         websocket = scope["type"] == "websocket"
+        received = trail.headers_of(scope)
         decision = self._policy.decide(
             "GET" if websocket else scope["method"],
-            header_values(scope, b"origin"),
+            received.get(b"origin", ()),
             websocket=websocket,
-            fetch_site=header_values(scope, b"sec-fetch-site"),
-            fetch_mode=header_values(scope, b"sec-fetch-mode"),
-            fetch_dest=header_values(scope, b"sec-fetch-dest"),
-            referers=header_values(scope, b"referer"),
-            ambient_credential=_has_only_ambient_credential(scope, trail.bootstrap_tokens),
+            fetch_site=received.get(b"sec-fetch-site", ()),
+            fetch_mode=received.get(b"sec-fetch-mode", ()),
+            fetch_dest=received.get(b"sec-fetch-dest", ()),
+            referers=received.get(b"referer", ()),
+            ambient_credential=_has_only_ambient_credential(scope, trail),
             self_origins=own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None,
         )
         trail.add("origin", decision, report_only=self._report_only)
@@ -81,13 +82,14 @@ def _remember(trail: Trail, facts: Mapping[str, str]) -> None:
     trail.embedder = referer_origin(facts["embedder"]) if "embedder" in facts else None
 
 
-def _has_only_ambient_credential(scope: Scope, bootstrap_tokens: Sequence[str]) -> bool:
+def _has_only_ambient_credential(scope: Scope, trail: Trail) -> bool:
     """Whether the browser alone may have put a credential here: a cookie or Basic, and no token."""
-    if bootstrap_tokens or header_values(scope, b"x-embed-token"):
+    headers = trail.headers_of(scope)
+    authorization = headers.get(b"authorization", ())
+    if not authorization and b"cookie" not in headers:
+        return False
+    if trail.bootstrap_tokens or b"x-embed-token" in headers:
         return False
     if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
         return False
-    authorization = header_values(scope, b"authorization")
-    if any(bearer_token(value) is not None for value in authorization):
-        return False
-    return bool(authorization) or bool(header_values(scope, b"cookie"))
+    return all(bearer_token(value) is None for value in authorization)
