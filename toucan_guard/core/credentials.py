@@ -111,6 +111,8 @@ def bearer_token(authorization: str) -> str | None:
     Any white space ends the scheme: a token after a tab must not be overlooked, or the browser's cookie would
     stand in for it.
     """
+    if authorization.startswith("Bearer "):
+        return authorization[7:].strip()  # what the rest would find, without looking for white space in the token
     scheme, *rest = authorization.split(maxsplit=1) or [""]
     if scheme.lower() != "bearer":
         return None
