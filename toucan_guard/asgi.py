@@ -213,7 +213,8 @@ def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
     given = scope.get("state")
     own = trail._state  # noqa: SLF001 - made below
     if own is None or own is not given:
-        own = scope["state"] = trail._state = {**(given or {})}  # noqa: SLF001
+        own = {**(given or {})}
+        scope["state"] = trail._state = own  # noqa: SLF001
     own["embed"] = embed
 
 
