@@ -212,10 +212,9 @@ def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
     trail.embed = embed
     given = scope.get("state")
     own = trail._state  # noqa: SLF001 - made below
-    if own is None or own is not given:
-        own = {**(given or {})}
-        scope["state"] = trail._state = own  # noqa: SLF001
-    own["embed"] = embed
+    state: dict[str, Any] = own if own is not None and own is given else {**(given or {})}
+    state["embed"] = embed
+    scope["state"] = trail._state = state  # noqa: SLF001
 
 
 async def deny(scope: Scope, receive: Receive, send: Send, decision: Deny) -> None:
