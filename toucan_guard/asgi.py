@@ -210,9 +210,10 @@ def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
     The state becomes a dictionary of this connection's own: some servers hand out one for all.
     """
     trail.embed = embed
-    given = scope.get("state")
-    own = trail._state  # noqa: SLF001 - made below
-    state: dict[str, Any] = own if own is not None and own is given else {**(given or {})}
+    given: dict[str, Any] = scope.get("state") or {}
+    state = trail._state  # noqa: SLF001 - made here
+    if state is None or state is not given:
+        state = {**given}
     state["embed"] = embed
     scope["state"] = trail._state = state  # noqa: SLF001
 

@@ -39,7 +39,7 @@ def _served(folder: Path, *app: str) -> Iterator[int]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", *app, "--port", str(port), "--workers", "2", "--loop", "uvloop",
                "--http", "httptools", "--no-access-log", "--log-level", "warning", "--lifespan", "off"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}:{os.getcwd()}"})
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}:{Path.cwd()}"})
     try:
         deadline = time.monotonic() + 30
         while True:

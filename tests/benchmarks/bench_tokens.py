@@ -45,7 +45,9 @@ def one_token() -> Iterator[Row]:
             iss={"essential": True, "value": r.ISSUER}, aud={"essential": True, "value": r.AUDIENCE}
         )
 
-        def other(token: str = token, foreign: Any = foreign, algorithm: str = algorithm) -> None:
+        def other(
+            token: str = token, foreign: Any = foreign, algorithm: str = algorithm, registry: Any = registry
+        ) -> None:
             registry.validate(joserfc.decode(token, foreign, algorithms=[algorithm]).claims)
 
         contest = Contest(

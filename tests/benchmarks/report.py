@@ -53,10 +53,10 @@ def as_svg(rows: Sequence[Row]) -> str:
     drawn = [row for row in rows if row.reach and not row.unit]
     height, left, width = 22, 470, 330
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height * len(drawn) + 46}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height * len(drawn) + 46}"',
         'font-family="system-ui, sans-serif" font-size="12" role="img" aria-labelledby="t">',
         '<title id="t">Measured ratios as a share of what is to be reached</title>',
-        "<style>text{fill:#24292f}.bar{fill:#2f7d6d}.over{fill:#c2571a}.line{stroke:#57606a}"
+        "<style>text{fill:#24292f}.bar{fill:#2f7d6d}.over{fill:#c2571a}.line{stroke:#57606a}",
         "@media(prefers-color-scheme:dark){text{fill:#d0d7de}.line{stroke:#8b949e}}</style>",
     ]
     scale = width / 2
@@ -65,9 +65,8 @@ def as_svg(rows: Sequence[Row]) -> str:
         y = 34 + number * height
         shown = min(share, 2.0)
         parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(row.what)}</text>')
-        parts.append(
-            f'<rect class="{"bar" if row.reached else "over"}" x="{left}" y="{y}" width="{shown * scale:.1f}" height="15" rx="2"/>'
-        )
+        kind = "bar" if row.reached else "over"
+        parts.append(f'<rect class="{kind}" x="{left}" y="{y}" width="{shown * scale:.1f}" height="15" rx="2"/>')
         parts.append(
             f'<text x="{left + shown * scale + 6:.1f}" y="{y + 12}">{row.figure.median:.2f} of {row.reach:g}</text>'
         )
