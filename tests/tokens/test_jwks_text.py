@@ -38,6 +38,7 @@ def body(*keys: Any, **more: Any) -> bytes:
     return json.dumps({"keys": keys, **more}).encode()
 
 
+OTHER_X = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"  # RFC 8037, appendix A.2
 GOOD = jwk(kid="good")
 
 DROPPED: list[tuple[str, object]] = [
@@ -84,7 +85,7 @@ REFUSED: list[tuple[str, bytes]] = [
     ("one key twice", body(GOOD, GOOD)),
     (
         "two keys of one algorithm without names",
-        body(jwk(kid=...), jwk(kid=..., x="11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")),
+        body(jwk(kid=...), jwk(kid=..., x=OTHER_X)),
     ),
     ("too many keys", body(*(jwk(kid=str(number)) for number in range(MAX_SET_KEYS + 1)))),
     ("too many bytes", body(GOOD, padding="x" * MAX_SET_BYTES)),

@@ -153,14 +153,16 @@ class JwksKeys:
             finally:
                 self._land(landed, ended)
 
-        try:
-            spawn(renew)
-        except RuntimeError:  # asked outside of an event loop: nothing was begun, and it stays due
-            return None
+        before = (self._flight, self._lost_at, self._refresh_at, self._allowed_at)
         # Should this fetch never end, because its event loop was thrown away, the next one is due then.
+        self._flight = landed
         self._lost_at = self._refresh_at = began + 2 * self._timeout_seconds
         self._allowed_at = began + self._cooldown_seconds
-        self._flight = landed
+        try:
+            spawn(renew)  # with asyncio's eager tasks it may have ended when this returns
+        except RuntimeError:  # asked outside of an event loop: nothing was begun, and it stays due
+            self._flight, self._lost_at, self._refresh_at, self._allowed_at = before
+            return None
         self._set_alarm()
         return landed
 
