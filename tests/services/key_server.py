@@ -88,12 +88,17 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def _main() -> None:
     server = await asyncio.start_server(_serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    _tell(str(server.sockets[0].getsockname()[1]))
     while line := await asyncio.to_thread(sys.stdin.readline):
         _SAID.update(json.loads(line))
-        print(json.dumps(_COUNT), flush=True)
+        _tell(json.dumps(_COUNT))
 
 
 if __name__ == "__main__":

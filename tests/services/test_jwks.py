@@ -7,10 +7,14 @@ import base64
 import json
 import os
 import secrets
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,34 +173,29 @@ async def test_proxies_and_credentials_of_the_environment_do_not_count(
 
 
 @pytest.mark.anyio
-async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     certificate, key = _self_signed()
-    import ssl
-    import tempfile
-
+    (tmp_path / "server.pem").write_bytes(certificate + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(certificate + key)
-        file.flush()
-        context.load_cert_chain(file.name)
-    served: list[bytes] = []
+    context.load_cert_chain(tmp_path / "server.pem")
+    asked: list[bytes] = []
 
-    async def serve(stream: Any) -> None:
-        async with stream:
-            with anyio.move_on_after(10):
-                served.append(await stream.receive())
+    def serve() -> None:
+        with suppress(OSError):  # the client hangs up
+            plain, _ = listener.accept()
+            with plain, context.wrap_socket(plain, server_side=True) as connection:
+                asked.append(connection.recv(1000))
 
-    from anyio.streams.tls import TLSListener
-
-    listener = TLSListener(await anyio.create_tcp_listener(local_host="127.0.0.1"), context, standard_compatible=False)
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    async with anyio.create_task_group() as group:
-        group.start_soon(listener.serve, serve)
-        keys = JwksKeys(f"https://127.0.0.1:{port}/jwks", fetch=HttpFetch(), wait_seconds=20)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/jwks"
+        keys = JwksKeys(url, fetch=HttpFetch(), timeout_seconds=20, wait_seconds=20)
         await keys.start()
-        group.cancel_scope.cancel()
+        thread.join(20)
     assert keys.problem == "the endpoint cannot be read (ConnectError)"
-    assert served == []
+    assert asked == []
 
 
 def _self_signed() -> tuple[bytes, bytes]:
@@ -372,11 +371,13 @@ class Client:
     def __init__(self, port: int) -> None:
         self._port = port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._open: list[asyncio.StreamWriter] = []
 
     async def ask(self, held: str) -> tuple[int, float]:
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
-        )  # fmt: skip
+        if not self._idle:
+            self._idle.append(await asyncio.open_connection("127.0.0.1", self._port))
+            self._open.append(self._idle[-1][1])
+        reader, writer = self._idle.pop()
         began = time.perf_counter()
         writer.write(f"GET /rows HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {held}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
@@ -387,7 +388,7 @@ class Client:
         return int(head.split(b" ", 2)[1]), took
 
     async def close(self) -> None:
-        for _, writer in self._idle:
+        for writer in self._open:
             writer.close()
             await writer.wait_closed()
 
@@ -428,7 +429,7 @@ def test_ten_thousand_made_up_keys_cause_one_fetch_for_each_cooldown(
     statuses, between = asyncio.run(flood())
     seconds = time.monotonic() - began
     fetched = keys_at.fetched - 1
-    print(f"\n{count} made-up kids in {seconds:.1f} s: {fetched} fetches, cooldown {cooldown} s")
+    _report(f"{count} made-up kids in {seconds:.1f} s: {fetched} fetches, cooldown {cooldown} s")
     assert statuses == {200: 0, 401: count, 503: 0}
     assert set(between) == {200}
     assert 1 <= fetched <= seconds / cooldown + 1
@@ -466,8 +467,13 @@ def test_a_hanging_fetch_delays_no_token_of_a_known_key(serve: Callable[..., int
         return _percentile(idle, 99), _percentile([took for _, took in answers], 99), still_waiting
 
     idle, hanging, waiting = asyncio.run(measure())
-    print(f"\np99 of known keys: idle {idle * 1e3:.2f} ms, during a hanging fetch {hanging * 1e3:.2f} ms")
+    _report(f"p99 of known keys: idle {idle * 1e3:.2f} ms, during a hanging fetch {hanging * 1e3:.2f} ms")
     assert waiting == 20
+
+
+def _report(line: str) -> None:
+    """Shown with ``pytest -s`` or ``-rP``."""
+    sys.stdout.write(f"\n{line}\n")
 
 
 def _percentile(values: list[float], percent: int) -> float:
