@@ -320,7 +320,7 @@ async def rows(request):
 async def live(socket):
     await socket.accept()
     await socket.send_text("open")
-    await socket.receive_text()
+    await socket.receive()
 
 app = Starlette(routes=[Route("/rows", rows), WebSocketRoute("/live", live)])
 guard = ToucanGuard(app, settings=GuardSettings())
@@ -332,7 +332,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         print(self.servers[0].sockets[0].getsockname()[1], flush=True)
 
-Server(uvicorn.Config(guard, host="127.0.0.1", port=0, log_level="error", access_log=False, ws="websockets")).run()
+Server(uvicorn.Config(guard, host="127.0.0.1", port=0, log_level="error", access_log=False)).run()
 """
 
 

@@ -44,6 +44,8 @@ GOOD = jwk(kid="good")
 DROPPED: list[tuple[str, object]] = [
     ("a secret", {"kty": "oct", "kid": "s", "alg": "HS256", "k": "a" * 43}),
     ("a secret without a name", {"kty": "oct", "k": "a" * 43}),
+    ("a secret without its value", {"kty": "oct", "kid": "s"}),
+    ("a public key with a secret in it", jwk(k="a" * 43)),
     ("a private RSA key", private(RSA)),
     ("a private EC key", private(EC)),
     ("a private Edwards key", private(ED)),
@@ -98,6 +100,12 @@ def test_a_key_that_does_not_suit_is_dropped_and_the_rest_counts(unusable: objec
     assert [key.kid for key in found.ring.keys] == ["good"]
     assert len(found.dropped) == 1
     assert found.dropped[0].startswith("key 1: ")
+
+
+def test_what_should_not_have_been_published_is_told_apart() -> None:
+    found = read_key_set(body(GOOD, private(RSA), jwk(RSA, use="enc"), {"kty": "oct", "k": "a" * 43}, private(ED)))
+    assert [sentence.partition(":")[0] for sentence in found.dropped] == ["key 2", "key 3", "key 4", "key 5"]
+    assert [sentence.partition(":")[0] for sentence in found.exposed] == ["key 2", "key 4", "key 5"]
 
 
 @pytest.mark.parametrize("answer", [pytest.param(answer, id=name) for name, answer in REFUSED])
