@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import anyio
 import typer
 from publicsuffixlist import PublicSuffixList
 
 from toucan_guard.cli.keys import fetched, why_not
 from toucan_guard.cli.output import FINDING, say, say_json
-from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.settings import GuardSettings
 from toucan_guard.settings_regions import undeclared
 from toucan_guard.settings_values import PREFIX
@@ -26,7 +27,8 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         errors, findings, keys = list(error.problems), [], None
     else:
         keys = None if settings.jwks_url is None else fetched(settings)
-        errors, findings = [], [*_findings(settings), *([] if keys is None else _key_findings(keys))]
+        errors, findings = [], [*_findings(settings), *anyio.run(_of_the_store, settings)]
+        findings += [] if keys is None else _key_findings(keys)
     if as_json:
         say_json({"errors": errors, "findings": findings, **({} if keys is None else {"keys": _keys(keys)})})
     else:
@@ -72,6 +74,10 @@ def _findings(settings: GuardSettings) -> list[str]:
             "TOUCAN_GUARD_PUBLIC_ORIGIN is not set: a WebSocket of a framed page cannot be told from a stranger's, "
             "and is refused."
         )
+    if not settings.revocable:
+        found.append(
+            "Nothing can be revoked: each worker has a memory of its own. Give a server in TOUCAN_GUARD_STORE_URL."
+        )
     found += undeclared(settings)
     return found
 
@@ -87,6 +93,17 @@ def _key_findings(keys: JwksKeys) -> list[str]:
     elif any(key.kid is None for key in keys.ring.keys):
         found.append("TOUCAN_GUARD_JWKS_URL: a key has no kid, so it can only be replaced and not rotated.")
     return found
+
+
+async def _of_the_store(settings: GuardSettings) -> list[str]:
+    """What only the store itself can tell. The memory of a process has nothing to say."""
+    try:
+        warnings = await settings.store.warnings()
+    except StoreUnavailable as error:
+        warnings = (f"{error}; until it does, what needs it is refused",)
+    finally:
+        await settings.store.aclose()
+    return [f"TOUCAN_GUARD_STORE_URL: {warning}" for warning in warnings]
 
 
 def _opened_by(name: str) -> str:
