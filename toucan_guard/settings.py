@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, SecretStr, model_validator
 
 from toucan_guard import settings_rules as rules
 from toucan_guard import settings_values as values
@@ -29,6 +29,8 @@ from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
 from toucan_guard.settings_env import EnvironmentSettings, with_files
+from toucan_guard.settings_keys import KEY_SOURCES, key_contradictions, read_jwks_url
+from toucan_guard.settings_regions import region_contradictions
 from toucan_guard.settings_rules import Network
 from toucan_guard.settings_store import memory_contradictions, store_address
 from toucan_guard.settings_values import variable
@@ -42,13 +44,10 @@ _REQUIRED: Final = {
     "issuer": "give the iss value of this service's tokens",
     "audience": "give the aud value of this service's tokens",
 }
-_KEY_SOURCES: Final = ("keys", "keys_file", "secret", "secret_file")
 
 # What a later version builds. A variable that asks for it is refused, because an operator who sets it relies on it.
 # A line holds the values that ask for nothing, and what to do instead.
 _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "jwks_url": ((), "give the keys in TOUCAN_GUARD_KEYS_FILE"),
-    "jwks_max_stale_seconds": ((), "remove it"),
     "api_keys_file": ((), "remove it"),
     "api_key_pepper": ((), "remove it"),
     "api_key_pepper_file": ((), "remove it"),
@@ -131,9 +130,9 @@ class GuardSettings(EnvironmentSettings):
     """One HS256 secret."""
     secret_file: _MaybePath = None
     """One HS256 secret in a file; one newline at its end is not part of it."""
-    jwks_url: _MaybeText = Field(default=None, repr=False, exclude=True)
-    """Where keys are fetched."""
-    jwks_max_stale_seconds: Annotated[int, BeforeValidator(values.whole_number(0, 604_800))] = 3600
+    jwks_url: Annotated[str | None, BeforeValidator(read_jwks_url)] = None
+    """Where the issuer's keys are fetched: https, or http on this machine."""
+    jwks_max_stale_seconds: Annotated[int, BeforeValidator(values.whole_number(60, 604_800))] = 3600
     """How long fetched keys stay good while they cannot be fetched again."""
     token_lifetime_seconds: Annotated[int, BeforeValidator(values.whole_number(1, 86_400))] = 3600
     """The longest accepted ``exp - iat``."""
@@ -167,6 +166,12 @@ class GuardSettings(EnvironmentSettings):
     """The row rules as shorthand, ``flights.carrier=carrier``; a mapping in Python."""
     region: _MaybeText = None
     """Where this deployment's data stays."""
+    store_region: _MaybeText = None
+    """Where the store is; must be ``REGION``."""
+    jwks_region: _MaybeText = None
+    """Where the endpoint of ``JWKS_URL`` is; must be ``REGION``."""
+    audit_region: _MaybeText = None
+    """Where audit records go to; must be ``REGION``."""
     store_url: _MaybeSecret = None
     """Sessions, spent tokens and revocations: ``memory://``, the default, or a Redis or Valkey server."""
     store_url_file: _MaybePath = None
@@ -297,7 +302,13 @@ class GuardSettings(EnvironmentSettings):
 
     @cached_property
     def key_ring(self) -> KeyRing:
-        """The keys that verify tokens."""
+        """The keys that verify tokens, where they are configured; those of ``jwks_url`` are fetched by the guard.
+
+        Raises:
+            ConfigError: They are fetched.
+        """
+        if self.jwks_url is not None:
+            raise ConfigError("TOUCAN_GUARD_JWKS_URL: the keys are fetched and not configured: ask the guard for them")
         return self._ring("secret" if self.keys is None else "keys")
 
     def _ring(self, source: Literal["keys", "secret"]) -> KeyRing:
@@ -355,7 +366,8 @@ class GuardSettings(EnvironmentSettings):
         """Sessions, spent tokens and revocations; guards of one process that take the same tokens share it."""
         if self.store_address is not None:
             return RedisStore(self.store_address)
-        return shared_memory_store(self.issuer, self.audience, self.key_ring.generation, clock=time.time)
+        keys = self.key_ring.generation if self.jwks_url is None else self.jwks_url
+        return shared_memory_store(self.issuer, self.audience, keys, clock=time.time)
 
     @property
     def revocable(self) -> bool:
@@ -401,7 +413,7 @@ class GuardSettings(EnvironmentSettings):
             if path is None:
                 continue
             if self.__dict__[name] is not None:
-                if name not in _KEY_SOURCES:
+                if name not in KEY_SOURCES:
                     yield f"{variable(name)} and {variable(name)}_FILE are both set: keep one of them"
                 continue
             try:
@@ -418,11 +430,8 @@ class GuardSettings(EnvironmentSettings):
         """Find what is each well written and cannot hold together. What failed already counts as given."""
         given = self.model_fields_set
 
-        sources = [name for name in _KEY_SOURCES if name in given]
-        if len(sources) > 1:
-            yield f"{_together(sources)} are given together: keep one source of keys (several keys go into one JWKS)"
-        elif not sources and "jwks_url" not in given:
-            yield "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE) is required: give the keys that verify tokens"
+        yield from key_contradictions(given)
+        yield from region_contradictions(self, mistakes)
 
         row_rules = [name for name in ("rls_policy", "rls_columns") if name in given]
         if self.insecure_no_rls and row_rules:

@@ -131,6 +131,7 @@ class VerifiedClaims:
         algorithm: The algorithm of that key.
         token_type: ``EMBED`` or ``BOOTSTRAP``.
         session_seconds: How long the session of a bootstrap token may last; None for an embed token.
+        key_mark: What tells that key from another one of its name: see ``VerifyingKey.mark``.
         derived: Room for what other layers work out once per token; no part of the value.
     """
 
@@ -150,6 +151,7 @@ class VerifiedClaims:
     algorithm: str
     token_type: str
     session_seconds: int | None
+    key_mark: str = field(default="", repr=False)
     derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -296,6 +298,7 @@ def _read_claims(
         algorithm=key.algorithm,
         token_type=token_type,
         session_seconds=_session_seconds(payload) if token_type == BOOTSTRAP else None,
+        key_mark=key.mark,
     )
 
 

@@ -112,9 +112,9 @@ class EmbedTokenMiddleware:
         strip_credentials(scope)
         if scope["type"] == "websocket":
             send = _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
-            return await self._standing.while_it_holds(self.app, scope, receive, send, claims=claims, ring=trail.ring)
+            return await self._standing.while_it_holds(self.app, scope, receive, send, claims=claims)
         try:
-            await self.app(scope, receive, self._standing.cutting(send, claims, trail.ring, trail))
+            await self.app(scope, receive, self._standing.cutting(send, claims, trail))
         except Refused:
             # Without a record in front, nobody else knows what it means that the answer was cut.
             if trail.ended is None or trail.audit is not None:
@@ -133,14 +133,23 @@ class EmbedTokenMiddleware:
             return credential
         if isinstance(credential, TokenCredential):
             token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
-            return self._verifier.verify(credential.token, now=now, token_type=token_type)
+            verified = self._verifier.verify(credential.token, now=now, token_type=token_type)
+            if isinstance(verified, Deny) and await self._verifier.look_again(verified, credential.token):
+                verified = self._verifier.verify(credential.token, now=self._clock(), token_type=token_type)
+            return verified
         if trail.claims is not None:
             # A guard in front of this one took the credential away and vouches for what it said, as far as it verifies
             # with the same key: its name, or none, may stand for another key here.
-            claims, ring = trail.claims, self._verifier.ring
-            if trail.ring is not None and not ring.shares(trail.ring, claims.key_id, claims.algorithm):
+            claims = trail.claims
+            rechecked = await self._rechecked(claims)
+            ring = self._verifier.ring
+            if (
+                ring is not None
+                and trail.ring is not None
+                and not ring.shares(trail.ring, claims.key_id, claims.algorithm)
+            ):
                 return Deny(Reason.KEY_UNKNOWN, "the guard in front verifies with other keys")
-            return self._verifier.recheck(claims, now=now)
+            return rechecked
         if self._sessions is None:
             return _NO_TOKEN
         session = self._session_credential(scope, trail)
@@ -149,8 +158,14 @@ class EmbedTokenMiddleware:
                 found = await self._sessions.find(session.handle, session.secret, now=now)
             except StoreUnavailable:
                 return Deny(Reason.STORE_UNAVAILABLE, "the store of embed sessions does not answer")
-            return found if isinstance(found, Deny) else self._verifier.recheck(found, now=now)
+            return found if isinstance(found, Deny) else await self._rechecked(found)
         return session
+
+    async def _rechecked(self, claims: VerifiedClaims) -> VerifiedClaims | Deny:
+        rechecked = self._verifier.recheck(claims, now=self._clock())
+        if isinstance(rechecked, Deny) and await self._verifier.look_again(rechecked, claims):
+            rechecked = self._verifier.recheck(claims, now=self._clock())
+        return rechecked
 
     def _session_credential(self, scope: Scope, trail: Trail) -> SessionCredential | Deny:
         cookies = session_cookies(header_values(scope, b"cookie"))

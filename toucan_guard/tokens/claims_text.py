@@ -91,6 +91,7 @@ def _read(members: object) -> VerifiedClaims:
         algorithm=_text(members["algorithm"]),
         token_type=_text(members["token_type"]),
         session_seconds=_seconds(members["session_seconds"]),
+        key_mark=_empty_or_text(members["key_mark"]),
     )
 
 
@@ -104,9 +105,13 @@ def _optional(value: object) -> str | None:
     return None if value is None else _text(value)
 
 
+def _empty_or_text(value: object) -> str:
+    return "" if value == "" else _text(value)
+
+
 def _key_id(value: object) -> str | None:
     # A ``kid`` may be an empty text (RFC 7515 §4.1.4); no other name may.
-    return "" if value == "" else _optional(value)
+    return None if value is None else _empty_or_text(value)
 
 
 def _texts(value: object) -> list[str]:
