@@ -111,6 +111,7 @@ class Trail:
     embed: Embed | None = None
     access: RowAccess | None = None
     refusal: Deny | None = None
+    ended: Deny | None = None
     exempt = False
     report_only_grants = False
     ended: Deny | None = None
