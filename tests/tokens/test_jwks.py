@@ -138,6 +138,7 @@ async def test_a_thousand_first_requests_share_one_fetch() -> None:
 
 
 async def test_a_flood_of_made_up_keys_is_one_fetch_for_each_cooldown() -> None:
+    """CVE-2026-48524 (PyJWT): each unknown ``kid`` caused a fetch."""
     a = minter("a")
     clock, endpoint = Clock(), Endpoint(body(a))
     one = verifier(source(endpoint, clock, cooldown_seconds=10))
@@ -296,6 +297,7 @@ async def test_an_unchanged_answer_is_not_read_again(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_published_key_is_never_a_secret_for_hmac() -> None:
+    """CVE-2022-29217, CVE-2026-48523 (PyJWT): what is public was taken for a secret."""
     a = minter("a")
     published = a.verification_key.public_jwk()
     one = verifier(source(Endpoint(body(a)), Clock()))
