@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import hmac
 import json
 import logging
+import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -137,6 +140,7 @@ async def test_a_thousand_first_requests_share_one_fetch() -> None:
 
 
 async def test_a_flood_of_made_up_keys_is_one_fetch_for_each_cooldown() -> None:
+    """CVE-2026-48524 (PyJWT): each unknown ``kid`` caused a fetch."""
     a = minter("a")
     clock, endpoint = Clock(), Endpoint(body(a))
     one = verifier(source(endpoint, clock, cooldown_seconds=10))
@@ -295,6 +299,7 @@ async def test_an_unchanged_answer_is_not_read_again(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_published_key_is_never_a_secret_for_hmac() -> None:
+    """CVE-2022-29217, CVE-2026-48523 (PyJWT): what is public was taken for a secret."""
     a = minter("a")
     published = a.verification_key.public_jwk()
     one = verifier(source(Endpoint(body(a)), Clock()))
@@ -340,6 +345,37 @@ async def test_a_fetch_that_hangs_is_ended_and_counted() -> None:
     await keys.look_again("b")
     assert endpoint.fetched == 1
     assert keys.problem == "the endpoint does not answer within 0.01 seconds"
+
+
+async def test_a_worker_that_serves_nobody_learns_of_a_removed_key_too() -> None:
+    old, new = minter("old"), minter("new")
+    endpoint = Endpoint(body(old, new))
+    keys = JwksKeys(URL, fetch=endpoint, refresh_seconds=0.02)
+    await keys.start()
+    endpoint.answer = body(new)
+    # Nobody asks for the ring: what was fetched is looked at from outside.
+    await settled(lambda: keys._ring is not None and [key.kid for key in keys._ring.keys] == ["new"])
+    endpoint.answer = OSError("down")
+    await settled(lambda: keys.problem is not None)
+    endpoint.answer = body(old)
+    await settled(lambda: keys._ring is not None and [key.kid for key in keys._ring.keys] == ["old"])
+
+
+async def test_keys_that_nobody_uses_any_more_are_not_fetched() -> None:
+    endpoint = Endpoint(body(minter("a")))
+
+    async def used_for_a_while() -> weakref.ref[JwksKeys]:
+        keys = JwksKeys(URL, fetch=endpoint, refresh_seconds=0.02)
+        await keys.start()
+        await settled(lambda: endpoint.fetched > 1 and keys._flight is None)
+        return weakref.ref(keys)
+
+    gone = await used_for_a_while()
+    # A fetch that has just begun ends first.
+    await settled(lambda: gc.collect() >= 0 and gone() is None)
+    fetched = endpoint.fetched
+    await anyio.sleep(0.1)
+    assert endpoint.fetched == fetched
 
 
 async def test_the_fetch_runs_on_nobody_s_behalf() -> None:
@@ -428,6 +464,35 @@ async def test_guards_of_one_process_share_what_they_fetch() -> None:
     assert shared_jwks(URL, fetch=endpoint, max_stale_seconds=60) is one
     assert shared_jwks(URL, fetch=endpoint, max_stale_seconds=61) is not one
     assert shared_jwks(URL, fetch=Endpoint(b""), max_stale_seconds=60) is not one
+
+
+def test_event_loops_of_one_process_share_a_fetch() -> None:
+    fetched: list[str] = []
+    both = threading.Barrier(2)
+    answered: list[bool] = []
+
+    async def slow(url: str) -> bytes:
+        fetched.append(url)
+        await anyio.to_thread.run_sync(both.wait, 10)
+        return body(minter("a"))
+
+    async def ask() -> None:
+        await keys.look_again("a")
+        answered.append(keys.complete)
+
+    async def ask_while_it_is_fetched() -> None:
+        await settled(lambda: bool(fetched))
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(both.wait, 10)
+
+    keys = JwksKeys(URL, fetch=slow, wait_seconds=10, timeout_seconds=10)
+    other = threading.Thread(target=anyio.run, args=(ask_while_it_is_fetched,), kwargs={"backend": "trio"})
+    other.start()
+    anyio.run(ask)
+    other.join(20)
+    assert (answered, len(fetched)) == ([True, True], 1)
 
 
 def test_an_event_loop_with_eager_tasks_loses_no_fetch() -> None:
