@@ -70,6 +70,7 @@ def recorded_decision(
         client=client_address(scope, trusted_proxies),
         exempt=trail.exempt,
         dropped=dropped,
+        key_id=_fact(trail, "key_id"),
     )
 
 

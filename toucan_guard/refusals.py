@@ -72,7 +72,7 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
             request_id=escape(request_id),
         )
         return Response(page, told.status, headers, media_type="text/html")
-    problem = {
+    problem: dict[str, object] = {
         "type": f"urn:toucan-guard:reason:{decision.reason}",
         "title": told.title,
         "status": told.status,
@@ -81,6 +81,8 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
         "reason": decision.reason,
         "request_id": request_id,
     }
+    if decision.errors:
+        problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
     return Response(json.dumps(problem), told.status, headers, media_type="application/problem+json")
 
 

@@ -61,6 +61,7 @@ def decision_event(
     client: str | None,
     exempt: bool,
     dropped: int,
+    key_id: str | None = None,
 ) -> Event:
     """The ``decision`` event of one connection. Absent values are null, never left out.
 
@@ -73,6 +74,7 @@ def decision_event(
         seconds_to_first_byte: From the connection's start to this event.
         tables: Tables that were filtered, and by which rule.
         dropped: Events that could not be written since the last one that could.
+        key_id: The API key that was named, where there are no claims.
     """
     steps = list(steps)
     denials = [decision for _, decision, _ in steps if isinstance(decision, Deny)]
@@ -86,7 +88,7 @@ def decision_event(
         "outcome": outcome,
         "reason": reason,
         # The sentence that belongs to the reason: a report-only refusal on the way has another one.
-        "detail": next((denial.detail for denial in denials if denial.detail and denial.reason == reason), None),
+        "detail": next((told for denial in denials if denial.reason == reason and (told := _told(denial))), None),
         "steps": [
             {"layer": layer, "decision": _name_of(decision, enforced=enforced)} for layer, decision, enforced in steps
         ],
@@ -100,7 +102,7 @@ def decision_event(
         "fetch_site": fetch_site,
         "fetch_dest": fetch_dest,
         "issuer": None,
-        "key_id": None,
+        "key_id": key_id,
         "token_id": None,
         "subject": None,
         "tenant": None,
@@ -185,6 +187,11 @@ def encode_line(event: Mapping[str, Any]) -> bytes:
             return line
     essential = {name: value for name, value in event.items() if name in _ESSENTIAL}
     return _dump({**_capped_event(essential, *_CAPS[-1]), "truncated": True})
+
+
+def _told(denial: Deny) -> str:
+    """What the record says of a refusal: the cause, where the client was told less."""
+    return denial.facts.get("cause", denial.detail)
 
 
 def _name_of(decision: Decision, *, enforced: bool) -> str:

@@ -282,8 +282,9 @@ class Revocations:
         ):
             return _REVOKED
         for before, until in copy.issued_before:
-            # Written so that a time which is not a number counts as revoked.
-            if until > now and not claims.issued_at >= before:
+            # Written so that a time which is not a number counts as revoked. A refreshed token is as old as the first.
+            first = claims.issued_at if claims.first_issued_at is None else claims.first_issued_at
+            if until > now and not (claims.issued_at >= before and first >= before):
                 return _REVOKED
         return None
 
