@@ -30,6 +30,7 @@ from toucan_guard.core.token import ClaimNames, TokenPolicy
 from toucan_guard.settings_env import EnvironmentSettings, with_files
 from toucan_guard.settings_rules import Network
 from toucan_guard.settings_values import variable
+from toucan_guard.tokens.api_keys import ApiKeys, service_secret
 from toucan_guard.tokens.keys import KeyRing
 
 _REQUIRED: Final = {
@@ -46,11 +47,6 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "jwks_max_stale_seconds": ((), "remove it"),
     "store_url": (("memory://",), "use memory:// with one worker"),
     "revocation_staleness_seconds": ((), "remove it"),
-    "api_keys_file": ((), "remove it"),
-    "api_key_pepper": ((), "remove it"),
-    "api_key_pepper_file": ((), "remove it"),
-    "token_service_key": ((), "remove it"),
-    "token_service_key_file": ((), "remove it"),
     "pg_context_key": ((), "remove it"),
     "pg_context_key_file": ((), "remove it"),
     "pg_pooler": (("none",), "use none"),
@@ -61,6 +57,12 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "insecure_store_fail_open": ((False,), "remove it"),
 }
 
+_MIXED: Final = (
+    "TOUCAN_GUARD_API_KEYS_FILE is given beside an HMAC secret, and a secret never shares a ring with the public keys "
+    "of API keys: sign the host's own tokens with a key pair (`toucan-guard keygen`) and name its public half in "
+    "TOUCAN_GUARD_KEYS_FILE, or let API keys make all tokens and remove the secret"
+)
+
 _CLAIMS: Final = ("claim_tenant", "claim_grants", "claim_rls", "claim_origins", "claim_region")
 
 # What is compiled, and the settings without which it cannot be tried.
@@ -70,6 +72,7 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "tenant_origins": frozenset(),
     "public_origins": frozenset(),
     "policy": frozenset(),
+    "api_keys": frozenset({"api_keys_file", "token_service_key", "api_key_pepper"}),
     "token_policy": frozenset({"issuer", "audience"}),
 }
 
@@ -181,6 +184,8 @@ class GuardSettings(EnvironmentSettings):
     """Signs what the token service hands out."""
     token_service_key_file: _MaybePath = None
     """The token service's key in a file."""
+    token_refresh_seconds: Annotated[int, BeforeValidator(values.whole_number(0, 604_800))] = 28_800
+    """How long after its first issue a token of the token service may still be renewed; 0 never."""
     pg_context_key: _MaybeSecret = None
     """Signs the claims that PostgreSQL sees."""
     pg_context_key_file: _MaybePath = None
@@ -304,6 +309,25 @@ class GuardSettings(EnvironmentSettings):
                 raise ValueError("holds nothing that can be read as a key: make it anew") from None
 
     @cached_property
+    def api_keys(self) -> ApiKeys | None:
+        """The API keys, which follow their file; None where there is none."""
+        if self.api_keys_file is None or self.token_service_key is None:
+            return None
+        secret = {}
+        for name in ("token_service_key", "api_key_pepper"):
+            given: SecretStr | None = self.__dict__[name]
+            if given is not None:
+                with _naming(name):
+                    secret[name] = service_secret(given.get_secret_value())
+        with _naming("api_keys_file"):
+            return ApiKeys(
+                self.api_keys_file,
+                service_key=secret["token_service_key"],
+                pepper=secret.get("api_key_pepper"),
+                development=self._development,
+            )
+
+    @cached_property
     def token_policy(self) -> TokenPolicy:
         """What a token must say."""
         users: dict[str, list[str]] = {}
@@ -364,7 +388,8 @@ class GuardSettings(EnvironmentSettings):
                     getattr(self, part)
         if self.keys is not None or self.secret is not None:
             with _collected(problems):
-                _ = self.key_ring
+                if any(key.symmetric for key in self.key_ring.keys) and self.api_keys_file is not None:
+                    raise ConfigError(_MIXED)
         if self.keys is not None and self.secret is not None:
             with _collected(problems):
                 self._ring("secret")
@@ -399,8 +424,10 @@ class GuardSettings(EnvironmentSettings):
         sources = [name for name in _KEY_SOURCES if name in given]
         if len(sources) > 1:
             yield f"{_together(sources)} are given together: keep one source of keys (several keys go into one JWKS)"
-        elif not sources and "jwks_url" not in given:
+        elif not sources and given.isdisjoint(("jwks_url", "api_keys_file")):
             yield "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE) is required: give the keys that verify tokens"
+
+        yield from rules.wrong_api_keys(given, self.__dict__)
 
         row_rules = [name for name in ("rls_policy", "rls_columns") if name in given]
         if self.insecure_no_rls and row_rules:
@@ -423,6 +450,16 @@ class GuardSettings(EnvironmentSettings):
             wrong = rules.wrong_report_uri(self.frame_report_uri, development=self._development)
             if wrong:
                 yield f"TOUCAN_GUARD_FRAME_REPORT_URI {wrong}"
+
+
+class ApiKeySettings(GuardSettings):
+    """The same settings before there is a first API key: the file need not exist yet."""
+
+    @cached_property
+    def api_keys(self) -> ApiKeys | None:
+        """The API keys; None where there is no file."""
+        missing = self.api_keys_file is not None and not self.api_keys_file.exists()
+        return None if missing else super().api_keys
 
 
 def _together(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``toucan-guard check | routes | explain | inspect | keygen | mint``.
+"""The command line: ``toucan-guard check | routes | explain | inspect | keygen | mint | apikey``.
 
 Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from toucan_guard.cli import check, explain, inspect, keygen, mint, routes
+from toucan_guard.cli import apikey, check, explain, inspect, keygen, mint, routes
 
 app = typer.Typer(
     name="toucan-guard",
@@ -22,5 +22,6 @@ app.command("inspect")(inspect.inspect)
 app.command("keygen")(keygen.keygen)
 app.command("mint")(mint.mint)
 app.command("routes")(routes.routes)
+app.add_typer(apikey.app, name="apikey")
 
 __all__ = ["app"]

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from toucan_guard.core.decisions import Deny, Reason
+
+HEADER: Final = "x-api-key"
 PREFIX: Final = "tgk"
 SECRET_BYTES: Final = 32
 KEY_ID_LENGTH: Final = 12
@@ -72,6 +76,24 @@ def format_api_key(environment: str, key_id: str, secret: bytes) -> ApiKey:
         raise ValueError(f"an API key has an id of {KEY_ID_LENGTH} characters and {SECRET_BYTES} random bytes")
     text = f"{PREFIX}_{environment}_{key_id}_{_written(int.from_bytes(secret), _SECRET_LENGTH)}"
     return ApiKey(environment, key_id, f"{text}_{_checksum(text)}")
+
+
+def exposed_api_key(presented: Sequence[str], evidence: Sequence[str], *, named: bool = False) -> Deny | None:
+    """Whether an API key comes out of a browser, which has no business with it; None where it does not.
+
+    Args:
+        presented: Every value of ``x-api-key``.
+        evidence: The Origin, Sec-Fetch-Site and Sec-Fetch-Dest values: no server sends them. Sec-Fetch-Mode alone is
+            Node's ``fetch``.
+        named: A preflight asks whether ``x-api-key`` may be sent: the page has one.
+    """
+    if not evidence or not (presented or named):
+        return None
+    keys = [key for key in map(parse_api_key, presented) if key is not None]
+    facts = {"key_id": keys[0].key_id} if keys else {}
+    return Deny(
+        Reason.API_KEY_EXPOSED, "an API key was sent, and a browser sent it: it is not secret any more", facts=facts
+    )
 
 
 def is_key_id(text: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.grants import Grant, reaches
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.token import VerifiedClaims
 
 _NO_ATTRIBUTES: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType({})
 
@@ -31,6 +32,15 @@ class ApiKeyLimits:
     grants: tuple[Grant, ...] | None = None
     attributes: Mapping[str, tuple[object, ...]] = field(default_factory=lambda: _NO_ATTRIBUTES)
     lifetime_seconds: int | None = None
+
+    def problems(self, claims: VerifiedClaims) -> Iterator[str]:
+        """Why the key may not make a token that says this."""
+        yield from self.tenant_problems(claims.tenant)
+        yield from self.origin_problems(claims.origins)
+        for grant in claims.grants:
+            yield from self.grant_problems(grant)
+        for name, value in (claims.rls or {}).items():
+            yield from self.attribute_problems(name, value)
 
     def tenant_problems(self, tenant: str | None) -> Iterable[str]:
         """Why the key may not speak for this tenant."""

@@ -12,9 +12,9 @@ Its shape is the reference product's, and what our tokens need besides::
       "sessionSeconds": 900
     }
 
-``distinctId`` becomes ``sub``, ``attributes`` become ``rls``, ``permissions`` become ``grants``; a ``role`` is a name for
-grants that the API key's entry spells out. What is absent is the narrowest that the key allows; null is absent. A member
-that is not known is a mistake: a misspelt restriction must not become a wider token.
+``distinctId`` becomes ``sub``, ``attributes`` become ``rls``, ``permissions`` become ``grants``; a ``role`` is a name
+for grants that the API key's entry spells out. What is absent is the narrowest that the key allows; null is absent. A
+member that is not known is a mistake: a misspelt restriction must not become a wider token.
 
 Every mistake is told at once, each with its place, so that it fails at the host and not in a customer's browser.
 """
@@ -62,6 +62,7 @@ class MintingRules:
         allowlist: The deployment's origins.
         lifetime_seconds: The deployment's longest token.
         require_tenant: A token must name its tenant.
+        frames: Whether the deployment takes bootstrap tokens.
         development: Whether ``http`` and loopback origins are in order.
     """
 
@@ -71,6 +72,7 @@ class MintingRules:
     allowlist: OriginAllowlist
     lifetime_seconds: int
     require_tenant: bool = True
+    frames: bool = True
     development: bool = False
 
     @property
@@ -175,7 +177,8 @@ def _ruled(rule: Callable[[Any, MintingRules, Mapping[str, Any]], _Problems]) ->
     """Judge a member by the rules that the validation was begun with."""
 
     def judge(value: Any, info: ValidationInfo) -> Any:
-        problems = tuple(rule(value, info.context, info.data))
+        rules: Any = info.context  # given at every validation here
+        problems = tuple(rule(value, rules, info.data))
         if problems:
             raise PydanticCustomError("ruled", "{problems}", {"problems": problems})
         return value
@@ -237,6 +240,11 @@ def _lifetime_rule(seconds: int | None, rules: MintingRules, _: Mapping[str, Any
         yield f"must be at most {rules.longest}", True
 
 
+def _frame_rule(frame: object, rules: MintingRules, _: Mapping[str, Any]) -> _Problems:
+    if frame and not rules.frames:
+        yield "this deployment opens no embed sessions (TOUCAN_GUARD_TOKEN_CARRIERS)", False
+
+
 def _session_rule(seconds: int | None, _: MintingRules, others: Mapping[str, Any]) -> _Problems:
     if seconds is not None and others.get("frame", True) is not True:
         yield 'is for "frame": true only', False
@@ -278,13 +286,11 @@ class _Body(_Strict):
     tenant: Annotated[_MaybeText, _ruled(_tenant_rule)] = None
     origins: Annotated[list[Annotated[str, _ruled(_origin_rule)]] | None, Field(max_length=_MAX_ITEMS)] = None
     lifetime_seconds: _Seconds = None
-    frame: bool | None = None
+    frame: Annotated[bool | None, _ruled(_frame_rule)] = None
     session_seconds: Annotated[_Seconds, _ruled(_session_rule)] = None
 
 
-_MEMBERS: Final = tuple(
-    sorted(to_camel(name) for model in (_Body, _User, _Permission) for name in model.model_fields)
-)
+_MEMBERS: Final = tuple(sorted(to_camel(name) for model in (_Body, _User, _Permission) for name in model.model_fields))
 _WORDS: Final = {
     "missing": "is missing",
     "string_type": "must be text",

@@ -36,10 +36,11 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from toucan_guard.core.api_key import is_environment, is_key_id
 from toucan_guard.core.api_key_limits import ApiKeyLimits
@@ -86,15 +87,20 @@ class ApiKeyEntry:
     limits: ApiKeyLimits = _NO_LIMITS
     roles: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
 
-    def problem_at(self, now: float) -> str | None:
-        """Why the key does not work at this time, in words for the operator; None where it does."""
+    @property
+    def mintable(self) -> ApiKeyLimits:
+        """The limits, with what its roles give away beside them."""
+        if self.limits.grants is None:
+            return self.limits
+        return replace(self.limits, grants=(*self.limits.grants, *chain.from_iterable(self.roles.values())))
+
+    def state_at(self, now: float) -> Literal["valid", "retired", "early", "expired"]:
+        """In which part of its life the key is."""
         if self.retired is not None:
-            return "the API key was retired"
+            return "retired"
         if now < self.not_before:
-            return "the API key is not valid yet"
-        if self.not_after is not None and now >= self.not_after:
-            return "the API key has expired"
-        return None
+            return "early"
+        return "expired" if self.not_after is not None and now >= self.not_after else "valid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class ApiKeyBook:
 
     def to_text(self) -> str:
         """The book as the text of its file."""
-        keys = {key_id: _written(entry) for key_id, entry in self.keys.items()}
+        keys = {key_id: entry_members(entry) for key_id, entry in self.keys.items()}
         content = {"version": VERSION, "pepper": self.pepper_check.hex(), "keys": keys}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
@@ -143,7 +149,8 @@ def pepper_check(pepper: bytes) -> bytes:
     return hmac.digest(pepper, b"toucan_guard API key pepper", "sha256")
 
 
-def _written(entry: ApiKeyEntry) -> dict[str, object]:
+def entry_members(entry: ApiKeyEntry) -> dict[str, object]:
+    """An entry as its file has it."""
     limits = entry.limits
     limited: dict[str, object] = {
         "tenants": None if limits.tenants is None else list(limits.tenants),

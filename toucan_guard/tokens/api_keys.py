@@ -43,6 +43,11 @@ _ALGORITHM: Final = "EdDSA"
 _NOBODY: Final = bytes(32)
 # The granularity of a file system's times: a file that was written just now may change without looking changed.
 _SETTLED_SECONDS: Final = 3.0
+STATES: Final = {
+    "retired": "the API key was retired",
+    "early": "the API key is not valid yet",
+    "expired": "the API key has expired",
+}
 _INVALID: Final = "the API key is not valid"
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024  # a device such as /dev/zero must not fill the memory
 _Stamp = tuple[int, int, int, int]
@@ -115,23 +120,30 @@ class ApiKeys:
     def __repr__(self) -> str:
         return f"ApiKeys({len(self._book.keys)} keys)"
 
-    @property
-    def ring(self) -> KeyRing:
-        """The verification keys of every API key that was not retired and has not long expired.
+    # The file is what there is: a token whose key it does not have is refused for good.
+    complete: Final = True
 
-        Read by every request: it waits for nothing.
-        """
-        # Threads do not survive a fork, and servers fork.
-        if self._watched_by != os.getpid():
-            self._watch()
+    @property
+    def ring(self) -> KeyRing | None:
+        """The verification keys of every API key that was not retired and has not long expired; see ``KeySource``."""
+        self._watch_if_nobody_does()
         return self._ring
 
-    async def look_again(self, kid: str | None) -> None:  # noqa: ARG002 - a key source's method
-        """Nothing: the file is looked at every second, whoever asks."""
+    async def start(self) -> None:
+        """See ``KeySource``: begins to follow the file."""
+        self._watch_if_nobody_does()
+
+    async def look_again(self, kid: str | None) -> None:
+        """See ``KeySource``: the file is looked at every second, whoever asks."""
 
     def entry(self, key_id: str | None) -> ApiKeyEntry | None:
         """What is known of a key, or None."""
         return None if key_id is None else self._current().keys.get(key_id)
+
+    @property
+    def entries(self) -> tuple[ApiKeyEntry, ...]:
+        """What is known of every key."""
+        return tuple(self._current().keys.values())
 
     def authenticate(self, presented: str, *, now: float) -> ApiKeyEntry | Deny:
         """Whose API key this is.
@@ -155,8 +167,8 @@ class ApiKeys:
             return _refused("no API key has this id", key.key_id)
         if not right:
             return _refused("the API key is not the one of this id", key.key_id)
-        problem = entry.problem_at(now)
-        return entry if problem is None else _refused(problem, key.key_id)
+        state = entry.state_at(now)
+        return entry if state == "valid" else _refused(STATES[state], key.key_id)
 
     def signing_key(self, key_id: str) -> SigningKey:
         """The key that signs for an API key."""
@@ -197,10 +209,10 @@ class ApiKeys:
                 _log.error("toucan_guard: TOUCAN_GUARD_API_KEYS_FILE %s; the keys stay as they were", ascii(problem))
 
     def _current(self) -> ApiKeyBook:
-        _ = self.ring
+        self._watch_if_nobody_does()
         return self._book
 
-    def _understood(self, text: str) -> tuple[ApiKeyBook, KeyRing]:
+    def _understood(self, text: str) -> tuple[ApiKeyBook, KeyRing | None]:
         book = ApiKeyBook.from_text(text, development=self._development)
         if self._pepper is not None and not hmac.compare_digest(pepper_check(self._pepper), book.pepper_check):
             raise ConfigError(
@@ -209,14 +221,17 @@ class ApiKeys:
             )
         # No token outlives its key, so those of an expired one have ended too, but for the leeway.
         over = self._clock() - MAX_LEEWAY_SECONDS
-        return book, KeyRing(
-            (
-                self.signing_key(entry.key_id).verification_key()
-                for entry in book.keys.values()
-                if entry.retired is None and (entry.not_after is None or entry.not_after > over)
-            ),
-            may_be_empty=True,
-        )
+        keys = [
+            self.signing_key(entry.key_id).verification_key()
+            for entry in book.keys.values()
+            if entry.retired is None and (entry.not_after is None or entry.not_after > over)
+        ]
+        return book, KeyRing(keys) if keys else None
+
+    def _watch_if_nobody_does(self) -> None:
+        # Threads do not survive a fork, and servers fork.
+        if self._watched_by != os.getpid():
+            self._watch()
 
     def _watch(self) -> None:
         # Whoever comes second here ends the watch of whoever came first, so that one is left. A lock may have been

@@ -101,11 +101,9 @@ class KeyRing:
 
     __slots__ = ("_by_kid", "_nameless", "generation", "keys")
 
-    def __init__(self, keys: Iterable[VerificationKey], *, may_be_empty: bool = False) -> None:
+    def __init__(self, keys: Iterable[VerificationKey]) -> None:
         self.keys: Final = tuple(keys)
         problems = _ring_problems(self.keys)
-        if may_be_empty and not self.keys:
-            problems = []  # all API keys may have been retired, and then no token holds
         if problems:
             raise ConfigError(problems)
         self._by_kid: Final = {key.kid: key for key in self.keys if key.kid is not None}
