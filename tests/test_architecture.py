@@ -18,9 +18,9 @@ ROOMS = [
     {"__init__", "testing", "fastapi"},
     {"token_service", "token_issue"},
     {"stack"},
-    {"settings", "settings_env", "settings_rules", "settings_values"},
+    {"settings", "settings_env", "settings_rules", "settings_store", "settings_values"},
     {"layers"},
-    {"recorded"},
+    {"recorded", "live"},
     {"asgi"},
     {"query", "headers", "proxies", "refusals"},
     {"tokens", "rls", "audit"},
@@ -92,7 +92,11 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param("cachetools", {"tokens"}, id="the cache is tokens'"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),
         pytest.param("fastapi", {"fastapi"}, id="fastapi has one module"),
-        pytest.param("time", {"asgi", "layers", "tokens", "stack", "testing", "cli", "token_service"}, id="no clock in the cores"),
+        pytest.param(
+            "time",
+            {"asgi", "layers", "tokens", "stack", "settings", "testing", "cli", "token_service"},
+            id="no clock in the cores",
+        ),
     ],
 )
 def test_each_library_has_a_home(library: str, homes: set[str]) -> None:

@@ -25,8 +25,8 @@ from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
 from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware
 from toucan_guard.testing import TEST_SECRET
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
-from toucan_guard.tokens.revocation import MemoryRevocations, Revocation, RevocationKind, Revocations
-from toucan_guard.tokens.sessions import MemoryStore
+from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations
+from toucan_guard.tokens.store import MemoryStore
 
 PORTAL = "https://portal.example"
 OWN = "https://charts.example"
@@ -145,7 +145,7 @@ async def _tenant_origin(world: World) -> str:
 
 
 async def _revoked(world: World) -> str:
-    settings, store = world.make_settings(), MemoryRevocations()
+    settings, store = world.make_settings(), MemoryStore(clock=time.time)
     revoked = Revocation(RevocationKind.SUBJECT, "user-1", until=time.time() + 600)
     await store.revoke(settings.issuer, revoked.to_entry())
     layer = EmbedTokenMiddleware(

@@ -72,6 +72,7 @@ class Trail:
         embed: What the app sees.
         access: What the adapters see: the row filter and the receipts of filtered tables.
         refusal: The decision that answered the connection, if it was refused.
+        ended: The decision that ended the connection after its answer had begun.
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
         audit: What an audit layer that has taken charge of this connection keeps of it.
@@ -88,6 +89,7 @@ class Trail:
         "edits",
         "embed",
         "embedder",
+        "ended",
         "exempt",
         "narrowing",
         "opaque_caller",
@@ -115,6 +117,7 @@ class Trail:
         self.embed: Embed | None = None
         self.access: RowAccess | None = None
         self.refusal: Deny | None = None
+        self.ended: Deny | None = None
         self.exempt = False
         self.report_only_grants = False
         self.audit: Any = None
@@ -197,6 +200,11 @@ async def deny(scope: Scope, receive: Receive, send: Send, decision: Deny) -> No
         await _send_as_denial(response, send)
     else:
         await send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})
+
+
+def close_code(decision: Deny) -> int:
+    """How an accepted WebSocket is closed: policy violation, or try again later (RFC 6455 §7.4.1, and its registry)."""
+    return 1013 if decision.explanation.status == 503 else 1008
 
 
 async def _send_as_denial(response: Any, send: Send) -> None:

@@ -11,6 +11,7 @@ Only this module and ``settings_env`` below it read the environment. The rules t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -29,9 +30,13 @@ from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
 from toucan_guard.settings_env import EnvironmentSettings, with_files
 from toucan_guard.settings_rules import Network
+from toucan_guard.settings_store import memory_contradictions, store_address
 from toucan_guard.settings_values import variable
 from toucan_guard.tokens.api_keys import ApiKeys, service_secret
 from toucan_guard.tokens.keys import KeyRing
+from toucan_guard.tokens.redis_store import RedisStore
+from toucan_guard.tokens.store import Store, shared_memory_store
+from toucan_guard.tokens.store_url import StoreAddress
 
 _REQUIRED: Final = {
     "allowed_origins": "name the origins that may call and frame this service, or set it empty for nobody",
@@ -45,8 +50,6 @@ _KEY_SOURCES: Final = ("keys", "keys_file", "secret", "secret_file")
 _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "jwks_url": ((), "give the keys in TOUCAN_GUARD_KEYS_FILE"),
     "jwks_max_stale_seconds": ((), "remove it"),
-    "store_url": (("memory://",), "use memory:// with one worker"),
-    "revocation_staleness_seconds": ((), "remove it"),
     "pg_context_key": ((), "remove it"),
     "pg_context_key_file": ((), "remove it"),
     "pg_pooler": (("none",), "use none"),
@@ -54,7 +57,6 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "audit_hmac_key_file": ((), "remove it"),
     "audit_chain_key": ((), "remove it"),
     "audit_chain_key_file": ((), "remove it"),
-    "insecure_store_fail_open": ((False,), "remove it"),
 }
 
 _MIXED: Final = (
@@ -74,6 +76,7 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "policy": frozenset(),
     "api_keys": frozenset({"api_keys_file", "token_service_key", "api_key_pepper"}),
     "token_policy": frozenset({"issuer", "audience"}),
+    "store_address": frozenset({"store_url", "store_url_file"}),
 }
 
 _Flag = Annotated[bool, BeforeValidator(values.read_flag)]
@@ -167,8 +170,10 @@ class GuardSettings(EnvironmentSettings):
     """The row rules as shorthand, ``flights.carrier=carrier``; a mapping in Python."""
     region: _MaybeText = None
     """Where this deployment's data stays."""
-    store_url: _Word = Field(default="memory://", repr=False, exclude=True)
-    """Sessions and spent tokens."""
+    store_url: _MaybeSecret = None
+    """Sessions, spent tokens and revocations: ``memory://``, the default, or a Redis or Valkey server."""
+    store_url_file: _MaybePath = None
+    """The store's URL, which has a password, in a file."""
     workers: Annotated[int, BeforeValidator(values.whole_number(1, 10_000))] = 1
     """Worker processes; ``WEB_CONCURRENCY`` where it is not set."""
     revocation_staleness_seconds: Annotated[int, BeforeValidator(values.whole_number(1, 3600))] = 5
@@ -232,7 +237,7 @@ class GuardSettings(EnvironmentSettings):
     insecure_typ_jwt: _Flag = False
     """Tokens of ``typ: JWT`` are accepted: others that this issuer signs may open charts."""
     insecure_store_fail_open: _Flag = False
-    """A store that does not answer lets requests pass."""
+    """While the store does not answer, tokens pass that may have been revoked."""
 
     @cached_property
     def allowlist(self) -> OriginAllowlist:
@@ -364,6 +369,23 @@ class GuardSettings(EnvironmentSettings):
             text = values.read_file(self.rls_policy)
             return RlsPolicy.from_json(text) if self.rls_policy.suffix == ".json" else RlsPolicy.from_toml(text)
 
+    @cached_property
+    def store_address(self) -> StoreAddress | None:
+        """The server of the store; None for the memory of this process."""
+        return None if self.store_url is None else store_address(self.store_url.get_secret_value())
+
+    @cached_property
+    def store(self) -> Store:
+        """Sessions, spent tokens and revocations; guards of one process that take the same tokens share it."""
+        if self.store_address is not None:
+            return RedisStore(self.store_address)
+        return shared_memory_store(self.issuer, self.audience, self.key_ring.generation, clock=time.time)
+
+    @property
+    def revocable(self) -> bool:
+        """Whether a revocation reaches every worker: not where each of several has a memory of its own."""
+        return self.store_address is not None or self.workers == 1
+
     @property
     def insecure(self) -> tuple[str, ...]:
         """The variables of the dangerous switches that are on, sorted."""
@@ -440,11 +462,8 @@ class GuardSettings(EnvironmentSettings):
                 "or say aloud with TOUCAN_GUARD_INSECURE_NO_RLS=true that everybody sees all of them"
             )
 
-        if self.workers > 1 and "session" in self.token_carriers:
-            yield (
-                f"TOUCAN_GUARD_WORKERS (or WEB_CONCURRENCY) is {self.workers}, but sessions are kept in the memory of "
-                "one process: run one worker, or leave session out of TOUCAN_GUARD_TOKEN_CARRIERS"
-            )
+        if "store_url" not in mistakes and "store_url_file" not in mistakes:
+            yield from memory_contradictions(self, given)
 
         if self.frame_report_uri is not None:
             wrong = rules.wrong_report_uri(self.frame_report_uri, development=self._development)

@@ -6,20 +6,26 @@ pure core that it names in its first line.
 
 from __future__ import annotations
 
-import time
-from typing import Any
+import logging
+from typing import Any, Final
 
+import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
 from toucan_guard.asgi import existing_trail
 from toucan_guard.audit.sinks import open_sink
+from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
-from toucan_guard.tokens.sessions import EmbedSessions, shared_memory_store
+from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.sessions import EmbedSessions
+
+_log: Final = logging.getLogger("toucan_guard")
+_CLOSING_SECONDS: Final = 1.0
 
 
 class ToucanGuard:
@@ -50,12 +56,19 @@ class ToucanGuard:
             insecure_allow_null=settings.insecure_null_origin,
             insecure_websocket_without_origin=settings.insecure_websocket_without_origin,
         )
+        self._store = settings.store
         sessions = EmbedSessions(
-            shared_memory_store(settings.issuer, settings.audience, settings.key_ring.generation, clock=time.time),
+            self._store,
             lifetime_seconds=settings.token_lifetime_seconds,
             leeway_seconds=settings.leeway_seconds,
         )
         verifier = CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(settings.token_cache_size))
+
+        revocations = None
+        if settings.revocable:
+            revocations = Revocations(
+                self._store, issuer=settings.issuer, staleness_seconds=settings.revocation_staleness_seconds
+            )
 
         # From the outside in: the first layer sees the request first and its answer last.
         order: list[tuple[Any, dict[str, Any]]] = [
@@ -106,6 +119,8 @@ class ToucanGuard:
                     "verifier": verifier,
                     "carriers": settings.token_carriers,
                     "sessions": sessions,
+                    "revocations": revocations,
+                    "insecure_store_fail_open": settings.insecure_store_fail_open,
                     "report_only_grants": "grant" in reported,
                 },
             ),
@@ -135,10 +150,11 @@ class ToucanGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            await self._look_at_the_store()
             try:
                 await self.app(scope, receive, send)
             finally:
-                self.close()
+                await self.aclose()
             return
         # Servers reuse contexts from one request of a connection to the next: every connection begins with nobody's
         # rows. A guard inside another one continues what that one has found.
@@ -150,6 +166,20 @@ class ToucanGuard:
                 current_row_access.reset(previous)
 
     def close(self) -> None:
-        """Give back what the guard holds open; called at the end of the app's lifespan."""
+        """Close the record."""
         if self._sink is not None:
             self._sink.close()
+
+    async def aclose(self) -> None:
+        """Give back what the guard holds open; called at the end of the app's lifespan."""
+        self.close()
+        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await self._store.aclose()
+
+    async def _look_at_the_store(self) -> None:
+        """Say at start-up what the store would forget. One that does not answer yet stops nothing: requests get 503."""
+        try:
+            for warning in await self._store.warnings():
+                _log.warning("toucan_guard store: %s", warning)
+        except StoreUnavailable as error:
+            _log.warning("toucan_guard store: %s; whatever needs it is refused until it answers", error)

@@ -194,6 +194,7 @@ def test_a_completion_refers_to_its_decision(dropped: int) -> None:
         event_id="e-2",
         decision_id="e-1",
         outcome="error",
+        reason=None,
         tables=MappingProxyType({"flights": "v1"}),
         dropped=dropped,
     )
@@ -205,6 +206,7 @@ def test_a_completion_refers_to_its_decision(dropped: int) -> None:
         "request_id": UUID,
         "decision_id": "e-1",
         "outcome": "error",
+        "reason": None,
         "tables": {"flights": "v1"},
         **({"dropped": dropped} if dropped else {}),
     }

@@ -14,7 +14,8 @@ from toucan_guard import Reason, ToucanGuard
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.layers import BootstrapExchangeMiddleware
 from toucan_guard.testing import TEST_SECRET
-from toucan_guard.tokens.sessions import EmbedSessions, MemoryStore
+from toucan_guard.tokens.sessions import EmbedSessions
+from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

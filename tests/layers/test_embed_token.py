@@ -30,7 +30,8 @@ from toucan_guard.layers import (
 from toucan_guard.rls.context import current_row_access, require_row_access
 from toucan_guard.testing import TEST_SECRET, FakeClock
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
-from toucan_guard.tokens.sessions import EmbedSessions, MemoryStore
+from toucan_guard.tokens.sessions import EmbedSessions
+from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

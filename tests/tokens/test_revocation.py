@@ -20,13 +20,13 @@ from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.testing import FakeClock
 from toucan_guard.tokens.revocation import (
     MAX_REVOCATIONS,
-    MemoryRevocations,
     Revocation,
     RevocationKind,
     Revocations,
     end_of_life,
     revoke,
 )
+from toucan_guard.tokens.store import MemoryStore
 
 NOW = 1_800_000_000.0
 ISSUER = "https://host.example"
@@ -43,11 +43,11 @@ def _claims(**changes: Any) -> VerifiedClaims:
     return VerifiedClaims(**given)
 
 
-class Store(MemoryRevocations):
+class Store(MemoryStore):
     """The memory store, which can hang, fail and count."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(clock=time.time)
         self.asked = 0
         self.hangs = False
         self.error: Exception | None = None
@@ -463,7 +463,7 @@ async def test_judging_costs_the_same_however_much_is_revoked() -> None:
         entries |= {
             Revocation(RevocationKind.ISSUED_BEFORE, str(number), NOW + number).to_entry() for number in range(count)
         }
-        world.store._entries[ISSUER] = entries
+        world.store._revoked[ISSUER] = entries
         await world.revocations.refresh()
         claims = _claims()
         best = float("inf")

@@ -13,7 +13,8 @@ from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims
 from toucan_guard.testing import FakeClock
-from toucan_guard.tokens.sessions import SESSION_TYPE, EmbedSessions, MemoryStore, OpenedSession, handle_of
+from toucan_guard.tokens.sessions import SESSION_TYPE, EmbedSessions, OpenedSession, handle_of
+from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -137,13 +137,16 @@ def completion_event(
     event_id: str,
     decision_id: str,
     outcome: str,
+    reason: str | None,
     tables: Mapping[str, str],
     dropped: int,
 ) -> Event:
     """What changed after the ``decision`` event of ``decision_id`` was written.
 
     Args:
-        outcome: ``error`` for an answer that was cut, ``deny`` for a socket that was closed, ``allow`` for the rest.
+        outcome: ``error`` for an answer that broke off, ``deny`` for a socket that was closed or a stream that was cut,
+            ``would_deny`` where a switch kept it open, ``allow`` for the rest.
+        reason: Why it was closed or cut; None otherwise.
         tables: All tables that were filtered, and by which rule.
         dropped: See ``decision_event``.
     """
@@ -155,6 +158,7 @@ def completion_event(
         "request_id": request_id,
         "decision_id": decision_id,
         "outcome": outcome,
+        "reason": reason,
         "tables": dict(tables),
     }
     if dropped:

@@ -87,6 +87,7 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     APP_FAILED = "app_failed"
+    KEYS_UNAVAILABLE = "keys_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +305,9 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
         ),
         Reason.APP_FAILED: Explanation(
             500, "Something went wrong", "The chart could not be made. Please try again in a minute."
+        ),
+        Reason.KEYS_UNAVAILABLE: Explanation(
+            503, "The service is not ready", "It cannot check passes at this moment. Please try again in a minute."
         ),
     }
 )

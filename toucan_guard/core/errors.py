@@ -11,7 +11,8 @@ A refused *request* is never an exception of this tree: it is a ``Deny``
     │   ├── NoEmbedContext   … because it runs on nobody's behalf
     │   └── QueryRefused     … because of what it says
     ├── AuditWriteError      an audit line could not be written
-    └── StoreUnavailable     the session and single-use store does not answer
+    ├── StoreUnavailable     the session and single-use store does not answer
+    └── KeysUnavailable      a key set could not be fetched, or is none
 """
 
 from __future__ import annotations
@@ -72,3 +73,7 @@ class AuditWriteError(GuardError):
 
 class StoreUnavailable(GuardError):
     """The store of sessions and spent tokens does not answer, or is full."""
+
+
+class KeysUnavailable(GuardError):
+    """A key set could not be fetched, or holds nothing that can be used. The message never quotes the answer."""

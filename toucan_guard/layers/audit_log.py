@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Literal
 
+import anyio
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, new_id, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, close_code, deny, new_id, trail_of
 from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.audit_event import Event, completion_event
 from toucan_guard.core.decisions import Deny, Reason
@@ -121,6 +122,7 @@ class _Connection:
         "_scope",
         "_send",
         "_start",
+        "_steps",
         "_trail",
         "_trailers",
     )
@@ -135,6 +137,7 @@ class _Connection:
         self._host: Any = scope.get("app") if "router" in scope else None
         self._start = time.perf_counter()
         self._event: Event | None = None
+        self._steps = 0  # so many stood on the Trail when the decision was written
         self._changed: str | None = None  # what became of the answer after its decision was written
         self._held_back = False  # the event could not be written: 503 went out, nothing else may
         self._complete = False  # the last byte went out: what happens afterwards cuts nothing
@@ -154,8 +157,11 @@ class _Connection:
         except Exception as error:
             if not await self._settle(error):
                 raise
-        except BaseException:  # a cancellation: the client hung up, or the server stops
+        except BaseException as error:
             self._changed = None if self._complete else "error"
+            if not _is_cancellation(error) and self._event is None and not self._gone:
+                # The server's own answer would be a 500 without the guard's headers.
+                await self._refuse(Deny(Reason.APP_FAILED))
             raise
         finally:
             self._finish()
@@ -181,6 +187,8 @@ class _Connection:
             if self._scope["type"] == "websocket":
                 await self._close(error.decision)
                 return True
+            if error.decision is self._trail.ended:
+                return True  # the server sees that the answer is incomplete, and closes the connection
         if self._event is None:
             return await self._answer_crash(error)
         if not self._complete:
@@ -236,8 +244,8 @@ class _Connection:
         """Refuse a WebSocket that has been accepted already, unless it has ended."""
         if self._complete:
             return
-        self._changed = "deny"
-        await self._send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})
+        self._trail.ended = decision
+        await self._send({"type": "websocket.close", "code": close_code(decision), "reason": str(decision.reason)})
 
     async def _answer_crash(self, error: Exception) -> bool:
         """Answer what the app raised as Starlette does, with the host's handlers; False for a crash."""
@@ -275,14 +283,16 @@ class _Connection:
                 return
             access = self._trail.access
             late = {} if access is None else dict(access.receipts)
-            if not self._held_back and (self._changed or late.keys() - self._event["tables"].keys()):
+            outcome, reason = self._afterwards()
+            if not self._held_back and (outcome or late.keys() - self._event["tables"].keys()):
                 self._audit.record(
                     completion_event(
                         now=self._audit.clock(),
                         request_id=self._trail.request_id,
                         event_id=new_id(),
                         decision_id=self._event["event_id"],
-                        outcome=self._changed or "allow",
+                        outcome=outcome or "allow",
+                        reason=reason,
                         tables=late,
                         dropped=self._audit.dropped,
                     )
@@ -291,8 +301,19 @@ class _Connection:
             # Nothing is left to hold back; record() has told the operator.
             return
 
+    def _afterwards(self) -> tuple[str | None, str | None]:
+        """What became of the connection after its decision was written, and why."""
+        if self._trail.ended is not None and self._trail.refusal is None:
+            return "deny", str(self._trail.ended.reason)
+        if self._changed is None:
+            for step in self._trail.steps[self._steps :]:
+                if isinstance(step.decision, Deny) and not step.enforced:
+                    return "would_deny", str(step.decision.reason)
+        return self._changed, None
+
     def _decision(self, status: int | None, *, unanswered: bool = False) -> Event:
         audit = self._audit
+        self._steps = len(self._trail.steps)
         return recorded_decision(
             self._scope,
             self._trail,
@@ -304,6 +325,13 @@ class _Connection:
             trusted_proxies=audit.trusted_proxies,
             dropped=audit.dropped,
         )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether the client hung up or the server stops, and nobody waits for an answer."""
+    if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
+        return any(map(_is_cancellation, error.exceptions))
+    return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
 
 
 def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -7,12 +7,10 @@ session is. An explicit credential that fails never falls through to an ambient 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, publish_embed, trail_of
@@ -32,14 +30,13 @@ from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
 from toucan_guard.headers import keep_private, strip_credentials
+from toucan_guard.live import Standing
 from toucan_guard.query import handle_values
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 
 _LAYER: Final = "embed_token"
-_EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token or session has run out while the socket was open")
-_SOCKET_ENDS: Final = ("websocket.disconnect", "websocket.close", "websocket.http.response.start")
 _NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
 
 
@@ -51,8 +48,9 @@ class EmbedTokenMiddleware:
         verifier: Verifies tokens, cache first.
         carriers: Where a token may stand.
         sessions: Embed sessions, where the carrier ``session`` is on. ``BootstrapExchangeMiddleware`` stands behind
-        revocations: What was withdrawn before its end, where the host keeps such a list.
             this layer then: a bootstrap token passes here without an embed.
+        revocations: What was withdrawn before its end, where the host keeps such a list.
+        insecure_store_fail_open: While the store does not answer, tokens pass that may have been revoked.
         report_only_grants: Missing grants are recorded as ``would_deny`` only.
         clock: Seconds since the epoch.
 
@@ -68,6 +66,7 @@ class EmbedTokenMiddleware:
         carriers: Collection[str],
         sessions: EmbedSessions | None = None,
         revocations: Revocations | None = None,
+        insecure_store_fail_open: bool = False,
         report_only_grants: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -79,7 +78,7 @@ class EmbedTokenMiddleware:
         if SESSION in self._carriers and sessions is None:
             raise ConfigError("the token carrier 'session' needs sessions")
         self._sessions = sessions if SESSION in self._carriers else None
-        self._revocations = revocations
+        self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._report_only_grants = report_only_grants
         self._clock = clock
 
@@ -95,9 +94,8 @@ class EmbedTokenMiddleware:
         trail.report_only_grants = self._report_only_grants and (first or trail.report_only_grants)
 
         claims = await self._authenticate(scope, trail)
-        if self._revocations is not None and not isinstance(claims, Deny):
-            await self._revocations.keep_fresh()
-            revoked = self._revocations.judge(claims, self._clock())
+        if not isinstance(claims, Deny):
+            revoked = await self._standing.revoked(claims, trail)
             claims = claims if revoked is None else revoked
         trail.add(_LAYER, claims if isinstance(claims, Deny) else Allow())
         if isinstance(claims, Deny):
@@ -113,38 +111,14 @@ class EmbedTokenMiddleware:
         trail.session_cookies = tuple(header_values(scope, b"cookie"))
         strip_credentials(scope)
         if scope["type"] == "websocket":
-            return await self._while_valid(
-                scope, receive, _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
-            )
-        await self.app(scope, receive, send)
-
-    async def _while_valid(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run a WebSocket until its token or session ends, and then close it (1008, RFC 6455 §7.4.1)."""
-        trail = trail_of(scope)
-        assert trail.claims is not None  # noqa: S101 - verified by the caller
-        leeway = self._verifier.policy.leeway_seconds if trail.claims.token_type == EMBED else 0
-        life = anyio.move_on_after(trail.claims.expires_at + leeway - self._clock())
-
-        async def watched_receive() -> Message:
-            message = await receive()
-            if message["type"] in _SOCKET_ENDS:
-                life.deadline = math.inf  # what the app does afterwards is no longer a connection
-            return message
-
-        async def watched_send(message: Message) -> None:
-            if message["type"] in _SOCKET_ENDS:
-                life.deadline = math.inf
-            elif life.cancel_called:
-                return  # the app has been told to stop, and speaks on
-            await send(message)
-
-        with life:
-            await self.app(scope, watched_receive, watched_send)
-        if not life.cancelled_caught or life.deadline == math.inf:
-            return
-        if trail.audit is not None:
-            raise Refused(_EXPIRED)
-        await send({"type": "websocket.close", "code": 1008, "reason": str(_EXPIRED.reason)})
+            send = _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
+            return await self._standing.while_it_holds(self.app, scope, receive, send, claims=claims, ring=trail.ring)
+        try:
+            await self.app(scope, receive, self._standing.cutting(send, claims, trail.ring, trail))
+        except Refused:
+            # Without a record in front, nobody else knows what it means that the answer was cut.
+            if trail.ended is None or trail.audit is not None:
+                raise
 
     async def _authenticate(self, scope: Scope, trail: Trail) -> VerifiedClaims | Deny:
         now = self._clock()
@@ -159,14 +133,23 @@ class EmbedTokenMiddleware:
             return credential
         if isinstance(credential, TokenCredential):
             token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
-            return self._verifier.verify(credential.token, now=now, token_type=token_type)
+            verified = self._verifier.verify(credential.token, now=now, token_type=token_type)
+            if isinstance(verified, Deny) and await self._verifier.look_again(verified, credential.token):
+                verified = self._verifier.verify(credential.token, now=self._clock(), token_type=token_type)
+            return verified
         if trail.claims is not None:
             # A guard in front of this one took the credential away and vouches for what it said, as far as it verifies
             # with the same key: its name, or none, may stand for another key here.
-            claims, ring = trail.claims, self._verifier.ring
-            if trail.ring is not None and not ring.shares(trail.ring, claims.key_id, claims.algorithm):
+            claims = trail.claims
+            rechecked = await self._rechecked(claims)
+            ring = self._verifier.ring
+            if (
+                ring is not None
+                and trail.ring is not None
+                and not ring.shares(trail.ring, claims.key_id, claims.algorithm)
+            ):
                 return Deny(Reason.KEY_UNKNOWN, "the guard in front verifies with other keys")
-            return self._verifier.recheck(claims, now=now)
+            return rechecked
         if self._sessions is None:
             return _NO_TOKEN
         session = self._session_credential(scope, trail)
@@ -175,8 +158,14 @@ class EmbedTokenMiddleware:
                 found = await self._sessions.find(session.handle, session.secret, now=now)
             except StoreUnavailable:
                 return Deny(Reason.STORE_UNAVAILABLE, "the store of embed sessions does not answer")
-            return found if isinstance(found, Deny) else self._verifier.recheck(found, now=now)
+            return found if isinstance(found, Deny) else await self._rechecked(found)
         return session
+
+    async def _rechecked(self, claims: VerifiedClaims) -> VerifiedClaims | Deny:
+        rechecked = self._verifier.recheck(claims, now=self._clock())
+        if isinstance(rechecked, Deny) and await self._verifier.look_again(rechecked, claims):
+            rechecked = self._verifier.recheck(claims, now=self._clock())
+        return rechecked
 
     def _session_credential(self, scope: Scope, trail: Trail) -> SessionCredential | Deny:
         cookies = session_cookies(header_values(scope, b"cookie"))

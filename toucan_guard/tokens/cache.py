@@ -18,7 +18,9 @@ from cachetools import TLRUCache
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.jws import KeyFinder, parse_compact
 from toucan_guard.core.token import EMBED, TokenPolicy, VerifiedClaims, recheck, verify
+from toucan_guard.tokens.key_source import KeySource, StaticKeys
 from toucan_guard.tokens.keys import KeyRing
 
 # Claims as Python objects take several times the room of the token that they were read from.
@@ -89,15 +91,16 @@ class CachedVerifier:
 
     Args:
         policy: What a token must say. It does not change; another policy is another verifier.
-        ring: The keys. May be replaced at any time by assignment to ``ring``; tokens of keys that are gone are
-            refused from then on, remembered or not.
+        keys: The keys, or where they come from. Tokens of keys that are gone are refused from the next look on,
+            remembered or not.
         cache: May be shared with other verifiers of the same event loop.
     """
 
-    def __init__(self, policy: TokenPolicy, ring: KeyRing, cache: TokenCache) -> None:
+    def __init__(self, policy: TokenPolicy, keys: KeyRing | KeySource, cache: TokenCache) -> None:
         self._policy: Final = policy
         self._cache: Final = cache
-        self.ring = ring
+        self._source: Final[KeySource] = StaticKeys(keys) if isinstance(keys, KeyRing) else keys
+        self._follow(self._source.ring)
 
     @property
     def policy(self) -> TokenPolicy:
@@ -105,15 +108,24 @@ class CachedVerifier:
         return self._policy
 
     @property
-    def ring(self) -> KeyRing:
-        """The keys that verify tokens."""
-        return self._ring
+    def source(self) -> KeySource:
+        """Where the keys come from."""
+        return self._source
 
-    @ring.setter
-    def ring(self, ring: KeyRing) -> None:
+    @property
+    def ring(self) -> KeyRing | None:
+        """The keys that verify tokens now; None where there are none."""
+        ring = self._source.ring
+        if ring is not self._ring:
+            self._follow(ring)
+        return ring
+
+    def _follow(self, ring: KeyRing | None) -> None:
         self._ring = ring
+        self._finder: KeyFinder = _NO_KEYS if ring is None else ring
         policy = repr(self._policy).encode("utf-8", "backslashreplace")
-        self._prefix = _digest((ring.generation, policy, EMBED.encode()))
+        # Nothing is ever kept under the prefix of no ring, and what was kept under a ring's is found when it is back.
+        self._prefix = _digest((b"" if ring is None else ring.generation, policy, EMBED.encode()))
 
     def verify(self, token: str | bytes, *, now: float, token_type: str = EMBED) -> VerifiedClaims | Deny:
         """Verify a token as ``core.token.verify`` does, remembering those that are valid.
@@ -121,6 +133,9 @@ class CachedVerifier:
         Never raises.
         """
         policy = self._policy
+        ring = self._source.ring
+        if ring is not self._ring:
+            self._follow(ring)
         # A bootstrap token is spent at its first use, so remembering it would only push others out. What is no text,
         # too large or not ASCII is refused without being hashed.
         if (
@@ -129,16 +144,17 @@ class CachedVerifier:
             or len(token) > policy.max_token_bytes
             or not token.isascii()
         ):
-            return verify(token, policy=policy, keys=self._ring, now=now, token_type=token_type)
+            return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
         key = hashlib.sha256(self._prefix + token.encode("ascii")).digest()
         claims = self._cache.get(key, now=now)
         if claims is not None:
             refusal = recheck(claims, policy=policy, now=now)
             return claims if refusal is None else refusal
-        result = verify(token, policy=policy, keys=self._ring, now=now)
+        result = verify(token, policy=policy, keys=self._finder, now=now)
         if isinstance(result, VerifiedClaims):
             self._cache.put(key, result, token_bytes=len(token), leeway_seconds=policy.leeway_seconds, now=now)
-        return result
+            return result
+        return self._told(result)
 
     def recheck(self, claims: VerifiedClaims, *, now: float) -> VerifiedClaims | Deny:
         """Look again at claims that were verified earlier and kept elsewhere, in an embed session for example.
@@ -146,10 +162,53 @@ class CachedVerifier:
         Returns:
             The claims, or a refusal: the time has run out, or the key that vouched for them left the ring.
         """
-        if not self._ring.holds(claims.key_id, claims.algorithm):
-            return Deny(Reason.KEY_UNKNOWN, "the key that signed the token is no longer in use")
+        ring = self.ring
+        if ring is None or not ring.holds(claims.key_id, claims.algorithm):
+            return self._told(_KEY_GONE)
         refusal = recheck(claims, policy=self._policy, now=now)
         return claims if refusal is None else refusal
+
+    async def look_again(self, refusal: VerifiedClaims | Deny, kid_of: str | bytes | VerifiedClaims) -> bool:
+        """Whether a token or session that was refused for its key deserves another look, after the keys had one.
+
+        Args:
+            refusal: What ``verify`` or ``recheck`` said; anything but a refusal for want of a key is answered at once.
+            kid_of: The token or the claims.
+
+        Never raises. Waits for a fetch of keys where one is allowed, a few seconds at most.
+        """
+        if not isinstance(refusal, Deny) or refusal.reason not in _FOR_WANT_OF_A_KEY:
+            return False
+        before = self._source.ring
+        await self._source.look_again(_kid_of(kid_of, self._policy.max_token_bytes))
+        return self._source.ring is not before
+
+    def _told(self, result: VerifiedClaims | Deny) -> VerifiedClaims | Deny:
+        """A key that nobody has is unknown only where all keys are at hand."""
+        if isinstance(result, Deny) and result.reason is Reason.KEY_UNKNOWN and not self._source.complete:
+            return _KEYS_UNAVAILABLE
+        return result
+
+
+class _NoKeys:
+    """The ring of a source that has no keys."""
+
+    def find(self, kid: str | None, algorithm: str) -> Deny:
+        return Deny(Reason.KEY_UNKNOWN, "there is no key at all")
+
+
+_NO_KEYS: Final = _NoKeys()
+_KEY_GONE: Final = Deny(Reason.KEY_UNKNOWN, "the key that signed the token is no longer in use")
+_KEYS_UNAVAILABLE: Final = Deny(Reason.KEYS_UNAVAILABLE, "the keys that verify tokens cannot be had at this moment")
+_FOR_WANT_OF_A_KEY: Final = frozenset({Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE})
+
+
+def _kid_of(subject: str | bytes | VerifiedClaims, max_bytes: int) -> str | None:
+    if isinstance(subject, VerifiedClaims):
+        return subject.key_id
+    jws = parse_compact(subject, max_bytes=max_bytes)
+    kid = None if isinstance(jws, Deny) else jws.header.get("kid")
+    return kid if isinstance(kid, str) else None
 
 
 def _until(_: bytes, entry: _Entry, __: float) -> float:

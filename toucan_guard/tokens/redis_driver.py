@@ -49,6 +49,21 @@ CAUSES: Final[Mapping[str, str]] = {
 UNEXPECTED: Final = "the store gives an answer that makes no sense"
 
 
+def require_driver() -> None:
+    """Import redis-py at start-up, and not in the middle of the first request.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import redis.asyncio  # noqa: F401 - it is imported to find out
+    except ImportError:
+        raise ConfigError(
+            "TOUCAN_GUARD_STORE_URL names a Redis or Valkey server, but its driver is not installed; "
+            "install toucan-guard[redis]"
+        ) from None
+
+
 class _Driver(Protocol):
     """What is used of redis-py's clients; the blocking one returns the answer itself."""
 
@@ -95,13 +110,7 @@ class RedisConnections:
     def __init__(self, address: StoreAddress) -> None:
         self._address: Final = address
         self._cluster = False
-        try:
-            import redis.asyncio  # noqa: F401 - at start-up, and not in the middle of the first request
-        except ImportError:
-            raise ConfigError(
-                "TOUCAN_GUARD_STORE_URL names a Redis or Valkey server, but its driver is not installed; "
-                "install toucan-guard[redis]"
-            ) from None
+        require_driver()
         self._asyncio: WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = WeakKeyDictionary()
         self._running: set[asyncio.Task[Any]] = set()  # an event loop holds its tasks weakly
         self._blocking: tuple[bool, _Driver] | None = None

@@ -38,15 +38,15 @@ class RedisStore:
     Opens its connections when it is first used, and anew on every event loop.
 
     Args:
-        url: See ``parse_store_url``.
+        url: See ``parse_store_url``; or what it has read.
         clock: Seconds since the epoch, to turn an end into a remaining life.
 
     Raises:
         ConfigError: The URL is wrong, or redis-py is not installed.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
-        self._address: Final = parse_store_url(url)
+    def __init__(self, url: str | StoreAddress, *, clock: Callable[[], float] = time.time) -> None:
+        self._address: Final = url if isinstance(url, StoreAddress) else parse_store_url(url)
         self._clock = clock
         self._connections: Final = RedisConnections(self._address)
 
@@ -92,7 +92,7 @@ class RedisStore:
         return claims_from_text(answer[len(bound_to) :]) if answer.startswith(bound_to) else None
 
     async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
-        """See ``RevocationStore``."""
+        """See ``Store``."""
         # The version first: what is added between the two questions makes the next reading a full one.
         version = await self._connections.run("HGET", _hash_of(issuer), _VERSION)
         if since and version == since.encode():
@@ -105,14 +105,14 @@ class RedisStore:
         return version.decode("ascii", "replace") if isinstance(version, bytes) else "", entries
 
     async def revoke(self, issuer: str, entry: str) -> None:
-        """See ``RevocationStore``."""
+        """See ``Store``."""
         # One command: an entry whose version is not announced, because the writer died in between, would not be read.
         version = secrets.token_hex(16)
         added = (entry.encode("utf-8", "surrogateescape"), b"1", _VERSION, version)
         await self._connections.run("HSET", _hash_of(issuer), *added)
 
     async def forget(self, issuer: str, entries: Collection[str]) -> None:
-        """See ``RevocationStore``."""
+        """See ``Store``."""
         if entries:
             await self._connections.run(
                 "HDEL", _hash_of(issuer), *(entry.encode("utf-8", "surrogateescape") for entry in entries)

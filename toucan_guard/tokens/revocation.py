@@ -15,11 +15,11 @@ nothing has changed. An entry that this release cannot read is no reason to igno
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
@@ -27,6 +27,7 @@ from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.tokens.background import spawn
+from toucan_guard.tokens.store import Store
 
 SCHEMA: Final = 1
 WAIT_SECONDS: Final = 0.25
@@ -106,46 +107,8 @@ def end_of_life(now: float, *, lifetime_seconds: float, leeway_seconds: float) -
     return now + lifetime_seconds + 2 * leeway_seconds + 1
 
 
-class RevocationStore(Protocol):
-    """What revocation needs of a store. Every method may raise ``StoreUnavailable``."""
-
-    async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
-        """Every entry of an issuer and the version of the whole; None where that is still the version ``since``."""
-        ...
-
-    async def revoke(self, issuer: str, entry: str) -> None:
-        """Add an entry; adding it twice is adding it once."""
-        ...
-
-    async def forget(self, issuer: str, entries: Collection[str]) -> None:
-        """Remove entries, those that are there."""
-        ...
-
-
-class MemoryRevocations:
-    """The revocations of one process."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, set[str]] = {}
-        self._version = 0
-
-    async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
-        """See ``RevocationStore``."""
-        version = str(self._version)
-        return None if since == version else (version, frozenset(self._entries.get(issuer, ())))
-
-    async def revoke(self, issuer: str, entry: str) -> None:
-        """See ``RevocationStore``."""
-        self._entries.setdefault(issuer, set()).add(entry)
-        self._version += 1
-
-    async def forget(self, issuer: str, entries: Collection[str]) -> None:
-        """See ``RevocationStore``."""
-        self._entries.get(issuer, set()).difference_update(entries)
-
-
 async def revoke(
-    store: RevocationStore, issuer: str, revocation: Revocation, *, now: float, max_revocations: int = MAX_REVOCATIONS
+    store: Store, issuer: str, revocation: Revocation, *, now: float, max_revocations: int = MAX_REVOCATIONS
 ) -> None:
     """Add a revocation, and remove those that ended a while ago.
 
@@ -203,7 +166,7 @@ class Revocations:
 
     def __init__(
         self,
-        store: RevocationStore,
+        store: Store,
         *,
         issuer: str,
         staleness_seconds: float,
@@ -214,12 +177,17 @@ class Revocations:
             raise ConfigError("TOUCAN_GUARD_REVOCATION_STALENESS_SECONDS must be above 0")
         self._store = store
         self._issuer = issuer
-        self._staleness_seconds = staleness_seconds
+        self._staleness_seconds: Final = staleness_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._copy: _Copy | None = None
         self._flight: tuple[anyio.Event, float] | None = None
         self._failed_at: float | None = None
+
+    @property
+    def staleness_seconds(self) -> float:
+        """How late this worker may learn of a revocation."""
+        return self._staleness_seconds
 
     async def refresh(self) -> None:
         """Read the revocations now.

@@ -1,4 +1,4 @@
-"""Single use and embed sessions, on one small store.
+"""Single use and embed sessions.
 
 A frame's first navigation cannot carry a header, so it carries a bootstrap token in
 its URL. That token is spent once and exchanged for an embed session: a cookie of 256
@@ -13,91 +13,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
-from weakref import WeakValueDictionary
+from typing import Final
 
 from toucan_guard.core.decisions import Deny, Reason
-from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.tokens.store import Store
 
 SESSION_TYPE: Final = "embed-session"  # what a session's claims say in place of the token's ``typ``
 _SECRET_BYTES: Final = 32
-
-
-class Store(Protocol):
-    """What sessions and single use need of a store. Every method may raise ``StoreUnavailable``."""
-
-    async def spend(self, key: str, *, expires_at: float) -> bool:
-        """Take a key that nobody took before; False where somebody did. Forgotten after ``expires_at``."""
-        ...
-
-    async def put(self, key: str, claims: VerifiedClaims, *, expires_at: float) -> None:
-        """Keep claims under a key until ``expires_at`` (seconds since the epoch)."""
-        ...
-
-    async def get(self, key: str) -> VerifiedClaims | None:
-        """The claims under a key, or None where they ended or never were."""
-        ...
-
-
-class MemoryStore:
-    """The store of one process. Forgets nothing early: when it is full it refuses new entries.
-
-    An LRU would reopen replay: whoever floods it would make it forget a spent token.
-    """
-
-    def __init__(self, *, max_entries: int = 100_000, clock: Callable[[], float]) -> None:
-        self._max_entries = max_entries
-        self._clock = clock
-        self._spent: dict[str, float] = {}
-        self._sessions: dict[str, tuple[float, VerifiedClaims]] = {}
-
-    async def spend(self, key: str, *, expires_at: float) -> bool:
-        """See ``Store``."""
-        if self._spent.get(key, 0.0) > self._clock():
-            return False
-        self._make_room()
-        self._spent[key] = expires_at
-        return True
-
-    async def put(self, key: str, claims: VerifiedClaims, *, expires_at: float) -> None:
-        """See ``Store``."""
-        self._make_room()
-        self._sessions[key] = (expires_at, claims)
-
-    async def get(self, key: str) -> VerifiedClaims | None:
-        """See ``Store``."""
-        expires_at, claims = self._sessions.get(key, (0.0, None))
-        return claims if expires_at > self._clock() else None
-
-    def _make_room(self) -> None:
-        if len(self._spent) + len(self._sessions) < self._max_entries:
-            return
-        now = self._clock()
-        self._spent = {key: end for key, end in self._spent.items() if end > now}
-        self._sessions = {key: entry for key, entry in self._sessions.items() if entry[0] > now}
-        if len(self._spent) + len(self._sessions) >= self._max_entries:
-            raise StoreUnavailable("the memory store of sessions and spent tokens is full")
-
-
-_shared_stores: Final[WeakValueDictionary[tuple[object, ...], MemoryStore]] = WeakValueDictionary()
-
-
-def shared_memory_store(*tokens: object, clock: Callable[[], float]) -> MemoryStore:
-    """The store that all guards of this process share which take the same tokens.
-
-    Two mounts of one app are two guards: with a store for each, a bootstrap token would be spent once at each of them.
-
-    Args:
-        tokens: What decides which tokens are taken: issuer, audiences, keys.
-        clock: Seconds since the epoch, where the store is new.
-    """
-    store = _shared_stores.get(tokens)
-    if store is None:
-        store = _shared_stores[tokens] = MemoryStore(clock=clock)
-    return store
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,227 @@
+"""Keys that are fetched from a URL (``JWKS_URL``): always at hand, renewed in the background, dropped when too old.
+
+Whoever asks for the ring gets the one that is there; a renewal that is due is begun on the way and waited for by
+nobody. So an endpoint that hangs delays no token whose key is known. A token with an unknown key waits for one fetch
+that it shares with all others like it, and after a fetch, failed or not, there is none for a while: a flood of made-up
+key names is answered out of memory.
+
+There is no task to start and stop. A worker that serves nobody fetches nothing, and its first request after an idle
+night is judged by the ring that it has, as long as that is younger than the declared time.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+from weakref import WeakValueDictionary
+
+import anyio
+
+from toucan_guard.core.errors import ConfigError, KeysUnavailable
+from toucan_guard.tokens.background import spawn
+from toucan_guard.tokens.jwks_text import KeySet, read_key_set
+from toucan_guard.tokens.jwks_url import jwks_url_problem
+from toucan_guard.tokens.keys import KeyRing
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Gets the body of a key set from a URL. It may raise anything and take its time: both are bounded here."""
+
+REFRESH_SECONDS: Final = 300.0
+COOLDOWN_SECONDS: Final = 10.0
+TIMEOUT_SECONDS: Final = 5.0
+WAIT_SECONDS: Final = 3.0
+
+_log: Final = logging.getLogger("toucan_guard")
+
+# The clock that goes on while the machine sleeps: a set that was fetched before the lid was closed is old.
+_elapsed: Final[Callable[[], float]] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+
+
+class JwksKeys:
+    """A ``KeySource`` that fetches one issuer's key set. One per event loop.
+
+    Args:
+        url: https, or http on loopback.
+        fetch: Gets the body.
+        max_stale_seconds: How long a set stays good while it cannot be fetched again.
+        refresh_seconds: About how long until it is fetched again; never longer than half of the former.
+        cooldown_seconds: From the start of one fetch to the next that an unknown key may cause.
+        timeout_seconds: How long a fetch may take in all.
+        wait_seconds: How long a request with an unknown key waits for it.
+        elapsed: Seconds that no one sets back.
+        jitter: A number from 0 to 1, so that workers which started together do not fetch together.
+
+    Raises:
+        ConfigError: The URL or a time is not one that protects.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        fetch: Fetch,
+        max_stale_seconds: float = 3600,
+        refresh_seconds: float = REFRESH_SECONDS,
+        cooldown_seconds: float = COOLDOWN_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
+        elapsed: Callable[[], float] = _elapsed,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        problem = jwks_url_problem(url)
+        if problem:
+            raise ConfigError(f"the address of the key set {problem}")
+        if not min(max_stale_seconds, refresh_seconds, cooldown_seconds, timeout_seconds, wait_seconds) > 0:
+            raise ConfigError("every time of a fetched key set must be above 0 seconds")
+        self._url = url
+        self._fetch = fetch
+        self._max_stale_seconds = max_stale_seconds
+        self._refresh_seconds = min(refresh_seconds, max_stale_seconds / 2)
+        self._cooldown_seconds = min(cooldown_seconds, self._refresh_seconds / 2)
+        self._timeout_seconds = timeout_seconds
+        self._wait_seconds = wait_seconds
+        self._elapsed = elapsed
+        self._jitter = jitter
+
+        self._ring: KeyRing | None = None
+        self.dropped: tuple[str, ...] = ()
+        self.problem: str | None = None
+        self._flight: anyio.Event | None = None
+        self._lost_at = 0.0  # when a fetch that has not ended was lost with its event loop
+        self._allowed_at = self._refresh_at = elapsed()
+        self._stale_at = self._wake_at = self._allowed_at
+
+    @property
+    def ring(self) -> KeyRing | None:
+        """See ``KeySource``."""
+        if self._elapsed() >= self._wake_at:
+            self._wake()
+        return self._ring
+
+    @property
+    def complete(self) -> bool:
+        """See ``KeySource``."""
+        return self._ring is not None
+
+    async def start(self) -> None:
+        """See ``KeySource``."""
+        if self.ring is None:
+            await self.look_again(None)
+
+    async def look_again(self, kid: str | None) -> None:
+        """See ``KeySource``."""
+        ring = self.ring
+        if ring is not None and kid is not None and any(key.kid == kid for key in ring.keys):
+            return  # somebody else has waited for it
+        flight = self._renewal(may_begin=self._elapsed() >= self._allowed_at)
+        if flight is not None:
+            with anyio.move_on_after(self._wait_seconds):
+                await flight.wait()
+
+    def _wake(self) -> None:
+        now = self._elapsed()
+        if now >= self._stale_at and self._ring is not None:
+            self._ring = None
+            _log.error("toucan_guard keys: the key set is older than %g seconds and ends", self._max_stale_seconds)
+        if now >= self._refresh_at:
+            self._renewal(may_begin=True)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        self._wake_at = self._refresh_at if self._ring is None else min(self._refresh_at, self._stale_at)
+
+    def _renewal(self, *, may_begin: bool) -> anyio.Event | None:
+        """The fetch that is under way, or one that is begun now."""
+        began = self._elapsed()
+        if self._flight is not None and began < self._lost_at:
+            return self._flight
+        if not may_begin:
+            return None
+        landed = anyio.Event()
+
+        async def renew() -> None:
+            ended = "the fetch was cancelled"
+            try:
+                ended = await self._renew(began)
+            finally:
+                self._land(landed, ended)
+
+        # Should this fetch never end, because its event loop was thrown away, the next one is due then.
+        self._lost_at = self._refresh_at = began + 2 * self._timeout_seconds
+        self._allowed_at = began + self._cooldown_seconds
+        self._flight = landed
+        try:
+            spawn(renew)
+        except RuntimeError:  # asked outside of an event loop
+            self._flight = None
+        self._set_alarm()
+        return self._flight
+
+    async def _renew(self, began: float) -> str:
+        """Fetch once; an empty text, or what went wrong."""
+        try:
+            with anyio.fail_after(self._timeout_seconds):
+                body = await self._fetch(self._url)
+            if not isinstance(body, bytes):
+                raise KeysUnavailable(f"the fetcher gave {type(body).__name__} and not bytes")
+            self._take(read_key_set(body), began)
+        except TimeoutError:
+            return f"the endpoint does not answer within {self._timeout_seconds:g} seconds"
+        except KeysUnavailable as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - of a fetcher of the host's: nobody waits here who could handle it
+            return f"the fetcher raised {type(error).__name__}"
+        return ""
+
+    def _take(self, fresh: KeySet, began: float) -> None:
+        stale_at = began + self._max_stale_seconds  # the set is as old as the question, not as the answer
+        if self._ring is not None and stale_at < self._stale_at:
+            return  # a fetch that was given up, and a later one has answered
+        self._stale_at, self.dropped = stale_at, fresh.dropped
+        if self._ring is None or self._ring.generation != fresh.ring.generation:
+            self._ring = fresh.ring
+            _log.info("toucan_guard keys: the key set is now %r", fresh.ring)
+
+    def _land(self, landed: anyio.Event, problem: str) -> None:
+        now = self._elapsed()
+        if problem:
+            delay = self._cooldown_seconds * (1 + self._jitter() / 2)
+            _log.warning("toucan_guard keys: %s; the set that was fetched before stays, while it is young", problem)
+        else:
+            delay = self._refresh_seconds * (1 - self._jitter() / 5)
+        self.problem = problem or None
+        self._refresh_at = now + delay
+        if self._flight is landed:
+            self._flight = None
+        self._set_alarm()
+        with suppress(RuntimeError):  # the event loop may be gone
+            landed.set()
+
+
+_shared: Final[WeakValueDictionary[tuple[object, ...], JwksKeys]] = WeakValueDictionary()
+
+
+def shared_jwks(url: str, *, fetch: Fetch | None, max_stale_seconds: float) -> JwksKeys:
+    """The keys that all guards of this process share which fetch from one URL: two mounts ask the endpoint once.
+
+    Args:
+        url: See ``JwksKeys``.
+        fetch: The host's own way to fetch; None is ``HttpFetch``.
+        max_stale_seconds: See ``JwksKeys``.
+    """
+    same = (url, fetch, max_stale_seconds)
+    keys = _shared.get(same)
+    if keys is None:
+        if fetch is None:
+            from toucan_guard.tokens.jwks_fetch import HttpFetch
+
+            fetch = HttpFetch(timeout_seconds=TIMEOUT_SECONDS)
+        keys = _shared[same] = JwksKeys(url, fetch=fetch, max_stale_seconds=max_stale_seconds)
+    return keys

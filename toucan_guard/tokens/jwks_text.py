@@ -1,0 +1,70 @@
+"""Reading a fetched JSON Web Key Set: which of its keys may verify a token here, and when the whole is refused.
+
+A published set is another organisation's: it holds keys for other purposes and of types to come, so a key that does
+not suit is dropped and the rest counts. What may not be told apart, or is no set at all, is refused as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from toucan_guard.core.errors import ConfigError, KeysUnavailable
+from toucan_guard.core.jws import strict_json
+from toucan_guard.tokens.keys import KeyRing, VerificationKey, verification_key
+
+MAX_SET_BYTES: Final = 256 * 1024
+MAX_SET_KEYS: Final = 64
+
+_SECRET: Final = "it is a secret; whatever is published is none"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of a set that may verify tokens.
+
+    Attributes:
+        ring: The keys, each bound to one algorithm.
+        dropped: One sentence for each key that was left out; it names the key by its place, and quotes nothing.
+    """
+
+    ring: KeyRing
+    dropped: tuple[str, ...]
+
+
+def read_key_set(body: bytes) -> KeySet:
+    """Read the body of an answer (RFC 7517 §5).
+
+    Args:
+        body: What the endpoint answered, whatever its content type.
+
+    Raises:
+        KeysUnavailable: It is too large, no strict JSON, no set, or has no usable key; or keys cannot be told apart.
+    """
+    if len(body) > MAX_SET_BYTES:
+        raise KeysUnavailable(f"the key set has more than {MAX_SET_BYTES} bytes")
+    try:
+        document = strict_json(body)
+    except ValueError:
+        raise KeysUnavailable("the key set is not strict JSON (repeated members are refused too)") from None
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise KeysUnavailable('the answer is not a JSON Web Key Set; it has the form {"keys": [...]}')
+    if len(listed) > MAX_SET_KEYS:
+        raise KeysUnavailable(f"the key set has more than {MAX_SET_KEYS} keys")
+    keys: list[VerificationKey] = []
+    dropped: list[str] = []
+    for number, jwk in enumerate(listed, 1):
+        try:
+            if isinstance(jwk, Mapping) and jwk.get("kty") == "oct":
+                raise ConfigError(_SECRET)
+            keys.append(verification_key(jwk))
+        except ConfigError as error:
+            dropped.append(f"key {number}: {'; '.join(error.problems)}")
+    if not keys:
+        raise KeysUnavailable("the key set has no key that may verify a token")
+    try:
+        return KeySet(KeyRing(keys), tuple(dropped))
+    except ConfigError as error:
+        raise KeysUnavailable(f"the key set is ambiguous: {'; '.join(error.problems)}") from None
