@@ -50,7 +50,7 @@ from toucan_guard.core.jws import strict_json
 from toucan_guard.core.origins import OriginAllowlist
 
 VERSION: Final = 1
-MAX_KEYS: Final = 10_000
+MAX_KEYS: Final = 1_000
 
 _NO_LIMITS: Final = ApiKeyLimits()
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
