@@ -64,12 +64,12 @@ class Standing:
             trail.add(_LAYER, refusal, report_only=True)
         return None
 
-    async def ended(self, claims: VerifiedClaims, ring: KeyRing, trail: Trail) -> Deny | None:
+    async def ended(self, claims: VerifiedClaims, ring: KeyRing | None, trail: Trail) -> Deny | None:
         """Whether a connection that these claims let in must end now.
 
         Args:
             claims: What was verified when the connection began.
-            ring: The keys that verified it.
+            ring: The keys that verified it; None where they have gone already.
             trail: Of the connection.
         """
         now = self._clock()
@@ -79,11 +79,12 @@ class Standing:
         if isinstance(checked, Deny):
             return _EXPIRED if checked.reason == Reason.TOKEN_EXPIRED else checked
         # A key of the same name, or another one without a name, has not verified this token.
-        if not self._verifier.ring.shares(ring, claims.key_id, claims.algorithm):
+        held = self._verifier.ring
+        if held is None or ring is None or not held.shares(ring, claims.key_id, claims.algorithm):
             return _OTHER_KEY
         return await self.revoked(claims, trail)
 
-    def cutting(self, send: Send, claims: VerifiedClaims, ring: KeyRing, trail: Trail) -> Send:
+    def cutting(self, send: Send, claims: VerifiedClaims, ring: KeyRing | None, trail: Trail) -> Send:
         """A ``send`` that lets no further chunk of a stream pass once the token or session has ended.
 
         It raises ``Refused``, so that the app stops; what an app says on in spite of it is not sent either. The client
@@ -106,7 +107,7 @@ class Standing:
         return cut
 
     async def while_it_holds(
-        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, claims: VerifiedClaims, ring: KeyRing
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, claims: VerifiedClaims, ring: KeyRing | None
     ) -> None:
         """Run a WebSocket until its token or session ends, and then refuse it (1008, RFC 6455 §7.4.1).
 
@@ -157,7 +158,7 @@ class Standing:
             raise Refused(trail.ended)
         await send({"type": "websocket.close", "code": close_code(trail.ended), "reason": str(trail.ended.reason)})
 
-    async def _end_of(self, claims: VerifiedClaims, ring: KeyRing, trail: Trail) -> Deny:
+    async def _end_of(self, claims: VerifiedClaims, ring: KeyRing | None, trail: Trail) -> Deny:
         """Wait until what these claims let in must end."""
         leeway = self._verifier.policy.leeway_seconds if claims.token_type == EMBED else 0
         # By the steady clock too: the other one may be set back.

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, SecretStr, model_validator
 
 from toucan_guard import settings_rules as rules
 from toucan_guard import settings_values as values
@@ -28,11 +28,14 @@ from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
+from toucan_guard.settings_api_keys import api_key_contradictions, read_api_keys, refuse_secrets_beside_api_keys
 from toucan_guard.settings_env import EnvironmentSettings, with_files
+from toucan_guard.settings_keys import KEY_SOURCES, key_contradictions, read_jwks_url
+from toucan_guard.settings_regions import region_contradictions
 from toucan_guard.settings_rules import Network
 from toucan_guard.settings_store import memory_contradictions, store_address
 from toucan_guard.settings_values import variable
-from toucan_guard.tokens.api_keys import ApiKeys, service_secret
+from toucan_guard.tokens.api_keys import ApiKeys
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.redis_store import RedisStore
 from toucan_guard.tokens.store import Store, shared_memory_store
@@ -43,13 +46,10 @@ _REQUIRED: Final = {
     "issuer": "give the iss value of this service's tokens",
     "audience": "give the aud value of this service's tokens",
 }
-_KEY_SOURCES: Final = ("keys", "keys_file", "secret", "secret_file")
 
 # What a later version builds. A variable that asks for it is refused, because an operator who sets it relies on it.
 # A line holds the values that ask for nothing, and what to do instead.
 _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "jwks_url": ((), "give the keys in TOUCAN_GUARD_KEYS_FILE"),
-    "jwks_max_stale_seconds": ((), "remove it"),
     "pg_context_key": ((), "remove it"),
     "pg_context_key_file": ((), "remove it"),
     "pg_pooler": (("none",), "use none"),
@@ -58,12 +58,6 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "audit_chain_key": ((), "remove it"),
     "audit_chain_key_file": ((), "remove it"),
 }
-
-_MIXED: Final = (
-    "TOUCAN_GUARD_API_KEYS_FILE is given beside an HMAC secret, and a secret never shares a ring with the public keys "
-    "of API keys: sign the host's own tokens with a key pair (`toucan-guard keygen`) and name its public half in "
-    "TOUCAN_GUARD_KEYS_FILE, or let API keys make all tokens and remove the secret"
-)
 
 _CLAIMS: Final = ("claim_tenant", "claim_grants", "claim_rls", "claim_origins", "claim_region")
 
@@ -134,9 +128,9 @@ class GuardSettings(EnvironmentSettings):
     """One HS256 secret."""
     secret_file: _MaybePath = None
     """One HS256 secret in a file; one newline at its end is not part of it."""
-    jwks_url: _MaybeText = Field(default=None, repr=False, exclude=True)
-    """Where keys are fetched."""
-    jwks_max_stale_seconds: Annotated[int, BeforeValidator(values.whole_number(0, 604_800))] = 3600
+    jwks_url: Annotated[str | None, BeforeValidator(read_jwks_url)] = None
+    """Where the issuer's keys are fetched: https, or http on this machine."""
+    jwks_max_stale_seconds: Annotated[int, BeforeValidator(values.whole_number(60, 604_800))] = 3600
     """How long fetched keys stay good while they cannot be fetched again."""
     token_lifetime_seconds: Annotated[int, BeforeValidator(values.whole_number(1, 86_400))] = 3600
     """The longest accepted ``exp - iat``."""
@@ -170,6 +164,12 @@ class GuardSettings(EnvironmentSettings):
     """The row rules as shorthand, ``flights.carrier=carrier``; a mapping in Python."""
     region: _MaybeText = None
     """Where this deployment's data stays."""
+    store_region: _MaybeText = None
+    """Where the store is; must be ``REGION``."""
+    jwks_region: _MaybeText = None
+    """Where the endpoint of ``JWKS_URL`` is; must be ``REGION``."""
+    audit_region: _MaybeText = None
+    """Where audit records go to; must be ``REGION``."""
     store_url: _MaybeSecret = None
     """Sessions, spent tokens and revocations: ``memory://``, the default, or a Redis or Valkey server."""
     store_url_file: _MaybePath = None
@@ -302,8 +302,21 @@ class GuardSettings(EnvironmentSettings):
 
     @cached_property
     def key_ring(self) -> KeyRing:
-        """The keys that verify tokens."""
+        """The keys that verify tokens, where they are configured; those of ``jwks_url`` are fetched by the guard.
+
+        Raises:
+            ConfigError: They are fetched, or those of API keys are the only ones.
+        """
+        if self.jwks_url is not None:
+            raise ConfigError("TOUCAN_GUARD_JWKS_URL: the keys are fetched and not configured: ask the guard for them")
+        if not self.keys_configured:
+            raise ConfigError("TOUCAN_GUARD_API_KEYS_FILE: the keys of API keys change: ask the guard for them")
         return self._ring("secret" if self.keys is None else "keys")
+
+    @property
+    def keys_configured(self) -> bool:
+        """Whether the settings themselves hold keys, as texts or in files."""
+        return self.keys is not None or self.secret is not None
 
     def _ring(self, source: Literal["keys", "secret"]) -> KeyRing:
         text = self.__dict__[source].get_secret_value()
@@ -318,19 +331,12 @@ class GuardSettings(EnvironmentSettings):
         """The API keys, which follow their file; None where there is none."""
         if self.api_keys_file is None or self.token_service_key is None:
             return None
-        secret = {}
-        for name in ("token_service_key", "api_key_pepper"):
-            given: SecretStr | None = self.__dict__[name]
-            if given is not None:
-                with _naming(name):
-                    secret[name] = service_secret(given.get_secret_value())
-        with _naming("api_keys_file"):
-            return ApiKeys(
-                self.api_keys_file,
-                service_key=secret["token_service_key"],
-                pepper=secret.get("api_key_pepper"),
-                development=self._development,
-            )
+        return read_api_keys(
+            self.api_keys_file,
+            service_key=self.token_service_key,
+            pepper=self.api_key_pepper,
+            development=self._development,
+        )
 
     @cached_property
     def token_policy(self) -> TokenPolicy:
@@ -379,7 +385,8 @@ class GuardSettings(EnvironmentSettings):
         """Sessions, spent tokens and revocations; guards of one process that take the same tokens share it."""
         if self.store_address is not None:
             return RedisStore(self.store_address)
-        return shared_memory_store(self.issuer, self.audience, self.key_ring.generation, clock=time.time)
+        keys = self.key_ring.generation if self.keys_configured else self.jwks_url or str(self.api_keys_file)
+        return shared_memory_store(self.issuer, self.audience, keys, clock=time.time)
 
     @property
     def revocable(self) -> bool:
@@ -408,10 +415,9 @@ class GuardSettings(EnvironmentSettings):
             if needs.isdisjoint(mistakes):
                 with _collected(problems):
                     getattr(self, part)
-        if self.keys is not None or self.secret is not None:
+        if self.keys_configured:
             with _collected(problems):
-                if any(key.symmetric for key in self.key_ring.keys) and self.api_keys_file is not None:
-                    raise ConfigError(_MIXED)
+                refuse_secrets_beside_api_keys(self.key_ring, self.api_keys_file)
         if self.keys is not None and self.secret is not None:
             with _collected(problems):
                 self._ring("secret")
@@ -426,7 +432,7 @@ class GuardSettings(EnvironmentSettings):
             if path is None:
                 continue
             if self.__dict__[name] is not None:
-                if name not in _KEY_SOURCES:
+                if name not in KEY_SOURCES:
                     yield f"{variable(name)} and {variable(name)}_FILE are both set: keep one of them"
                 continue
             try:
@@ -443,13 +449,9 @@ class GuardSettings(EnvironmentSettings):
         """Find what is each well written and cannot hold together. What failed already counts as given."""
         given = self.model_fields_set
 
-        sources = [name for name in _KEY_SOURCES if name in given]
-        if len(sources) > 1:
-            yield f"{_together(sources)} are given together: keep one source of keys (several keys go into one JWKS)"
-        elif not sources and given.isdisjoint(("jwks_url", "api_keys_file")):
-            yield "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE) is required: give the keys that verify tokens"
-
-        yield from rules.wrong_api_keys(given, self.__dict__)
+        yield from key_contradictions(given)
+        yield from region_contradictions(self, mistakes)
+        yield from api_key_contradictions(given, self.__dict__)
 
         row_rules = [name for name in ("rls_policy", "rls_columns") if name in given]
         if self.insecure_no_rls and row_rules:

@@ -9,11 +9,9 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-
-from pydantic import SecretStr
 
 from toucan_guard.core.credentials import CARRIERS
 from toucan_guard.core.origins import parse_origin
@@ -197,25 +195,3 @@ def wrong_report_uri(text: str, *, development: bool) -> str:
     if parts[1] == "http" and not development:
         return "must be an https URL: http is for TOUCAN_GUARD_ENVIRONMENT=development only"
     return ""
-
-
-def wrong_api_keys(given: Collection[str], found: Mapping[str, object]) -> Iterator[str]:
-    """Find what cannot hold together among the settings of the token service.
-
-    Args:
-        given: The settings that were given, those that could not be read too.
-        found: The settings as they were read.
-    """
-    named = {name.removesuffix("_file") for name in given}
-    if "api_keys_file" in given and "token_service_key" not in named:
-        yield (
-            "TOUCAN_GUARD_TOKEN_SERVICE_KEY (or TOKEN_SERVICE_KEY_FILE) is required with TOUCAN_GUARD_API_KEYS_FILE: "
-            "the tokens of API keys are signed and verified with what is made from it"
-        )
-    for name in ("token_service_key", "api_key_pepper"):
-        if name in named and "api_keys_file" not in given:
-            yield f"{variable(name)} is set without TOUCAN_GUARD_API_KEYS_FILE: name the file of API keys, or remove it"
-    secrets = [found.get(name) for name in ("token_service_key", "api_key_pepper")]
-    texts = [secret.get_secret_value() for secret in secrets if isinstance(secret, SecretStr)]
-    if len(set(texts)) != len(texts):
-        yield "TOUCAN_GUARD_TOKEN_SERVICE_KEY and TOUCAN_GUARD_API_KEY_PEPPER are the same: make one for each"

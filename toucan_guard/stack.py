@@ -21,8 +21,10 @@ from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+from toucan_guard.tokens.jwks import Fetch
 from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
+from toucan_guard.verification_keys import verification_keys
 
 _log: Final = logging.getLogger("toucan_guard")
 _CLOSING_SECONDS: Final = 1.0
@@ -40,12 +42,13 @@ class ToucanGuard:
     Args:
         app: The app that renders.
         settings: The configuration; ``None`` reads ``TOUCAN_GUARD_…`` from the environment now.
+        fetch_keys: The host's own way to fetch ``JWKS_URL``, through a proxy for example: URL in, bytes out.
 
     Raises:
         ConfigError: The configuration is wrong; every mistake at once.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None, fetch_keys: Fetch | None = None) -> None:
         settings = GuardSettings() if settings is None else settings
         reported = settings.report_only
         self._sink = None if settings.insecure_no_audit else open_sink(settings.audit)
@@ -62,7 +65,8 @@ class ToucanGuard:
             lifetime_seconds=settings.token_lifetime_seconds,
             leeway_seconds=settings.leeway_seconds,
         )
-        verifier = CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(settings.token_cache_size))
+        self._keys = verification_keys(settings, fetch_keys=fetch_keys)
+        verifier = CachedVerifier(settings.token_policy, self._keys, TokenCache(settings.token_cache_size))
 
         revocations = None
         if settings.revocable:
@@ -151,6 +155,7 @@ class ToucanGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._look_at_the_store()
+            await self._keys.start()
             try:
                 await self.app(scope, receive, send)
             finally:

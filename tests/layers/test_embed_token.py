@@ -357,7 +357,7 @@ async def test_a_session_ends_with_the_key_that_vouched_for_it(
     browser = Browser(listed, http)
     handle = await browser.open(make_token(bootstrap=True, now=clock()))
     assert (await browser.get(headers=OWN_FETCH, query=f"embed={handle}")).status == 200
-    verifier.ring = make_settings(secret=None, keys=keys("new")).key_ring
+    verifier.source.ring = make_settings(secret=None, keys=keys("new")).key_ring
     over = await browser.get(headers=OWN_FETCH, query=f"embed={handle}")
     assert over.reason == Reason.KEY_UNKNOWN
 

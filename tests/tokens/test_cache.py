@@ -114,7 +114,7 @@ def test_a_remembered_token_dies_with_its_key() -> None:
     old_token, new_token = (each.mint(subject="u", tenant="AA") for each in (old, new))
     for text in (old_token, new_token):
         assert reason_of(one.verify(text, now=NOW)) is None
-    one.ring = ring(new)
+    one.source.ring = ring(new)
     assert reason_of(one.verify(old_token, now=NOW)) is Reason.KEY_UNKNOWN
     assert reason_of(one.verify(new_token, now=NOW)) is None
     assert one.ring.keys == ring(new).keys
@@ -124,7 +124,7 @@ def test_a_secret_that_changes_under_its_name_ends_its_tokens() -> None:
     one = CachedVerifier(POLICY, ring(minter()), TokenCache(100))
     text = minter().mint(subject="u", tenant="AA")
     assert reason_of(one.verify(text, now=NOW)) is None
-    one.ring = ring(minter(SECOND))
+    one.source.ring = ring(minter(SECOND))
     assert reason_of(one.verify(text, now=NOW)) is Reason.SIGNATURE_INVALID
 
 
@@ -132,7 +132,7 @@ def test_a_ring_that_is_read_again_unchanged_forgets_nothing(calls: list[str]) -
     one = verifier()
     text = minter().mint(subject="u", tenant="AA")
     one.verify(text, now=NOW)
-    one.ring = ring()
+    one.source.ring = ring()
     one.verify(text, now=NOW)
     assert calls == [text]
 
@@ -184,7 +184,7 @@ def test_a_recheck_of_kept_claims_looks_at_time_and_key() -> None:
     assert isinstance(claims, VerifiedClaims)
     assert one.recheck(claims, now=NOW + 1) is claims
     assert reason_of(one.recheck(claims, now=NOW + 400)) is Reason.TOKEN_EXPIRED
-    one.ring = ring(minter(SECOND, "k2"))
+    one.source.ring = ring(minter(SECOND, "k2"))
     assert reason_of(one.recheck(claims, now=NOW + 1)) is Reason.KEY_UNKNOWN
 
 

@@ -28,7 +28,6 @@ from typing import Annotated, Any, Final, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.errors import ConfigError, MintError
@@ -173,6 +172,14 @@ def _allowlist(origins: Iterable[str], rules: MintingRules) -> OriginAllowlist:
 _Problems = Iterable[tuple[str, bool]]
 
 
+class _RuledError(ValueError):
+    """A member hurts its rule; pydantic hands this on as the cause."""
+
+    def __init__(self, problems: tuple[tuple[str, bool], ...]) -> None:
+        super().__init__("a rule of this service")
+        self.problems = problems
+
+
 def _ruled(rule: Callable[[Any, MintingRules, Mapping[str, Any]], _Problems]) -> AfterValidator:
     """Judge a member by the rules that the validation was begun with."""
 
@@ -180,7 +187,7 @@ def _ruled(rule: Callable[[Any, MintingRules, Mapping[str, Any]], _Problems]) ->
         rules: Any = info.context  # given at every validation here
         problems = tuple(rule(value, rules, info.data))
         if problems:
-            raise PydanticCustomError("ruled", "{problems}", {"problems": problems})
+            raise _RuledError(problems)
         return value
 
     return AfterValidator(judge)
@@ -318,7 +325,8 @@ def _mistakes(error: ValidationError) -> Iterable[Mistake]:
             # The name is the sender's, and may be anything.
             yield Mistake(_pointer(place[:-1]), f"the member {_shown(place[-1])} is not known{_meant(place[-1])}")
             continue
-        problems = part["ctx"]["problems"] if part["type"] == "ruled" else [(_words(part["type"], part["msg"]), False)]
+        cause = part.get("ctx", {}).get("error")
+        problems = cause.problems if isinstance(cause, _RuledError) else ((_words(part["type"], part["msg"]), False),)
         for sentence, beyond_limits in problems:
             yield Mistake(_pointer(place), sentence, beyond_limits)
 

@@ -6,12 +6,28 @@ take is up to the caller, who cancels.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from toucan_guard.core.errors import ConfigError, KeysUnavailable
 from toucan_guard.tokens.jwks_text import MAX_SET_BYTES
 
+_ASKED: Final = {
+    "accept": "application/jwk-set+json, application/json",
+    "accept-encoding": "identity",
+    "user-agent": "toucan-guard",
+}
 _MISSING: Final = "TOUCAN_GUARD_JWKS_URL needs httpx2: pip install 'toucan-guard[jwks]'"
+
+
+def require_http() -> Any:
+    """The HTTP library.
+
+    Raises:
+        ModuleNotFoundError: It is not installed.
+    """
+    import httpx2
+
+    return httpx2
 
 
 class HttpFetch:
@@ -26,13 +42,12 @@ class HttpFetch:
 
     def __init__(self, *, timeout_seconds: float = 5.0) -> None:
         try:
-            import httpx2
+            self._http = require_http()
         except ModuleNotFoundError:
             raise ConfigError(_MISSING) from None
-        self._http = httpx2
         self._timeout_seconds = timeout_seconds
         # Reading the certificates of all authorities takes many milliseconds, so it is done once, at start-up.
-        self._tls = httpx2.create_ssl_context()
+        self._tls = self._http.create_ssl_context()
 
     async def __call__(self, url: str) -> bytes:
         """The body of a 200 answer, at most ``MAX_SET_BYTES``.
@@ -46,9 +61,7 @@ class HttpFetch:
                 http.AsyncClient(
                     verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout_seconds
                 ) as client,
-                client.stream(
-                    "GET", url, headers={"accept": "application/jwk-set+json, application/json", **_PLAIN}
-                ) as answer,
+                client.stream("GET", url, headers=_ASKED) as answer,
             ):
                 if answer.status_code != 200:
                     raise KeysUnavailable(f"the endpoint answers {answer.status_code}")
@@ -63,6 +76,3 @@ class HttpFetch:
         except (http.HTTPError, http.InvalidURL, http.StreamError) as error:
             # A name such as ConnectTimeout says enough; the text may quote the answer.
             raise KeysUnavailable(f"the endpoint cannot be read ({type(error).__name__})") from None
-
-
-_PLAIN: Final = {"accept-encoding": "identity", "user-agent": "toucan-guard"}

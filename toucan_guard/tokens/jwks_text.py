@@ -17,7 +17,7 @@ from toucan_guard.tokens.keys import KeyRing, VerificationKey, verification_key
 MAX_SET_BYTES: Final = 256 * 1024
 MAX_SET_KEYS: Final = 64
 
-_SECRET: Final = "it is a secret; whatever is published is none"
+_PUBLISHED: Final = "it is a secret; whatever is published is none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def read_key_set(body: bytes) -> KeySet:
     for number, jwk in enumerate(listed, 1):
         try:
             if isinstance(jwk, Mapping) and jwk.get("kty") == "oct":
-                raise ConfigError(_SECRET)
+                raise ConfigError(_PUBLISHED)
             keys.append(verification_key(jwk))
         except ConfigError as error:
             dropped.append(f"key {number}: {'; '.join(error.problems)}")
