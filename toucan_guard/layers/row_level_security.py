@@ -13,7 +13,7 @@ from dataclasses import replace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, deny, publish_embed, trail_of
-from toucan_guard.core.decisions import Allow, Deny
+from toucan_guard.core.decisions import ALLOW, Deny
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
@@ -45,11 +45,11 @@ class RowLevelSecurityMiddleware:
         if not isinstance(judged, RowFilter | Deny):
             judged = self._policy.row_filter(claims.rls, issuer=claims.issuer, tenant=claims.tenant)
             claims.derived[self] = judged
-        trail.add("row_level_security", judged if isinstance(judged, Deny) else Allow())
+        trail.add("row_level_security", judged if isinstance(judged, Deny) else ALLOW)
         if isinstance(judged, Deny):
             return await deny(scope, receive, send, judged)
 
-        if trail.embed is not None:
+        if trail.embed is not None and trail.embed.rls is not judged:
             publish_embed(scope, trail, replace(trail.embed, rls=judged))
         access = trail.access = RowAccess(judged)
         previous = current_row_access.set(access)
