@@ -160,6 +160,14 @@ async def _revoked(world: World) -> str:
     return await world.ask_guard(audited, headers=world.bearer())
 
 
+async def _keys_down(world: World) -> str:
+    async def down(url: str) -> bytes:
+        raise OSError(url)
+
+    settings = world.make_settings(secret=None, jwks_url="https://login.example/jwks.json")
+    return await world.ask_guard(ToucanGuard(_app(), settings=settings, fetch_keys=down), headers=world.bearer())
+
+
 def _embed_cookie(handle: str) -> str:
     return f"__Host-embed-{handle}=secret"
 
@@ -231,6 +239,7 @@ CASES: dict[Reason, Case] = {
     ),
     Reason.STORE_UNAVAILABLE: _store_down,
     Reason.AUDIT_UNAVAILABLE: _audit_down,
+    Reason.KEYS_UNAVAILABLE: _keys_down,
 }
 
 

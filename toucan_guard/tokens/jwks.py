@@ -153,16 +153,16 @@ class JwksKeys:
             finally:
                 self._land(landed, ended)
 
+        try:
+            spawn(renew)
+        except RuntimeError:  # asked outside of an event loop: nothing was begun, and it stays due
+            return None
         # Should this fetch never end, because its event loop was thrown away, the next one is due then.
         self._lost_at = self._refresh_at = began + 2 * self._timeout_seconds
         self._allowed_at = began + self._cooldown_seconds
         self._flight = landed
-        try:
-            spawn(renew)
-        except RuntimeError:  # asked outside of an event loop
-            self._flight = None
         self._set_alarm()
-        return self._flight
+        return landed
 
     async def _renew(self, began: float) -> str:
         """Fetch once; an empty text, or what went wrong."""
