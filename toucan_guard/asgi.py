@@ -41,6 +41,7 @@ _READ_HEADERS: Final = frozenset(
         b"sec-fetch-dest",
         b"sec-fetch-mode",
         b"sec-fetch-site",
+        b"x-api-key",
         b"x-embed-token",
     }
 )

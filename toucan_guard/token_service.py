@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.asgi import deny, header_values, trail_of
 from toucan_guard.audit.sinks import open_sink
-from toucan_guard.core.api_key import HEADER, exposed_api_key
+from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
 from toucan_guard.core.token import EMBED
@@ -34,7 +34,6 @@ from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
 GENERATE_PATH: Final = "/embed/generate-token"
 REFRESH_PATH: Final = "/embed/refresh-token"
 
-_EVIDENCE: Final = (b"origin", b"sec-fetch-site", b"sec-fetch-dest")
 _NO_KEY: Final = Deny(Reason.API_KEY_MISSING, f"the request has no header {HEADER}")
 _SEVERAL: Final = Deny(
     Reason.API_KEY_INVALID, "the API key is not valid", facts={"cause": f"the header {HEADER} is repeated"}
@@ -112,7 +111,7 @@ class GenerateToken:
         """Who asks; the key is taken out of the request, where nobody else can find it."""
         presented = header_values(scope, HEADER.encode())
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER.encode()]
-        evidence = [value for name in _EVIDENCE for value in header_values(scope, name)]
+        evidence = [value for name in BROWSER_HEADERS for value in header_values(scope, name)]
         wished = ",".join(header_values(scope, b"access-control-request-headers")).lower().replace(" ", "").split(",")
         exposed = exposed_api_key(presented, evidence, named=HEADER in wished)
         if exposed is not None:

@@ -16,6 +16,8 @@ from typing import Final
 from toucan_guard.core.decisions import Deny, Reason
 
 HEADER: Final = "x-api-key"
+# No server sends these; Sec-Fetch-Mode alone is Node's ``fetch``.
+BROWSER_HEADERS: Final = (b"origin", b"sec-fetch-site", b"sec-fetch-dest")
 PREFIX: Final = "tgk"
 SECRET_BYTES: Final = 32
 KEY_ID_LENGTH: Final = 12
@@ -83,8 +85,7 @@ def exposed_api_key(presented: Sequence[str], evidence: Sequence[str], *, named:
 
     Args:
         presented: Every value of ``x-api-key``.
-        evidence: The Origin, Sec-Fetch-Site and Sec-Fetch-Dest values: no server sends them. Sec-Fetch-Mode alone is
-            Node's ``fetch``.
+        evidence: The values of ``BROWSER_HEADERS``.
         named: A preflight asks whether ``x-api-key`` may be sent: the page has one.
     """
     if not evidence or not (presented or named):
