@@ -180,10 +180,22 @@ def http() -> Callable[..., Any]:
     """``await http(app, method, path, headers, …)``: one HTTP request, and its answer."""
 
     async def request(
-        app: Any, method: str = "GET", path: str = "/", headers: Any = (), *, query: str = "", **more: Any
+        app: Any,
+        method: str = "GET",
+        path: str = "/",
+        headers: Any = (),
+        *,
+        query: str = "",
+        body: Any = b"",
+        **more: Any,
     ) -> Answer:
         pairs = headers.items() if isinstance(headers, dict) else headers
-        return await drive(app, http_scope(method, path, pairs, query, **more))
+        parts = [body] if isinstance(body, bytes) else list(body)
+        incoming = [
+            {"type": "http.request", "body": part, "more_body": number < len(parts)}
+            for number, part in enumerate(parts, 1)
+        ]
+        return await drive(app, http_scope(method, path, pairs, query, **more), incoming)
 
     return request
 

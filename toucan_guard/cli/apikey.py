@@ -45,7 +45,7 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     lifetime: Annotated[int | None, typer.Option(min=1, help="Seconds that its tokens live at most.")] = None,
     not_before: Annotated[str | None, typer.Option(help="Works from then on, as in 2026-12-01T00:00:00Z.")] = None,
     not_after: Annotated[str | None, typer.Option(help="Works until then.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Works for so many days.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Works for so many days.")] = None,
     as_json: _Json = False,  # noqa: FBT002
 ) -> None:
     """Make an API key and print it. This is the only time that it is shown: the file keeps a digest."""
