@@ -136,6 +136,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("a bool for a lifetime", text(limits={"lifetime_seconds": True}), "from 1 to 86400"),
     ("an endless lifetime", text(limits={"lifetime_seconds": 86_401}), "from 1 to 86400"),
     ("half a role", text(roles={"explorer": [{}]}), "roles.explorer[0] must be exactly"),
+    ("a role without a name", text(roles={"": []}), "role without a name"),
     ("a list of roles", text(roles=[]), "roles must be an object"),
 ]  # fmt: skip
 

@@ -141,7 +141,8 @@ def read_token_request(body: bytes, rules: MintingRules) -> TokenRequest | tuple
 
 def _request(body: _Body, rules: MintingRules) -> TokenRequest:
     limits, user = rules.limits, body.user
-    granted = (*rules.roles.get(user.role or "", ()), *(_grant(item) for item in body.permissions or ()))
+    named = () if user.role is None else rules.roles[user.role]
+    granted = (*named, *(_grant(item) for item in body.permissions or ()))
     origins = limits.origins if body.origins is None else _allowlist(body.origins, rules)
     # What nobody asked for is short: a page can ask again, and a token that was passed on soon ends.
     usual = limits.lifetime_seconds or DEFAULT_LIFETIME_SECONDS

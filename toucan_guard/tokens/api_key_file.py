@@ -251,13 +251,16 @@ class _Reader:
             not_after=not_after,
             retired=self._time(known, "retired", place),
             limits=self._limits(known.get("limits", {}), f"{place}.limits"),
-            roles=MappingProxyType(
-                {
-                    name: self._grants(grants, f"{place}.roles.{_shown(name)}")
-                    for name, grants in self._object(known.get("roles", {}), f"{place}.roles").items()
-                }
-            ),
+            roles=self._roles(known.get("roles", {}), f"{place}.roles"),
         )
+
+    def _roles(self, body: object, place: str) -> Mapping[str, tuple[Grant, ...]]:
+        roles = {}
+        for name, grants in self._object(body, place).items():
+            if not name:
+                self._say(place, "has a role without a name")
+            roles[name] = self._grants(grants, f"{place}.{_shown(name)}")
+        return MappingProxyType(roles)
 
     def _limits(self, body: object, place: str) -> ApiKeyLimits:
         known = self._object(body, place)
