@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio.lowlevel
 import pytest
 
 from toucan_guard import Grant, GuardSettings
 from toucan_guard.testing import TEST_SECRET, sign_token
+from toucan_guard.tokens import store as memory
 
 PORTAL = "https://portal.example"
 OWN = "https://charts.example"
@@ -24,6 +26,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith("TOUCAN_GUARD_") or name == "WEB_CONCURRENCY":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _a_memory_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Guards of one process that take the same tokens share a store, and so would the tests.
+    monkeypatch.setattr(memory, "_shared_stores", WeakValueDictionary())
 
 
 @pytest.fixture(params=["asyncio", "trio"])

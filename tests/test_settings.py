@@ -46,7 +46,7 @@ CONTRACT = """
     ALLOWED_ORIGINS FRAME_ANCESTORS FRAMING FRAME_REPORT_URI TENANT_ORIGINS_FILE PUBLIC_ORIGIN TRUSTED_PROXIES CORS
     ISSUER AUDIENCE KEYS KEYS_FILE SECRET SECRET_FILE JWKS_URL JWKS_MAX_STALE_SECONDS TOKEN_LIFETIME_SECONDS
     LEEWAY_SECONDS TOKEN_CARRIERS TOKEN_CACHE_SIZE REQUIRE_TENANT REQUIRE_TOKEN_ORIGINS CLAIM_TENANT CLAIM_GRANTS
-    CLAIM_RLS CLAIM_ORIGINS CLAIM_REGION RLS_POLICY RLS_COLUMNS INSECURE_NO_RLS REGION STORE_URL WORKERS
+    CLAIM_RLS CLAIM_ORIGINS CLAIM_REGION RLS_POLICY RLS_COLUMNS INSECURE_NO_RLS REGION STORE_URL STORE_URL_FILE WORKERS
     STORE_REGION JWKS_REGION AUDIT_REGION
     REVOCATION_STALENESS_SECONDS API_KEYS_FILE API_KEY_PEPPER API_KEY_PEPPER_FILE TOKEN_SERVICE_KEY
     TOKEN_SERVICE_KEY_FILE PG_CONTEXT_KEY PG_CONTEXT_KEY_FILE PG_POOLER AUDIT INSECURE_NO_AUDIT AUDIT_MODE
@@ -84,7 +84,8 @@ DEFAULTS: dict[str, object] = {
     "store_region": None,
     "jwks_region": None,
     "audit_region": None,
-    "store_url": "memory://",
+    "store_url": None,
+    "store_url_file": None,
     "workers": 1,
     "revocation_staleness_seconds": 5,
     "api_keys_file": None,
@@ -106,8 +107,6 @@ DEFAULTS: dict[str, object] = {
 }
 
 NOT_BUILT: dict[str, str] = {
-    "STORE_URL": "redis://:hunter2hunter2@store.example/0",
-    "REVOCATION_STALENESS_SECONDS": "5",
     "PG_CONTEXT_KEY": OTHER_SECRET,
     "PG_CONTEXT_KEY_FILE": "/run/secrets/context",
     "PG_POOLER": "transaction",
@@ -115,7 +114,6 @@ NOT_BUILT: dict[str, str] = {
     "AUDIT_HMAC_KEY_FILE": "/run/secrets/hmac",
     "AUDIT_CHAIN_KEY": OTHER_SECRET,
     "AUDIT_CHAIN_KEY_FILE": "/run/secrets/chain",
-    "INSECURE_STORE_FAIL_OPEN": "true",
 }
 
 GOOD: dict[str, str] = {
@@ -233,7 +231,7 @@ VALUES: list[tuple[str, str, Any, Any]] = [
     ("RLS_COLUMNS", "f.a=x", "f.a=x", ("f.a=x",)),
     ("RLS_COLUMNS", "f.a=x", ["f.a=x"], ("f.a=x",)),
     ("REGION", "eu-west", "eu-west", "eu-west"),
-    ("STORE_URL", "memory://", "memory://", "memory://"),
+    ("STORE_URL", "memory://", "memory://", SecretStr("memory://")),
     ("WORKERS", "4", 4, 4),
     ("PG_POOLER", "none", "none", "none"),
     ("AUDIT", "structlog", "structlog", "structlog"),
@@ -566,6 +564,20 @@ MISTAKES: list[tuple[str, dict[str, str | None], str, str]] = [
     ("a negative cache", {"TOKEN_CACHE_SIZE": "-1"}, "TOKEN_CACHE_SIZE", "from 0"),
     ("no workers", {"WORKERS": "0"}, "WORKERS", "from 1"),
     ("sessions in many workers", {"WORKERS": "2", "TOKEN_CARRIERS": "session"}, "WORKERS", "one worker"),
+    (
+        "revocations in many workers",
+        {"WORKERS": "2", "STORE_URL": "memory://", "REVOCATION_STALENESS_SECONDS": "9"},
+        "WORKERS",
+        "TOUCAN_GUARD_STORE_URL",
+    ),
+    ("a store that is no URL", {"STORE_URL": "redis"}, "STORE_URL", "memory://"),
+    ("a store of another kind", {"STORE_URL": "memcached://store.example"}, "STORE_URL", "valkeys://"),
+    ("a store with options", {"STORE_URL": "redis://store.example?ssl=no"}, "STORE_URL", "no options"),
+    ("a store without a name", {"STORE_URL": ""}, "STORE_URL", "empty"),
+    ("a memory with a name", {"STORE_URL": "memory://one"}, "STORE_URL", "memory://"),
+    ("a store's file that is not there", {"STORE_URL_FILE": "/nowhere/url"}, "STORE_URL_FILE", "No such"),
+    ("a store and its file", {"STORE_URL": "memory://", "STORE_URL_FILE": "/nowhere"}, "STORE_URL", "keep one"),
+    ("news of revocations never", {"REVOCATION_STALENESS_SECONDS": "0"}, "REVOCATION_STALENESS_SECONDS", "from 1"),
     ("no carrier", {"TOKEN_CARRIERS": ""}, "TOKEN_CARRIERS", "no token could arrive"),
     ("an unknown carrier", {"TOKEN_CARRIERS": "cookie"}, "TOKEN_CARRIERS", "it may name"),
     ("a carrier misspelt", {"TOKEN_CARRIERS": "autorization"}, "TOKEN_CARRIERS", "did you mean authorization"),
@@ -692,7 +704,7 @@ class TestNotBuiltYet:
         assert sorted(GuardSettings.settings_not_built) == sorted(name.lower() for name in NOT_BUILT)
 
     def test_values_that_ask_for_nothing_pass(self, from_env: FromEnvironment) -> None:
-        settings = from_env({"STORE_URL": "memory://", "PG_POOLER": "none", "INSECURE_STORE_FAIL_OPEN": "false"})
+        settings = from_env({"PG_POOLER": "none"})
         assert settings.insecure == ()
 
 
@@ -978,7 +990,8 @@ class TestNothingShowsASecret:
         assert not [secret for secret in (SECRET, OTHER_SECRET, JWK_BYTES) if secret in caplog.text]
 
     def test_a_store_s_password_is_not_shown(self, from_env: FromEnvironment) -> None:
-        assert "hunter2" not in only_problem(lambda: from_env({"STORE_URL": NOT_BUILT["STORE_URL"]}))
+        url = "redis://:hunter2hunter2@store.example/first"
+        assert "hunter2" not in only_problem(lambda: from_env({"STORE_URL": url}))
 
 
 class TestFrozen:

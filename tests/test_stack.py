@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from starlette.responses import PlainTextResponse
 
 from toucan_guard import ConfigError, ToucanGuard
+from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.testing import TEST_SECRET, audit_capture
+from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -97,3 +101,49 @@ async def test_a_guard_without_a_record_guards_all_the_same(make_settings: Any, 
     assert (await http(guard)).reason == "token_missing"
     guard.close()
     assert not (tmp_path / "audit.jsonl").exists()
+
+
+class _Store(MemoryStore):
+    """A memory store that says what a server would."""
+
+    def __init__(self, *warnings: str, error: str = "") -> None:
+        super().__init__(clock=time.time)
+        self._warnings = warnings
+        self._error = error
+        self.closed = 0
+
+    async def warnings(self) -> tuple[str, ...]:
+        if self._error:
+            raise StoreUnavailable(self._error)
+        return self._warnings
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        if self._error:
+            await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("store", "logged"),
+    [
+        pytest.param(_Store(), [], id="a sound store"),
+        pytest.param(_Store("it evicts"), ["toucan_guard store: it evicts"], id="a store that forgets"),
+        pytest.param(
+            _Store(error="it does not answer"),
+            ["toucan_guard store: it does not answer; whatever needs it is refused until it answers"],
+            id="a store that is down does not stop the start, nor the end",
+        ),
+    ],
+)
+async def test_the_lifespan_looks_at_the_store_and_closes_it(
+    store: _Store, logged: list[str], make_settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert [record.getMessage() for record in caplog.records] == logged, "before the app starts"
+
+    monkeypatch.setattr("toucan_guard.stack._CLOSING_SECONDS", 0.01)
+    settings = make_settings()
+    vars(settings)["store"] = store
+    closed = store.closed
+    await ToucanGuard(app, settings=settings)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert store.closed == closed + 1

@@ -65,6 +65,10 @@ def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
         pytest.param({"TOUCAN_GUARD_REPORT_ONLY": "origin"}, "REPORT_ONLY", id="report-only is named"),
         pytest.param({"TOUCAN_GUARD_ENVIRONMENT": "development"}, "development", id="development is named"),
         pytest.param({"TOUCAN_GUARD_TOKEN_CARRIERS": "session"}, "PUBLIC_ORIGIN", id="sessions want our own origin"),
+        pytest.param({"TOUCAN_GUARD_WORKERS": "2"}, "Nothing can be revoked", id="a memory in each of several workers"),
+        pytest.param(
+            {"TOUCAN_GUARD_INSECURE_STORE_FAIL_OPEN": "true"}, "may have been revoked", id="the store's switch is told"
+        ),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True], ids=["for people", "as JSON"])

@@ -79,9 +79,11 @@ async def receive_all(scope: Any, receive: Any, send: Any) -> None:
         pass
 
 
-def says(outcome: str, reason: str | None, status: int | None, completion: str | None = None) -> list[Any]:
+def says(
+    outcome: str, reason: str | None, status: int | None, completion: str | None = None, why: str | None = None
+) -> list[Any]:
     told: list[Any] = [("decision", outcome, reason, status)]
-    return told if completion is None else [*told, ("completion", completion, None, None)]
+    return told if completion is None else [*told, ("completion", completion, why, None)]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ async def test_one_decision_for_every_end_of_a_request(steps: Any, told: Any, ra
         ),
         pytest.param(
             [receive_once, ACCEPT, Refused(Deny("x_closed"))],
-            says("allow", None, 101, "deny"),
+            says("allow", None, 101, "deny", "x_closed"),
             ["websocket.accept", "websocket.close"],
             None,
             id="refused after it was accepted",

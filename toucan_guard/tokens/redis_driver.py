@@ -25,6 +25,8 @@ from toucan_guard.tokens.background import on_trio
 from toucan_guard.tokens.store_url import StoreAddress
 
 TIMEOUT_SECONDS: Final = 0.25
+_SLICES: Final = 5
+_LONGEST_SECONDS: Final = 2.0  # after which a command ends that nobody waits for
 _CONNECTIONS: Final = 16
 _OPENING_SECONDS: Final = 5.0
 
@@ -97,6 +99,12 @@ class _Client:
     opening: asyncio.Task[bool] | None
 
 
+class _Turn:
+    """Whether a command has got one of the connections, or still waits for one."""
+
+    come = False
+
+
 class RedisConnections:
     """Runs commands on a server, or on its cluster where it answers that it is part of one.
 
@@ -113,6 +121,7 @@ class RedisConnections:
         require_driver()
         self._asyncio: WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = WeakKeyDictionary()
         self._running: set[asyncio.Task[Any]] = set()  # an event loop holds its tasks weakly
+        self._answered = 0
         self._blocking: tuple[bool, _Driver] | None = None
         self._threads: anyio.CapacityLimiter | None = None
         self._making = threading.Lock()
@@ -132,11 +141,22 @@ class RedisConnections:
     async def _run_on_asyncio(self, command: tuple[str | bytes | int, ...]) -> object:
         # A task of its own: a request that is cancelled, twice perhaps, would leave a connection half-read or lost to
         # the pool. And in an empty context, so that nothing of the request reaches what listens to the driver.
-        task = self._begin(self._command(command))
-        # The task has a deadline of its own, but the driver uses ``asyncio.wait_for``, which may swallow it on Python
-        # 3.11. Then the task ends a little later, with nobody waiting for it.
-        await asyncio.wait({task}, timeout=TIMEOUT_SECONDS)
-        return task.result() if task.done() else _Failure(TimeoutError())
+        turn = _Turn()
+        task = self._begin(self._command(command, turn))
+        # In slices: while the event loop is busy with a thousand others, an answer that has arrived is not read, and
+        # the server is not to blame. A slice that took long for that reason still counts as one; a slice in which
+        # others were answered does not count for a command that waits for its turn.
+        give_up, left = time.monotonic() + _LONGEST_SECONDS, _SLICES
+        while left and time.monotonic() < give_up:
+            answered = self._answered
+            await asyncio.wait({task}, timeout=TIMEOUT_SECONDS / _SLICES)
+            if task.done():
+                return task.result()
+            left -= turn.come or answered == self._answered
+        # The driver uses ``asyncio.wait_for``, which may swallow this on Python 3.11. Then the task ends a little
+        # later, by its own deadline, with nobody waiting for it.
+        task.cancel()
+        return _Failure(TimeoutError())
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work, context=Context())
@@ -144,9 +164,9 @@ class RedisConnections:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _command(self, command: tuple[str | bytes | int, ...]) -> object:
+    async def _command(self, command: tuple[str | bytes | int, ...], turn: _Turn) -> object:
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(_LONGEST_SECONDS):
                 while True:
                     client = self._asyncio_client()
                     if client.opening is not None and not await asyncio.shield(client.opening):
@@ -154,7 +174,10 @@ class RedisConnections:
                         raise ConnectionError
                     try:
                         async with client.places:
-                            return await client.driver.execute_command(*command)
+                            turn.come = True
+                            answer = await client.driver.execute_command(*command)
+                        self._answered += 1
+                        return answer
                     except Exception as error:
                         if client.cluster or not _Failure(error).moved:
                             raise
@@ -171,7 +194,7 @@ class RedisConnections:
 
             if held is not None:
                 self._begin(_aclose(held.driver))
-            driver = self._driver(client, Retry)
+            driver = self._driver(client, Retry, _LONGEST_SECONDS)
             opening = self._begin(_opened(driver)) if self._cluster else None
             held = _Client(driver, self._cluster, asyncio.Semaphore(_CONNECTIONS), opening)
             self._asyncio[loop] = held
@@ -209,10 +232,10 @@ class RedisConnections:
 
                 if self._blocking is not None:
                     _close(self._blocking[1])
-                self._blocking = (self._cluster, self._driver(client, Retry))
+                self._blocking = (self._cluster, self._driver(client, Retry, TIMEOUT_SECONDS))
             return self._blocking
 
-    def _driver(self, client: Any, retry: Any) -> _Driver:
+    def _driver(self, client: Any, retry: Any, patience: float) -> _Driver:
         from redis.backoff import NoBackoff
 
         address = self._address
@@ -221,8 +244,8 @@ class RedisConnections:
             "port": address.port,
             "username": address.username,
             "password": address.password,
-            "socket_timeout": TIMEOUT_SECONDS,
-            "socket_connect_timeout": TIMEOUT_SECONDS,
+            "socket_timeout": patience,
+            "socket_connect_timeout": patience,
             "retry": retry(NoBackoff(), 0),
             "protocol": 2,  # nothing that the server pushes by itself
         }

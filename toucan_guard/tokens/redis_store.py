@@ -107,8 +107,7 @@ class RedisStore:
     async def revoke(self, issuer: str, entry: str) -> None:
         """See ``Store``."""
         # One command: an entry whose version is not announced, because the writer died in between, would not be read.
-        version = secrets.token_hex(16)
-        added = (entry.encode("utf-8", "surrogateescape"), b"1", _VERSION, version)
+        added = (entry.encode("utf-8", "surrogateescape"), b"1", _VERSION, secrets.token_hex(16))
         await self._connections.run("HSET", _hash_of(issuer), *added)
 
     async def forget(self, issuer: str, entries: Collection[str]) -> None:
@@ -117,6 +116,8 @@ class RedisStore:
             await self._connections.run(
                 "HDEL", _hash_of(issuer), *(entry.encode("utf-8", "surrogateescape") for entry in entries)
             )
+            # A writer who dies in between leaves the entries in the workers' copies: too much is refused then.
+            await self._connections.run("HSET", _hash_of(issuer), _VERSION, secrets.token_hex(16))
 
     async def warnings(self) -> tuple[str, ...]:
         """What is wrong with the server although it answers, in sentences; for start-up and ``check``.

@@ -1,0 +1,399 @@
+"""Connections that stay open: closed or cut soon after their token, session or key has ended, else left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from starlette.responses import StreamingResponse
+
+from toucan_guard import Deny, Refused, ToucanGuard, live
+from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware
+from toucan_guard.revocation import revoke
+from toucan_guard.testing import TEST_SECRET
+from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+from toucan_guard.tokens.keys import KeyRing
+from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+PORTAL = "https://portal.example"
+OTHER_SECRET = "x9#kQ7!another-secret-of-another-host-Zp4"
+
+
+@pytest.fixture(autouse=True)
+def _looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look reads the revocations: when a copy is renewed is tested in tests/tokens."""
+
+    async def keep_fresh(self: Revocations) -> None:
+        try:
+            await self.refresh()
+        except StoreUnavailable:
+            self._copy = None
+
+    monkeypatch.setattr(Revocations, "keep_fresh", keep_fresh)
+    monkeypatch.setattr(live, "_LONGEST_SECONDS", 0.01)
+
+
+class Feed:
+    """A WebSocket that opens, does something, and waits for ever."""
+
+    def __init__(self, then: Callable[[], Awaitable[Any]], *, accept: bool = True) -> None:
+        self._then = then
+        self._accept = accept
+        self.cancelled = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._accept:
+            await send({"type": "websocket.accept"})
+        try:
+            await self._then()
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            self.cancelled = True
+            raise
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"x-embed-token": token, "origin": PORTAL}
+
+
+def _says(lines: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(line["event"], line["outcome"], line["reason"]) for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["token", "subject", "tenant", "issued_before"])
+async def test_a_socket_is_closed_when_what_let_it_in_is_revoked(
+    kind: str, make_settings: Any, make_token: Any, websocket: Any, audit_lines: Any
+) -> None:
+    settings = make_settings()
+    named: dict[str, Any] = {"token": "t-1", "subject": "user-1", "tenant": "acme", "issued_before": time.time() + 9}
+    app = Feed(lambda: revoke(settings, **{kind: named[kind]}))
+    with anyio.fail_after(20):
+        answer = await websocket(ToucanGuard(app, settings=settings), "/live", _headers(make_token(token_id="t-1")))
+    assert answer.messages == [
+        {**answer.messages[0], "type": "websocket.accept"},
+        {"type": "websocket.close", "code": 1008, "reason": "token_revoked"},
+    ]
+    assert app.cancelled
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "deny", "token_revoked")]
+
+
+async def test_a_socket_is_closed_when_its_key_leaves_the_ring_or_becomes_another(
+    make_settings: Any, make_token: Any, websocket: Any
+) -> None:
+    settings = make_settings()
+    for ring in (KeyRing.from_secret(OTHER_SECRET), KeyRing.from_secret(TEST_SECRET, kid="new")):
+        verifier = CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(10))
+
+        async def swap(ring: KeyRing = ring, verifier: CachedVerifier = verifier) -> None:
+            verifier.ring = ring
+
+        layer = EmbedTokenMiddleware(Feed(swap), verifier=verifier, carriers=["x-embed-token"])
+        with anyio.fail_after(20):
+            answer = await websocket(layer, "/live", _headers(make_token()))
+        assert answer.messages[1:] == [{"type": "websocket.close", "code": 1008, "reason": "key_unknown"}]
+
+
+async def test_a_socket_that_is_still_not_accepted_is_refused(
+    make_settings: Any, make_token: Any, websocket: Any, audit_lines: Any
+) -> None:
+    settings = make_settings()
+    app = Feed(lambda: revoke(settings, tenant="acme"), accept=False)
+    with anyio.fail_after(20):
+        answer = await websocket(ToucanGuard(app, settings=settings), "/live", _headers(make_token()))
+    assert (answer.status, answer.reason) == (401, "token_revoked")
+    assert _says(audit_lines()) == [("decision", "deny", "token_revoked")]
+
+
+@pytest.mark.parametrize("fail_open", [False, True], ids=["closed", "open"])
+async def test_while_nobody_knows_what_is_revoked_a_socket_is_closed_unless_the_switch_says_otherwise(
+    fail_open: bool,
+    make_settings: Any,
+    make_token: Any,
+    websocket: Any,
+    audit_lines: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_often = anyio.Event()
+    lookings: list[None] = []
+
+    async def down(*_: Any, **__: Any) -> None:
+        lookings.append(None)
+        if len(lookings) == 5:
+            looked_often.set()
+        raise StoreUnavailable("down")
+
+    async def stop() -> None:
+        monkeypatch.setattr(MemoryStore, "revoked", down)
+        if fail_open:
+            await looked_often.wait()
+            raise ConnectionError("the app has had enough")
+
+    guard = ToucanGuard(Feed(stop), settings=make_settings(insecure_store_fail_open=fail_open))
+    with anyio.fail_after(20):
+        if fail_open:
+            with pytest.raises(ConnectionError):
+                await websocket(guard, "/live", _headers(make_token()))
+        else:
+            answer = await websocket(guard, "/live", _headers(make_token()))
+            assert answer.messages[1:] == [{"type": "websocket.close", "code": 1013, "reason": "store_unavailable"}]
+    outcome = ("completion", "error", None) if fail_open else ("completion", "deny", "store_unavailable")
+    assert _says(audit_lines()) == [("decision", "allow", None), outcome]
+
+
+async def test_a_socket_that_the_switch_kept_open_is_recorded_as_such(
+    make_settings: Any, make_token: Any, websocket: Any, audit_lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = anyio.Event()
+
+    async def down(*_: Any, **__: Any) -> None:
+        looked.set()
+        raise StoreUnavailable("down")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        monkeypatch.setattr(MemoryStore, "revoked", down)
+        await looked.wait()
+        await anyio.sleep(0.1)
+        await send({"type": "websocket.close", "code": 1000})
+
+    guard = ToucanGuard(app, settings=make_settings(insecure_store_fail_open=True))
+    answer = await websocket(guard, "/live", _headers(make_token()))
+    assert answer.messages[-1] == {"type": "websocket.close", "code": 1000}
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "would_deny", "store_unavailable")]
+
+
+async def test_an_app_that_ignores_its_cancellation_is_closed_all_the_same_and_says_nothing_more(
+    make_settings: Any, make_token: Any, websocket: Any
+) -> None:
+    settings = make_settings()
+
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await revoke(settings, tenant="acme")
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await send({"type": "websocket.send", "text": "one more row"})
+            # and swallows it, as no app should
+
+    with anyio.fail_after(20):
+        answer = await websocket(ToucanGuard(stubborn, settings=settings), "/live", _headers(make_token()))
+    assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
+
+
+@pytest.mark.parametrize("ending", ["returns", "closes", "raises", "refuses", "is cancelled"])
+async def test_no_task_is_left_when_a_socket_ends_by_itself(
+    ending: str, make_settings: Any, make_token: Any, websocket: Any, anyio_backend: str
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await anyio.sleep(0.02)
+        match ending:
+            case "closes":
+                await send({"type": "websocket.close", "code": 1000})
+            case "raises":
+                raise LookupError("the app's own")
+            case "refuses":
+                raise Refused(Deny("x_closed"))
+            case "is cancelled":
+                await anyio.sleep_forever()
+
+    guard = ToucanGuard(app, settings=make_settings(revocation_staleness_seconds=3600))
+    before = _tasks(anyio_backend)
+    with anyio.move_on_after(0.1) as scope:
+        if ending == "raises":
+            with pytest.raises(LookupError, match="the app's own"):
+                await websocket(guard, "/live", _headers(make_token()))
+        else:
+            await websocket(guard, "/live", _headers(make_token()))
+    assert scope.cancelled_caught == (ending == "is cancelled")
+    assert _tasks(anyio_backend) == before
+
+
+def _tasks(backend: str) -> int:
+    if backend == "asyncio":
+        return len(asyncio.all_tasks())
+    return int(sys.modules["trio"].lowlevel.current_statistics().tasks_living)
+
+
+CHUNKS = [b"data: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"]
+
+
+class _Chunks:
+    """Three chunks, and something that happens before the second. Not a generator: nobody would close it on trio."""
+
+    def __init__(self, then: Callable[[], Awaitable[Any]]) -> None:
+        self._then = then
+        self._left = list(CHUNKS)
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        if len(self._left) == 2:
+            await self._then()
+        return self._left.pop(0)
+
+
+def _stream(then: Callable[[], Awaitable[Any]]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(_Chunks(then), media_type="text/event-stream")(scope, receive, send)
+
+    return app
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+async def test_a_stream_is_cut_at_its_next_chunk(
+    spec_version: str, make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    settings = make_settings()
+    guard = ToucanGuard(_stream(lambda: revoke(settings, subject="user-1")), settings=settings)
+    answer = await http(
+        guard, "GET", "/", _headers(make_token()), asgi={"version": "3.0", "spec_version": spec_version}
+    )
+    assert answer.status == 200
+    assert answer.body == CHUNKS[0]
+    assert answer.messages[-1].get("more_body"), "the client sees that it is incomplete"
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "deny", "token_revoked")]
+
+
+async def test_a_stream_is_cut_when_its_token_expires(
+    make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    guard = ToucanGuard(_stream(lambda: anyio.sleep(1.1)), settings=make_settings(leeway_seconds=0))
+    answer = await http(guard, "GET", "/", _headers(make_token(lifetime_seconds=2, now=time.time() - 1)))
+    assert answer.body == CHUNKS[0]
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "deny", "token_expired")]
+
+
+async def test_a_stream_of_a_good_token_is_whole(
+    make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    guard = ToucanGuard(_stream(anyio.lowlevel.checkpoint), settings=make_settings())
+    answer = await http(guard, "GET", "/", _headers(make_token()))
+    assert answer.body == b"".join(CHUNKS)
+    assert _says(audit_lines()) == [("decision", "allow", None)]
+
+
+async def test_an_app_that_speaks_on_says_nothing_more(
+    make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    settings = make_settings()
+
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        await revoke(settings, tenant="acme")
+        for more in (True, True, False):
+            try:
+                await send({"type": "http.response.body", "body": b"one more row", "more_body": more})
+            except Refused:
+                continue
+
+    answer = await http(ToucanGuard(stubborn, settings=settings), "GET", "/", _headers(make_token()))
+    assert answer.body == b"first"
+    assert len(answer.messages) == 2
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "deny", "token_revoked")]
+
+
+@pytest.mark.parametrize(
+    ("bodies", "whole"),
+    [
+        pytest.param([(b"everything", False)], True, id="one piece is untouched"),
+        pytest.param([(b"everything", True), (b"", False)], True, id="an empty end lets a whole answer end"),
+        pytest.param([(b"first", True), (b"last", False)], False, id="a last chunk with content is a chunk"),
+    ],
+)
+async def test_what_was_complete_is_not_cut(
+    bodies: list[tuple[bytes, bool]], whole: bool, make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    settings = make_settings()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number, (body, more) in enumerate(bodies):
+            if number == len(bodies) - 1:
+                await revoke(settings, tenant="acme")
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    answer = await http(ToucanGuard(app, settings=settings), "GET", "/", _headers(make_token()))
+    assert (answer.body == b"".join(body for body, _ in bodies)) is whole
+    assert [line["event"] for line in audit_lines()] == ["decision"] + ["completion"] * (not whole)
+
+
+async def test_the_layer_alone_ends_a_stream_quietly(make_settings: Any, make_token: Any, http: Any) -> None:
+    settings = make_settings()
+    layer = EmbedTokenMiddleware(
+        _stream(lambda: revoke(settings, tenant="acme")),
+        verifier=CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(10)),
+        carriers=["x-embed-token"],
+        revocations=Revocations(settings.store, issuer=settings.issuer, staleness_seconds=5),
+    )
+    answer = await http(layer, "GET", "/", _headers(make_token()))
+    assert answer.body == CHUNKS[0]
+
+
+async def test_a_refusal_of_the_apps_own_in_a_stream_is_still_a_crash(
+    make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    async def refuse() -> None:
+        raise Refused(Deny("x_closed"))
+
+    with pytest.raises(Refused):
+        await http(ToucanGuard(_stream(refuse), settings=make_settings()), "GET", "/", _headers(make_token()))
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "error", None)]
+
+
+class NoError(BaseException):
+    """What a library raises that means to be caught by nobody."""
+
+
+@pytest.mark.parametrize("error", [NoError(), SystemExit(3), BaseExceptionGroup("two", [NoError(), ValueError()])])
+async def test_what_is_no_exception_is_answered_like_a_crash(
+    error: BaseException, make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(type(error)):
+            await ToucanGuard(app, settings=make_settings())(scope, receive, send)
+
+    answer = await http(server, "GET", "/", _headers(make_token()))
+    assert (answer.status, answer.reason) == (500, "app_failed")
+    assert answer.header("content-security-policy") is not None
+    assert _says(audit_lines()) == [("decision", "error", "app_failed")]
+
+
+async def test_a_record_in_front_of_the_layer_says_why(make_settings: Any, make_token: Any, http: Any) -> None:
+    settings = make_settings()
+    events: list[dict[str, Any]] = []
+
+    class Sink:
+        def write(self, event: dict[str, Any]) -> None:
+            events.append(event)
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    layer = EmbedTokenMiddleware(
+        _stream(lambda: revoke(settings, tenant="acme")),
+        verifier=CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(10)),
+        carriers=["x-embed-token"],
+        revocations=Revocations(settings.store, issuer=settings.issuer, staleness_seconds=5),
+    )
+    await http(AuditLogMiddleware(layer, sink=Sink()), "GET", "/", _headers(make_token()))
+    assert _says(events) == [("decision", "allow", None), ("completion", "deny", "token_revoked")]
