@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import json
 import logging
@@ -87,7 +88,7 @@ async def verdict(one: CachedVerifier, token: str) -> str:
 
 async def settled(until: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
-        while not until():
+        while not until():  # noqa: ASYNC110 - what is waited for sets no event
             await anyio.sleep(0.001)
 
 
@@ -138,8 +139,7 @@ async def test_a_flood_of_made_up_keys_is_one_fetch_for_each_cooldown() -> None:
     one = verifier(source(endpoint, clock, cooldown_seconds=10))
     good = a.mint(subject="u", tenant="AA")
     assert await verdict(one, good) == "accepted"
-    forged = [TokenMinter(Ed25519PrivateKey.generate(), kid=f"made-up-{n}", issuer="https://host.example",
-                          audience="charts", clock=lambda: NOW).mint(subject="u", tenant="AA") for n in range(50)]  # fmt: skip
+    forged = [minter(f"made-up-{number}").mint(subject="u", tenant="AA") for number in range(50)]
     for token in forged:
         assert await verdict(one, token) == "key_unknown"
     assert endpoint.fetched == 1
@@ -397,6 +397,24 @@ async def test_guards_of_one_process_share_what_they_fetch() -> None:
     assert shared_jwks(URL, fetch=endpoint, max_stale_seconds=60) is one
     assert shared_jwks(URL, fetch=endpoint, max_stale_seconds=61) is not one
     assert shared_jwks(URL, fetch=Endpoint(b""), max_stale_seconds=60) is not one
+
+
+def test_an_event_loop_with_eager_tasks_loses_no_fetch() -> None:
+    factory = getattr(asyncio, "eager_task_factory", None)  # Python 3.12
+    if factory is None:
+        pytest.skip("this Python has no eager tasks")
+
+    async def at_once(url: str) -> bytes:
+        return body(minter("a"))
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        keys = JwksKeys(URL, fetch=at_once)
+        await keys.look_again("a")
+        assert keys.complete
+        assert keys._flight is None
+
+    asyncio.run(run())
 
 
 def test_asked_outside_of_an_event_loop_it_has_nothing_and_fetches_nothing() -> None:

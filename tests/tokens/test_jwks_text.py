@@ -38,11 +38,14 @@ def body(*keys: Any, **more: Any) -> bytes:
     return json.dumps({"keys": keys, **more}).encode()
 
 
+OTHER_X = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"  # RFC 8037, appendix A.2
 GOOD = jwk(kid="good")
 
 DROPPED: list[tuple[str, object]] = [
     ("a secret", {"kty": "oct", "kid": "s", "alg": "HS256", "k": "a" * 43}),
     ("a secret without a name", {"kty": "oct", "k": "a" * 43}),
+    ("a secret without its value", {"kty": "oct", "kid": "s"}),
+    ("a public key with a secret in it", jwk(k="a" * 43)),
     ("a private RSA key", private(RSA)),
     ("a private EC key", private(EC)),
     ("a private Edwards key", private(ED)),
@@ -84,7 +87,7 @@ REFUSED: list[tuple[str, bytes]] = [
     ("one key twice", body(GOOD, GOOD)),
     (
         "two keys of one algorithm without names",
-        body(jwk(kid=...), jwk(kid=..., x="11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")),
+        body(jwk(kid=...), jwk(kid=..., x=OTHER_X)),
     ),
     ("too many keys", body(*(jwk(kid=str(number)) for number in range(MAX_SET_KEYS + 1)))),
     ("too many bytes", body(GOOD, padding="x" * MAX_SET_BYTES)),
@@ -97,6 +100,12 @@ def test_a_key_that_does_not_suit_is_dropped_and_the_rest_counts(unusable: objec
     assert [key.kid for key in found.ring.keys] == ["good"]
     assert len(found.dropped) == 1
     assert found.dropped[0].startswith("key 1: ")
+
+
+def test_what_should_not_have_been_published_is_told_apart() -> None:
+    found = read_key_set(body(GOOD, private(RSA), jwk(RSA, use="enc"), {"kty": "oct", "k": "a" * 43}, private(ED)))
+    assert [sentence.partition(":")[0] for sentence in found.dropped] == ["key 2", "key 3", "key 4", "key 5"]
+    assert [sentence.partition(":")[0] for sentence in found.exposed] == ["key 2", "key 4", "key 5"]
 
 
 @pytest.mark.parametrize("answer", [pytest.param(answer, id=name) for name, answer in REFUSED])

@@ -8,10 +8,13 @@ import anyio
 import typer
 from publicsuffixlist import PublicSuffixList
 
+from toucan_guard.cli.keys import fetched, why_not
 from toucan_guard.cli.output import FINDING, say, say_json
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.settings import GuardSettings
+from toucan_guard.settings_regions import undeclared
 from toucan_guard.settings_values import PREFIX
+from toucan_guard.tokens.jwks import JwksKeys
 
 _MANY_ORIGINS = 2
 
@@ -21,12 +24,19 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     try:
         settings = GuardSettings()
     except ConfigError as error:
-        errors, findings = list(error.problems), []
+        errors, findings, keys = list(error.problems), [], None
     else:
+        keys = None if settings.jwks_url is None else fetched(settings)
         errors, findings = [], [*_findings(settings), *anyio.run(_of_the_store, settings)]
+        findings += [] if keys is None else _key_findings(keys)
     if as_json:
-        say_json({"errors": errors, "findings": findings})
+        say_json({"errors": errors, "findings": findings, **({} if keys is None else {"keys": _keys(keys)})})
     else:
+        if keys is not None:
+            for key in _keys(keys):
+                say(f"✓ A fetched key verifies {key['alg']}: {key['kid']}", "green")
+            for sentence in keys.dropped:
+                say(f"  The key set's {sentence}; left out.", "dim")
         for problem in errors:
             say(f"✗ {problem}", "red")
         for finding in findings:
@@ -68,6 +78,20 @@ def _findings(settings: GuardSettings) -> list[str]:
         found.append(
             "Nothing can be revoked: each worker has a memory of its own. Give a server in TOUCAN_GUARD_STORE_URL."
         )
+    found += undeclared(settings)
+    return found
+
+
+def _keys(keys: JwksKeys) -> list[dict[str, str | None]]:
+    return [] if keys.ring is None else [{"kid": key.kid, "alg": key.algorithm} for key in keys.ring.keys]
+
+
+def _key_findings(keys: JwksKeys) -> list[str]:
+    found = [f"TOUCAN_GUARD_JWKS_URL: {sentence}. Have it withdrawn." for sentence in keys.exposed]
+    if keys.ring is None:
+        found.append(f"{why_not(keys)}. While that is so, the guard answers every token with 503.")
+    elif any(key.kid is None for key in keys.ring.keys):
+        found.append("TOUCAN_GUARD_JWKS_URL: a key has no kid, so it can only be replaced and not rotated.")
     return found
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from toucan_guard.cli.keys import keys_now
 from toucan_guard.cli.output import FINDING, read_token, say, say_json, settings_or_leave
-from toucan_guard.core.decisions import Deny
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.errors import KeysUnavailable
 from toucan_guard.core.jws import parse_compact, strict_json
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.token import BOOTSTRAP, EMBED, verify
@@ -54,10 +56,14 @@ def _claims(payload: bytes) -> dict[str, Any]:
 
 def verdict(token: str, settings: GuardSettings, *, bootstrap: bool) -> tuple[str | None, str]:
     """What the configured guard says to a token: the reason of its refusal, or None; and a sentence."""
+    try:
+        keys = keys_now(settings)
+    except KeysUnavailable as error:
+        return str(Reason.KEYS_UNAVAILABLE), str(error)
     claims = verify(
         token,
         policy=settings.token_policy,
-        keys=settings.key_ring,
+        keys=keys,
         now=time.time(),
         token_type=BOOTSTRAP if bootstrap else EMBED,
     )

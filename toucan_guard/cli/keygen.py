@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from toucan_guard.cli.output import say, wrong_use
 from toucan_guard.tokens.algorithms import ALGORITHMS
+from toucan_guard.tokens.key_text import kid_problems
 from toucan_guard.tokens.keys import SigningKey
 
 _RSA_BITS: Final = 3072
@@ -42,12 +43,12 @@ def keygen(
     (``TOUCAN_GUARD_KEYS_FILE``). HS256 has one secret for both."""
     if not out.is_dir():
         wrong_use(f"{str(out)!r} is not a folder")
+    problems = [] if kid is None else kid_problems(kid)
+    if problems:
+        wrong_use(*problems)
     files = _secret(kid or secrets.token_hex(8)) if algorithm is Algorithm.HS256 else _pair(algorithm, kid)
-    taken = [name for name, _, _ in files if (out / name).exists()]
-    if taken:
-        wrong_use(f"nothing is overwritten: {', '.join(taken)} exists already")
-    for name, content, private in files:
-        _write(out / name, content, 0o600 if private else 0o644)
+    _write_all(out, files)
+    for name, _, private in files:
         say(f"{'private' if private else 'public '}  {out / name}")
 
 
@@ -90,8 +91,35 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
+def _write_all(folder: Path, files: list[tuple[str, str, bool]]) -> None:
+    """All files, each complete from its first moment on, or none; nothing is overwritten."""
+    done: list[Path] = []
+    try:
+        for name, content, private in files:
+            _write(folder / name, content, 0o600 if private else 0o644)
+            done.append(folder / name)
+    except FileExistsError:
+        _remove(done)
+        wrong_use(f"nothing is overwritten: {name} exists already")
+    except OSError as error:
+        _remove(done)
+        wrong_use(f"{str(folder / name)!r} cannot be written ({error.strerror})")
+
+
 def _write(path: Path, content: str, mode: int) -> None:
     # Made with its mode, not made and then narrowed: in between anybody could open it.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        path.hardlink_to(draft)  # fails where the name is taken, unlike a rename
+    finally:
+        draft.unlink()
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -58,6 +58,11 @@ class JwksKeys:
         elapsed: Seconds that no one sets back.
         jitter: A number from 0 to 1, so that workers which started together do not fetch together.
 
+    Attributes:
+        dropped: Keys of the set that were left out; see ``KeySet``.
+        exposed: Those of them that are private keys or secrets.
+        problem: Why the last fetch failed, or None.
+
     Raises:
         ConfigError: The URL or a time is not one that protects.
     """
@@ -92,6 +97,7 @@ class JwksKeys:
 
         self._ring: KeyRing | None = None
         self.dropped: tuple[str, ...] = ()
+        self.exposed: tuple[str, ...] = ()
         self.problem: str | None = None
         self._flight: anyio.Event | None = None
         self._lost_at = 0.0  # when a fetch that has not ended was lost with its event loop
@@ -147,20 +153,22 @@ class JwksKeys:
         landed = anyio.Event()
 
         async def renew() -> None:
-            ended = "the fetch was cancelled"
+            ended = "it was given up before an answer came"
             try:
                 ended = await self._renew(began)
             finally:
                 self._land(landed, ended)
 
-        try:
-            spawn(renew)
-        except RuntimeError:  # asked outside of an event loop: nothing was begun, and it stays due
-            return None
+        before = (self._flight, self._lost_at, self._refresh_at, self._allowed_at)
         # Should this fetch never end, because its event loop was thrown away, the next one is due then.
+        self._flight = landed
         self._lost_at = self._refresh_at = began + 2 * self._timeout_seconds
         self._allowed_at = began + self._cooldown_seconds
-        self._flight = landed
+        try:
+            spawn(renew)  # with asyncio's eager tasks it may have ended when this returns
+        except RuntimeError:  # asked outside of an event loop: nothing was begun, and it stays due
+            self._flight, self._lost_at, self._refresh_at, self._allowed_at = before
+            return None
         self._set_alarm()
         return landed
 
@@ -185,6 +193,10 @@ class JwksKeys:
         if self._ring is not None and stale_at < self._stale_at:
             return  # a fetch that was given up, and a later one has answered
         self._stale_at, self.dropped = stale_at, fresh.dropped
+        if fresh.exposed != self.exposed:
+            self.exposed = fresh.exposed
+            for sentence in fresh.exposed:
+                _log.error("toucan_guard keys: %s", sentence)
         if self._ring is None or self._ring.generation != fresh.ring.generation:
             self._ring = fresh.ring
             _log.info("toucan_guard keys: the key set is now %r", fresh.ring)
@@ -193,7 +205,10 @@ class JwksKeys:
         now = self._elapsed()
         if problem:
             delay = self._cooldown_seconds * (1 + self._jitter() / 2)
-            _log.warning("toucan_guard keys: %s; the set that was fetched before stays, while it is young", problem)
+            kept = (
+                "no token is accepted" if self._ring is None else "the keys that were fetched before stay for a while"
+            )
+            _log.warning("toucan_guard keys: %s; %s", problem, kept)
         else:
             delay = self._refresh_seconds * (1 - self._jitter() / 5)
         self.problem = problem or None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import anyio
+
 from toucan_guard.core.errors import ConfigError, KeysUnavailable
 from toucan_guard.tokens.jwks_text import MAX_SET_BYTES
 
@@ -68,10 +70,15 @@ class HttpFetch:
                 if answer.headers.get("content-encoding", "identity") != "identity":
                     raise KeysUnavailable("the endpoint compresses its answer, which nobody asked it to")
                 body = bytearray()
-                async for chunk in answer.aiter_raw():
-                    body += chunk
-                    if len(body) > MAX_SET_BYTES:
-                        raise KeysUnavailable(f"the answer has more than {MAX_SET_BYTES} bytes")
+                # Too much is ended by cancelling the next read: leaving the loop would leave the library's own
+                # generators open, and trio complains of them.
+                with anyio.CancelScope() as enough:
+                    async for chunk in answer.aiter_raw():
+                        body += chunk
+                        if len(body) > MAX_SET_BYTES:
+                            enough.cancel()
+                if enough.cancel_called:
+                    raise KeysUnavailable(f"the answer has more than {MAX_SET_BYTES} bytes")
                 return bytes(body)
         except (http.HTTPError, http.InvalidURL, http.StreamError) as error:
             # A name such as ConnectTimeout says enough; the text may quote the answer.

@@ -17,7 +17,9 @@ from toucan_guard.tokens.keys import KeyRing, VerificationKey, verification_key
 MAX_SET_BYTES: Final = 256 * 1024
 MAX_SET_KEYS: Final = 64
 
-_PUBLISHED: Final = "it is a secret; whatever is published is none"
+# What makes a key a private one or a secret (RFC 7518 §6).
+_CONFIDENTIAL: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_PUBLISHED: Final = "it is a private key or a secret, and published is neither; whoever read it can sign with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,12 @@ class KeySet:
     Attributes:
         ring: The keys, each bound to one algorithm.
         dropped: One sentence for each key that was left out; it names the key by its place, and quotes nothing.
+        exposed: Those of them that should never have been published: private keys and secrets.
     """
 
     ring: KeyRing
     dropped: tuple[str, ...]
+    exposed: tuple[str, ...]
 
 
 def read_key_set(body: bytes) -> KeySet:
@@ -55,16 +59,19 @@ def read_key_set(body: bytes) -> KeySet:
         raise KeysUnavailable(f"the key set has more than {MAX_SET_KEYS} keys")
     keys: list[VerificationKey] = []
     dropped: list[str] = []
+    exposed: list[str] = []
     for number, jwk in enumerate(listed, 1):
         try:
-            if isinstance(jwk, Mapping) and jwk.get("kty") == "oct":
+            if isinstance(jwk, Mapping) and not _CONFIDENTIAL.isdisjoint(jwk):
                 raise ConfigError(_PUBLISHED)
             keys.append(verification_key(jwk))
         except ConfigError as error:
             dropped.append(f"key {number}: {'; '.join(error.problems)}")
+            if error.problems == (_PUBLISHED,):
+                exposed.append(dropped[-1])
     if not keys:
         raise KeysUnavailable("the key set has no key that may verify a token")
     try:
-        return KeySet(KeyRing(keys), tuple(dropped))
+        return KeySet(KeyRing(keys), tuple(dropped), tuple(exposed))
     except ConfigError as error:
         raise KeysUnavailable(f"the key set is ambiguous: {'; '.join(error.problems)}") from None
