@@ -1,4 +1,4 @@
-"""API keys at work: one answer for every key that does not hold, the same work for each, and a file that is followed."""
+"""API keys at work: one answer for every key that does not hold, the same work for each, a file that is followed."""
 
 from __future__ import annotations
 
