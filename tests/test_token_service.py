@@ -24,16 +24,19 @@ from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard, token_servic
 from toucan_guard.core.api_key import ApiKey, format_api_key
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.decisions import Deny
-from toucan_guard.core.errors import ConfigError, GuardMissing
+from toucan_guard.core.errors import ConfigError, GuardMissing, StoreUnavailable
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims, verify
 from toucan_guard.layers import GrantMiddleware
+from toucan_guard.revocation import revoke
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens import TokenMinter
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.keys import KeyRing
+from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.store import MemoryStore
 
 PEPPER = "a pepper of this test, 32 bytes long"
 SERVICE_KEY = "a service key of this test, 32 bytes"
@@ -557,6 +560,58 @@ class TestRenewing:
         renewed = _renewed(make_world(), time.time(), rls=MappingProxyType({"elsewhere": "x"}))
         assert isinstance(renewed, Deny)
         assert renewed.errors
+
+
+@pytest.mark.anyio
+class TestRevoking:
+    async def test_a_revoked_token_ends_all_that_came_from_it(self, make_world: Any) -> None:
+        world = make_world(revocation_staleness_seconds=1)
+        token = await world.token()
+        renewed = json.loads((await world.refresh(token)).body)["token"]
+        await revoke(world.settings, token=world.claims(token).token_id)
+        for ask in (world.chart, world.refresh):
+            with anyio.fail_after(30):
+                while (answer := await ask(renewed)).status == 200:  # noqa: ASYNC110 - each asks anew
+                    await anyio.sleep(0.05)
+            assert answer.reason == Reason.TOKEN_REVOKED
+
+    async def test_a_cut_off_ends_what_was_refreshed_after_it(self, make_world: Any) -> None:
+        world = make_world()
+        claims = world.claims(await world.token())
+        later = replace(claims, issued_at=claims.issued_at + 100)
+        assert later.first_issued_at == claims.issued_at
+        revocations = Revocations(world.settings.store, issuer=world.settings.issuer, staleness_seconds=5)
+        await revoke(world.settings, issued_before=claims.issued_at + 50)
+        await revocations.refresh()
+        refused = revocations.judge(later, time.time())
+        assert refused is not None
+        assert refused.reason is Reason.TOKEN_REVOKED
+        fresh = replace(later, first_issued_at=later.issued_at)
+        assert revocations.judge(fresh, time.time()) is None
+
+    @pytest.mark.parametrize(("staleness", "leeway"), [(5, 30), (60, 0), (3600, 60)])
+    async def test_no_refresh_outlives_a_revocation_that_its_worker_has_not_heard_of(
+        self, staleness: int, leeway: int, make_world: Any
+    ) -> None:
+        world = make_world(revocation_staleness_seconds=staleness, leeway_seconds=leeway)
+        now = time.time()
+        (revocation,) = await revoke(world.settings, subject="u-1", now=now)
+        last_refresh = now + staleness
+        assert revocation.until > last_refresh + world.settings.token_lifetime_seconds + leeway
+
+    async def test_nobody_renews_while_nobody_knows_what_was_revoked(
+        self, make_world: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def down(*_: Any, **__: Any) -> Any:
+            raise StoreUnavailable("down")
+
+        world = make_world(insecure_store_fail_open=True)
+        token = await world.token()
+        monkeypatch.setattr(MemoryStore, "revoked", down)
+        fresh = World(world._http, world.settings)
+        assert (await fresh.chart(token)).status == 200
+        answer = await fresh.refresh(token)
+        assert (answer.status, answer.reason) == (503, Reason.STORE_UNAVAILABLE)
 
 
 @pytest.mark.anyio

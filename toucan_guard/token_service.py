@@ -154,6 +154,11 @@ class RefreshToken:
             issued = body
         elif body.strip() not in (b"", b"{}"):
             issued = _NOT_EMPTY
+        elif any(
+            isinstance(step.decision, Deny) and step.decision.reason == Reason.STORE_UNAVAILABLE for step in trail.steps
+        ):
+            # INSECURE_STORE_FAIL_OPEN lets requests pass for a while, and not a revoked token renew itself for ever.
+            issued = Deny(Reason.STORE_UNAVAILABLE, "nobody can say whether the token was revoked")
         elif trail.claims.token_type != EMBED:
             issued = Deny(Reason.REFRESH_NOT_ALLOWED, "an embed session ends with its time: open the frame anew")
         else:

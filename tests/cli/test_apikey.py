@@ -207,3 +207,20 @@ def test_a_broken_file_is_told_and_left_alone(run: Any, path: Path) -> None:
 def test_a_missing_file_is_an_error_but_for_the_first_key(run: Any) -> None:
     done = run("list")
     assert (done.exit_code, "cannot be read" in done.stderr) == (1, True)
+
+
+def _findings() -> list[str]:
+    result = CliRunner().invoke(app, ["check", "--json"])
+    return [finding for finding in json.loads(result.stdout)["findings"] if "API" in finding]
+
+
+def test_check_looks_at_the_keys_too(run: Any, path: Path) -> None:
+    made = json.loads(run("create", "--label", "x", "--json").stdout)
+    assert _findings() == []
+    path.chmod(0o620)
+    assert "written by others" in "".join(_findings())
+    path.chmod(0o600)
+    run("retire", made["id"])
+    assert "No API key works now" in "".join(_findings())
+    soon = json.loads(run("create", "--label", "x", "--days", "13", "--json").stdout)
+    assert f"The API key {soon['id']} ends at {soon['not_after']}" in "".join(_findings())

@@ -280,6 +280,32 @@ class TestFollowing:
         assert keys.complete
         assert keys._watched_by == os.getpid()
 
+    @pytest.mark.anyio
+    async def test_the_first_token_of_a_new_key_is_looked_for(self, path: Path, open_keys: Any) -> None:
+        keys = open_keys(look_seconds=600)
+        assert len(keys.ring) == 1
+        write(path, entry(), entry(OTHER))
+        for nobody in (None, "", "nobody", OTHER.text):
+            await keys.look_again(nobody)
+        assert len(keys.ring) == 1
+        await keys.look_again(OTHER.key_id)
+        assert len(keys.ring) == 2
+
+    @pytest.mark.anyio
+    async def test_made_up_keys_cost_one_look_in_a_while(self, open_keys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys, looks = open_keys(look_seconds=600), 0
+
+        def look() -> bool:
+            nonlocal looks
+            looks += 1
+            raise RuntimeError("this is nobody's business here")
+
+        monkeypatch.setattr(keys, "look", look)
+        monkeypatch.setattr("toucan_guard.tokens.api_keys._PAUSE_SECONDS", 600)
+        for number in range(100):
+            await keys.look_again(f"{number:012}")
+        assert looks == 1
+
     def test_an_unexpected_error_ends_no_watch(
         self, path: Path, open_keys: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -201,7 +201,7 @@ def _text_rule(value: str | None, _: MintingRules, __: Mapping[str, Any]) -> _Pr
 
 def _role_rule(role: str | None, rules: MintingRules, _: Mapping[str, Any]) -> _Problems:
     if role is not None and role not in rules.roles:
-        yield "this API key has no role of this name", True
+        yield "this API key has no role of this name: name permissions, or have the role added to the key", True
 
 
 def _attributes_rule(attributes: dict[str, Any] | None, rules: MintingRules, _: Mapping[str, Any]) -> _Problems:

@@ -104,9 +104,12 @@ class Revocation:
         return revocation if schema == str(SCHEMA) and revocation.to_entry() == entry else None
 
 
-def end_of_life(now: float, *, lifetime_seconds: float, leeway_seconds: float) -> float:
-    """When everything that was issued up to now has ended, sessions included: the right ``until`` for a revocation."""
-    return now + lifetime_seconds + 2 * leeway_seconds + 1
+def end_of_life(now: float, *, lifetime_seconds: float, leeway_seconds: float, staleness_seconds: float = 0) -> float:
+    """When everything that was issued up to now has ended, sessions included: the right ``until`` for a revocation.
+
+    A worker that has not heard of it yet may refresh a token meanwhile, so the time that it may take counts too.
+    """
+    return now + lifetime_seconds + 2 * leeway_seconds + 1 + staleness_seconds
 
 
 async def revoke(
