@@ -332,6 +332,16 @@ class TestGenerating:
         assert "origins_missing" in told["detail"]
         assert (await world.ask({**BODY, "origins": [PORTAL]})).status == 200
 
+    async def test_a_token_for_origins_that_its_tenant_has_not_is_not_handed_out(
+        self, make_world: Any, tmp_path: Path
+    ) -> None:
+        (tmp_path / "tenants.toml").write_text('AA = ["https://a.customers.example"]\n')
+        world = make_world(tenant_origins_file=tmp_path / "tenants.toml")
+        answer = await world.ask({**BODY, "origins": [PORTAL]})
+        assert "tenant_origin_not_allowed" in json.loads(answer.body)["detail"]
+        for origins in (None, [], ["https://*.customers.example"]):
+            assert (await world.ask({**BODY, "origins": origins})).status == 200
+
     async def test_a_token_that_would_be_too_long_is_a_mistake(self, make_world: Any) -> None:
         many = [{"type": "dashboard", "id": f"{n:060}", "actions": ["view"]} for n in range(100)]
         answer = await make_world().ask({**BODY, "permissions": many})

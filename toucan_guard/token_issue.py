@@ -171,6 +171,10 @@ class TokenIssuer:
         if isinstance(claims, Deny):
             return _refused_by_the_guard(claims)
         checks = [self._tenancy.decide_region(claims), self._tenancy.decide_origins(claims, ())]
+        narrowing = self._tenancy.narrowing(claims)
+        named = claims.origins is None or len(claims.origins) > 0  # a token for nowhere is asked for as such
+        if named and narrowing is not None and len(narrowing) == 0:
+            checks.append(Deny(Reason.TENANT_ORIGIN_NOT_ALLOWED, "none of its origins is on its tenant's list"))
         if settings.policy is not None:
             found = settings.policy.row_filter(claims.rls)
             checks += [found] if isinstance(found, Deny) else []

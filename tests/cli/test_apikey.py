@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,23 @@ def test_check_looks_at_the_keys_too(run: Any, path: Path) -> None:
     assert "No API key works now" in "".join(_findings())
     soon = json.loads(run("create", "--label", "x", "--days", "13", "--json").stdout)
     assert f"The API key {soon['id']} ends at {soon['not_after']}" in "".join(_findings())
+
+
+def test_routes_knows_what_the_token_service_asks_for(
+    run: Any, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("create", "--label", "x")
+    (tmp_path / "served_with_api_keys.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from toucan_guard import GuardSettings, token_service\n"
+        "app = Starlette(routes=token_service.routes(GuardSettings()))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    result = CliRunner().invoke(app, ["routes", "served_with_api_keys:app", "--json"])
+    assert result.exit_code == 0
+    assert [(row["path"], row["methods"], row["guard"], row["grant"]) for row in json.loads(result.stdout)] == [
+        ("/embed/generate-token", "any", "api key", "what the API key may give"),
+        ("/embed/refresh-token", "any", "guarded", "the token itself"),
+    ]
+    sys.modules.pop("served_with_api_keys").app.routes[0].app.app._issuer.keys.close()

@@ -218,3 +218,46 @@ def test_a_broken_file_changes_nothing_for_any_worker_and_is_reported(service: S
     service.file.write_text(good)
     service.apikey("retire", key["id"])
     service.until(lambda: service.verdicts(token) == GONE)
+
+
+def test_whatever_a_stranger_sends_is_refused_and_recorded(service: Service) -> None:
+    key = service.apikey("create", "--label", "x")["key"]
+    service.start()
+    body = json.dumps(BODY).encode()
+    head = b"POST /embed/generate-token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    typed = head + b"Content-Type: application/json\r\n"
+    known = typed + b"X-API-Key: " + key.encode() + b"\r\n"
+    sized = b"Content-Length: %d\r\n\r\n%s"
+    requests = {
+        "bytes that are no text": (401, typed + b"X-API-Key: \xff\xfe\x80\r\n" + sized % (len(body), body)),
+        "an endless key": (401, typed + b"X-API-Key: " + b"tgk_" * 4_000 + b"\r\n" + sized % (len(body), body)),
+        "a key with a tail": (401, typed + b"X-API-Key: " + key.encode() + b" x\r\n" + sized % (len(body), body)),
+        "two keys in one": (401, typed + f"X-API-Key: {key},{key}\r\n".encode() + sized % (len(body), body)),
+        "no type": (415, head + b"X-API-Key: " + key.encode() + b"\r\n" + sized % (len(body), body)),
+        "two types": (415, known + b"Content-Type: text/plain\r\n" + sized % (len(body), body)),
+        "compressed": (400, known + b"Content-Encoding: gzip\r\n" + sized % (4, b"\x1f\x8b\x08\x00")),
+        "no body": (400, known + b"Content-Length: 0\r\n\r\n"),
+        "a large body": (413, known + sized % (20_000, b" " * 20_000)),
+        "an endless chunked body": (
+            413, known + b"Transfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b" " * 4096 + b"\r\n"
+            + (b"1000\r\n" + b" " * 4096 + b"\r\n") * 5 + b"0\r\n\r\n",
+        ),
+        "a page": (403, known + b"Origin: null\r\n" + sized % (len(body), body)),
+        "a key in the query": (401, head.replace(b"token ", f"token?x-api-key={key} ".encode()) + b"\r\n"),
+        "an embed token": (401, head + b"Authorization: Bearer a.b.c\r\n\r\n"),
+        "a good request": (200, known + sized % (len(body), body)),
+    }  # fmt: skip
+    got = {}
+    for name, (_, raw) in requests.items():
+        with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+            connection.sendall(raw)
+            answer = b""
+            while b"\r\n" not in answer and (part := connection.recv(4096)):
+                answer += part
+            got[name] = int(answer.split(b" ", 2)[1])
+    assert got == {name: status for name, (status, _) in requests.items()}
+    lines = [json.loads(line) for line in (service.folder / "audit.jsonl").read_text().splitlines()]
+    asked = [line for line in lines if line["route"] == "/embed/generate-token"]
+    assert [line["status"] for line in asked] == list(got.values())
+    assert "Traceback" not in service.log.read_text()
+    assert key.split("_")[3] not in (service.folder / "audit.jsonl").read_text()

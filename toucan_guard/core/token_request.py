@@ -337,7 +337,8 @@ def _words(kind: str, message: str) -> str:
 
 
 def _pointer(place: Iterable[int | str]) -> str:
-    return "".join(f"/{_shown(step)[1:-1]}" if isinstance(step, str) else f"/{step}" for step in place)
+    # Steps are members of ours and numbers of items; a name that the sender chose is never one.
+    return "".join(f"/{step}" for step in place)
 
 
 def _shown(name: object) -> str:
