@@ -221,6 +221,87 @@ def test_a_new_key_signs_what_the_guard_accepts(run: Any, tmp_path: Path, algori
     assert again.exit_code == 2, "a key is never overwritten"
 
 
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
+def test_a_new_pair_is_the_same_key_as_jwks_and_as_pem(run: Any, tmp_path: Path, algorithm: str) -> None:
+    assert run("keygen", "-a", algorithm, "--out", str(tmp_path)).exit_code == 0
+    (jwks,) = tmp_path.glob("*.jwks.json")
+    kid = json.loads(jwks.read_text())["keys"][0]["kid"]
+    options = ["--subject", "u", "--tenant", "AA", "--rls", "carrier=AA"]
+    for private in (tmp_path / f"{kid}.private.pem", tmp_path / f"{kid}.private.jwk.json"):
+        for public in (jwks, tmp_path / f"{kid}.public.pem"):
+            keys = {"TOUCAN_GUARD_SECRET": None, "TOUCAN_GUARD_KEYS_FILE": str(public)}
+            token = run("mint", *options, "--key-file", str(private), **keys)
+            assert token.exit_code == 0, token.output
+            # Without a name of its own, a key is named by its thumbprint, in PEM too.
+            seen = run("inspect", "-", "--json", stdin=token.stdout, **keys)
+            assert json.loads(seen.stdout)["header"] == {"alg": algorithm, "kid": kid, "typ": "embed+jwt"}
+    modes = {path.name.removeprefix(kid): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {".private.pem": 0o600, ".private.jwk.json": 0o600, ".public.pem": 0o644, ".jwks.json": 0o644}
+
+
+def test_two_public_keys_in_one_set_are_a_rotation(run: Any, tmp_path: Path) -> None:
+    for kid in ("old", "new"):
+        run("keygen", "--kid", kid, "--out", str(tmp_path))
+    sets = [json.loads((tmp_path / f"{kid}.jwks.json").read_text())["keys"] for kid in ("old", "new")]
+    (tmp_path / "both.json").write_text(json.dumps({"keys": [*sets[0], *sets[1]]}))
+    options = ["--subject", "u", "--tenant", "AA", "--rls", "carrier=AA"]
+
+    def verdict(kid: str, keys: str) -> int:
+        changes = {"TOUCAN_GUARD_SECRET": None, "TOUCAN_GUARD_KEYS_FILE": str(tmp_path / keys)}
+        return int(run("mint", *options, "--key-file", str(tmp_path / f"{kid}.private.jwk.json"), **changes).exit_code)
+
+    assert [verdict("old", "both.json"), verdict("new", "both.json")] == [0, 0]
+    assert [verdict("old", "new.jwks.json"), verdict("new", "new.jwks.json")] == [1, 0]
+
+
+@pytest.mark.parametrize("taken", ["k.private.jwk.json", "k.public.pem", "k.jwks.json"])
+def test_keygen_makes_all_files_or_none(run: Any, tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).write_text("mine")
+    result = run("keygen", "--kid", "k", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert taken in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+    assert (tmp_path / taken).read_text() == "mine"
+
+
+def test_keygen_that_cannot_write_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    result = run("keygen", "--kid", "k", "--out", str(tmp_path))
+    assert (result.exit_code, len(synced)) == (2, 3)
+    assert "No space left" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keygen_follows_no_link_that_waits_for_a_key(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "k.private.jwk.json").symlink_to(tmp_path / "elsewhere")
+    assert run("keygen", "--kid", "k", "--out", str(tmp_path)).exit_code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
+def test_keygen_refuses_a_name_that_no_token_may_carry(run: Any, tmp_path: Path, algorithm: str) -> None:
+    result = run("keygen", "-a", algorithm, "--kid", "k" * 257, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "kid" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_advises_the_regions_of_endpoints(run: Any) -> None:
+    result = run("check", TOUCAN_GUARD_REGION="eu")
+    assert result.exit_code == 1
+    assert "TOUCAN_GUARD_AUDIT_REGION" in result.stdout
+    result = run("check", TOUCAN_GUARD_REGION="eu", TOUCAN_GUARD_AUDIT_REGION="us")
+    assert "✗ TOUCAN_GUARD_AUDIT_REGION is 'us'" in result.stdout
+    assert run("check", TOUCAN_GUARD_REGION="eu", TOUCAN_GUARD_AUDIT_REGION="eu").exit_code == 0
+
+
 def test_the_private_half_is_in_no_public_file(run: Any, tmp_path: Path) -> None:
     run("keygen", "--kid", "k", "--out", str(tmp_path))
     secret = json.loads((tmp_path / "k.private.jwk.json").read_text())["d"]

@@ -49,6 +49,7 @@ class Hmac:
 
     kid: str | None = "k1"
     algorithm = "HS256"
+    mark = "m1"
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
         return hmac.compare_digest(hmac.digest(SECRET, signing_input, "sha256"), signature)
@@ -124,7 +125,7 @@ def test_every_claim_of_a_full_token_arrives() -> None:
     assert dict(claims.rls) == {"carrier": "AA", "airports": ("JFK", "LGA"), "deep": {"x": (1,)}}
     assert claims.origins is not None
     assert claims.origins.entries == ("https://*.shop.example", "https://portal.example")
-    assert (claims.key_id, claims.algorithm, claims.token_type) == ("k1", "HS256", EMBED)
+    assert (claims.key_id, claims.algorithm, claims.key_mark, claims.token_type) == ("k1", "HS256", "m1", EMBED)
     assert claims.session_seconds is None
 
 

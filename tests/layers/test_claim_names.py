@@ -76,7 +76,7 @@ async def test_a_namespaced_token_is_understood(ask: Any) -> None:
     assert await ask(idp_token()) == {
         "subject": "auth0|17",
         "tenant": "acme",
-        "rls": {"carrier": "AA"},
+        "rls": {"carrier": ["AA"]},
         "grants": ["dashboard:delays:view"],
     }
 

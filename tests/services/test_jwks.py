@@ -305,6 +305,122 @@ async def test_the_app_s_start_fetches_the_keys_and_a_dead_endpoint_does_not_sto
     assert [(line["outcome"], line["reason"]) for line in decisions] == [("deny", "keys_unavailable"), ("allow", None)]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["close", "hang in the body", "cut short", "not http", "500 Internal Server Error"])
+async def test_a_fetch_that_fails_in_the_middle_of_a_request_ends_it_exactly_once(
+    mode: str, keys_at: KeyServer, make_settings: Any, http: Any, audit_lines: Any
+) -> None:
+    """CVE-2025-64527, CVE-2024-45809 (Envoy): a failed fetch answered a request twice, or never."""
+    a, b = minter("a"), minter("b")
+    keys_at.say("good", a)
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+
+    guard = ToucanGuard(app, settings=make_settings(secret=None, jwks_url=keys_at.url))
+    guard._keys._cooldown_seconds, guard._keys._timeout_seconds = 0.001, 0.5  # type: ignore[attr-defined]
+    await guard._keys.start()
+    keys_at.say(mode)
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        answers.append(await http(guard, "GET", "/d", {"authorization": f"Bearer {token(b)}"}))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(ask)
+    for answer in answers:
+        assert answer.problem["reason"] == "key_unknown"
+        assert [message["type"] for message in answer.messages] == ["http.response.start", "http.response.body"]
+    assert [(line["event"], line["reason"]) for line in audit_lines()] == [("decision", "key_unknown")] * 5
+    assert (served, len(answers)) == ([], 5)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, keys_at: KeyServer) -> Callable[..., Any]:
+    """Run a command in an environment whose keys are fetched."""
+    typer_testing = pytest.importorskip("typer.testing", reason="the extra [cli] has the command line")
+
+    def invoke(*arguments: str, stdin: str | None = None, url: str = keys_at.url) -> Any:
+        from toucan_guard.cli import app
+        from toucan_guard.tokens import jwks
+
+        jwks._shared.clear()  # each command is a process of its own
+        for name, value in {**ENVIRONMENT, "TOUCAN_GUARD_JWKS_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        return typer_testing.CliRunner().invoke(app, list(arguments), input=stdin)
+
+    return invoke
+
+
+ENVIRONMENT = {
+    "TOUCAN_GUARD_ALLOWED_ORIGINS": PORTAL,
+    "TOUCAN_GUARD_ISSUER": ISSUER,
+    "TOUCAN_GUARD_AUDIENCE": "charts",
+    "TOUCAN_GUARD_RLS_COLUMNS": "flights.carrier=carrier",
+}
+
+
+def test_check_fetches_the_keys_and_says_what_it_found(keys_at: KeyServer, run: Any) -> None:
+    a, b = minter("a"), minter("b")
+    keys_at.say("good", a, b)
+    result = run("check", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (
+        0,
+        {"errors": [], "findings": [], "keys": [{"kid": "a", "alg": "EdDSA"}, {"kid": "b", "alg": "EdDSA"}]},
+    )
+    assert keys_at.fetched == 1
+    secret = {"kty": "oct", "kid": "s", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}
+    keys = [a.verification_key.public_jwk(), {**b.verification_key.public_jwk(), "use": "enc"}, secret]
+    keys_at.say("good", body=json.dumps({"keys": keys}))
+    result = run("check")
+    assert result.exit_code == 1
+    assert "key 2: use is not" in result.stdout
+    assert "TOUCAN_GUARD_JWKS_URL: key 3: it is a private key or a secret" in result.stdout
+    assert secret["k"] not in result.output
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        pytest.param("500 Internal Server Error", "the endpoint answers 500", id="an error"),
+        pytest.param("redirect", "the endpoint answers 302", id="a redirect"),
+        pytest.param("close", "cannot be read", id="no answer"),
+        pytest.param("hang", "given up before an answer came", id="no end"),
+    ],
+)
+def test_check_says_why_there_are_no_keys(mode: str, words: str, keys_at: KeyServer, run: Any) -> None:
+    keys_at.say(mode, minter("a"))
+    result = run("check")
+    assert result.exit_code == 1
+    assert words in result.stdout
+    assert "503" in result.stdout
+    assert keys_at.fetched == 1
+
+
+def test_a_server_that_is_not_there_is_a_finding(run: Any) -> None:
+    result = run("check", url="http://127.0.0.1:1/jwks")
+    assert result.exit_code == 1
+    assert "ConnectError" in result.stdout
+
+
+def test_inspect_and_explain_judge_with_fetched_keys(keys_at: KeyServer, run: Any) -> None:
+    a, b = minter("a"), minter("b")
+    keys_at.say("good", a)
+    good, unknown = token(a), token(b)
+    assert run("inspect", "-", stdin=good).exit_code == 0
+    assert "key_unknown" in run("inspect", "-", stdin=unknown).stdout
+    assert run("explain", "/d", "--token-file", "-", stdin=good).exit_code == 0
+    framed = ["--app-header", "X-Frame-Options: DENY"]
+    assert "key_unknown" in run("explain", "/d", "--token-file", "-", *framed, stdin=unknown).stdout
+    keys_at.say("503 Service Unavailable")
+    for command in (["inspect", "-"], ["explain", "/d", "--token-file", "-"]):
+        refused = run(*command, stdin=good)
+        assert refused.exit_code == 1
+        assert "keys_unavailable" in refused.stdout
+
+
 # A guard behind uvicorn, in a process of its own. The times are shortened, so that a test need not wait for them.
 SERVER = """
 import json, sys
@@ -344,11 +460,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
     def start(url: str, **times: float) -> int:
         environment = {
-            "TOUCAN_GUARD_ALLOWED_ORIGINS": PORTAL,
-            "TOUCAN_GUARD_ISSUER": ISSUER,
-            "TOUCAN_GUARD_AUDIENCE": "charts",
+            **ENVIRONMENT,
             "TOUCAN_GUARD_JWKS_URL": url,
-            "TOUCAN_GUARD_RLS_COLUMNS": "flights.carrier=carrier",
             "TOUCAN_GUARD_AUDIT": str(tmp_path / "audit.jsonl"),
         }
         process = subprocess.Popen(

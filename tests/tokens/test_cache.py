@@ -188,6 +188,16 @@ def test_a_recheck_of_kept_claims_looks_at_time_and_key() -> None:
     assert reason_of(one.recheck(claims, now=NOW + 1)) is Reason.KEY_UNKNOWN
 
 
+def test_kept_claims_end_with_their_key_where_another_one_takes_its_name() -> None:
+    one = verifier()
+    claims = one.verify(minter().mint(subject="u", tenant="AA"), now=NOW)
+    assert isinstance(claims, VerifiedClaims)
+    one.source.ring = ring(minter(SECOND))
+    assert reason_of(one.recheck(claims, now=NOW)) is Reason.KEY_UNKNOWN
+    one.source.ring = ring()
+    assert one.recheck(claims, now=NOW) is claims
+
+
 def test_the_number_of_entries_is_bounded_and_the_least_used_goes_first(calls: list[str]) -> None:
     cache = TokenCache(3)
     one = CachedVerifier(POLICY, ring(), cache)

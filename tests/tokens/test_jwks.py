@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.jws import encode_segment
 from toucan_guard.core.token import TokenPolicy, VerifiedClaims
+from toucan_guard.tokens import jwks as jwks_module
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import JwksKeys, shared_jwks
 from toucan_guard.tokens.mint import TokenMinter
@@ -273,6 +276,33 @@ async def test_a_set_that_comes_back_unchanged_is_the_same_ring() -> None:
     assert keys.ring is ring
     await settled(lambda: endpoint.fetched == 2 and keys._flight is None)
     assert keys.ring is ring
+
+
+async def test_an_unchanged_answer_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, endpoint = Clock(), Endpoint(body(minter("a")))
+    keys = source(endpoint, clock)
+    await keys.start()
+
+    def unread(body: bytes) -> None:
+        raise AssertionError(body)
+
+    monkeypatch.setattr(jwks_module, "read_key_set", unread)
+    for _ in range(3):
+        clock.now += 3000
+        await keys.look_again("b")
+        assert (keys.problem, keys.complete) == (None, True)
+    assert endpoint.fetched == 4
+
+
+async def test_a_published_key_is_never_a_secret_for_hmac() -> None:
+    a = minter("a")
+    published = a.verification_key.public_jwk()
+    one = verifier(source(Endpoint(body(a)), Clock()))
+    for text in (published["x"], json.dumps(published), json.dumps({"keys": [published]})):
+        header, payload = ({"alg": "HS256", "typ": "embed+jwt", "kid": "a"}, {"iss": "https://host.example"})
+        signing_input = b".".join(encode_segment(json.dumps(part).encode()) for part in (header, payload))
+        forged = signing_input + b"." + encode_segment(hmac.digest(text.encode(), signing_input, "sha256"))
+        assert await verdict(one, forged.decode()) == "algorithm_not_allowed"
 
 
 async def test_a_request_that_is_cancelled_does_not_cancel_the_fetch() -> None:

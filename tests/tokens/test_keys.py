@@ -525,11 +525,28 @@ def test_a_key_without_a_name_answers_to_every_name_that_is_not_anothers() -> No
 
 
 def test_a_ring_knows_which_keys_it_still_holds() -> None:
-    assert RSA_RING.holds("r", "RS256")
-    assert not RSA_RING.holds("r", "ES256")
-    assert not RSA_RING.holds("gone", "RS256")
-    assert not RSA_RING.holds(None, "RS256")
-    assert KeyRing.from_secret(SECRET).holds(None, "HS256")
+    mark = RSA_RING.keys[0].mark
+    assert RSA_RING.holds("r", "RS256", mark)
+    assert not RSA_RING.holds("r", "ES256", mark)
+    assert not RSA_RING.holds("gone", "RS256", mark)
+    assert not RSA_RING.holds(None, "RS256", mark)
+    assert not RSA_RING.holds("r", "RS256", "")
+    secret, other = KeyRing.from_secret(SECRET), KeyRing.from_secret(SECRET[::-1])
+    assert secret.holds(None, "HS256", secret.keys[0].mark)
+    assert not secret.holds(None, "HS256", other.keys[0].mark)
+
+
+def test_a_key_s_mark_is_the_same_everywhere_and_another_for_another_key() -> None:
+    first, again, other = (
+        KeyRing.from_jwks(jwks(key)).keys[0]
+        for key in (public_jwk(RSA_2048, kid="a"), public_jwk(RSA_2048, kid="b", alg="PS256"), public_jwk(EC_256))
+    )
+    assert first.mark == again.mark
+    assert first.mark != other.mark
+    # Sessions in a store outlive the process that wrote the mark: these digests never change.
+    assert KeyRing.from_secret("b7Qe-zW1_pR8.mK4~xN0+tY6/vC3=uH9!jL5").keys[0].mark == (
+        "cebd175a7a8b004bc2a902a0034157ca5a94e66401025f663e1f128bd6a67ec3"
+    )
 
 
 def test_a_ring_knows_a_key_of_another_ring_and_not_just_its_name() -> None:

@@ -43,6 +43,10 @@ class VerifyingKey(Protocol):
     def algorithm(self) -> str:
         """The one JWS algorithm that this key may be used with (RFC 8725 §3.1)."""
 
+    @property
+    def mark(self) -> str:
+        """A digest that tells this key from another one of its name, in every process; it says nothing about it."""
+
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
         """Whether the signature over these bytes was made with this key."""
 

@@ -133,6 +133,7 @@ class VerifiedClaims:
         session_seconds: How long the session of a bootstrap token may last; None for an embed token.
         first_issued_at: ``first_iat``, when the token that this one goes back to was issued: a refreshed token keeps
             it. None where it is absent or no time: the guard demands nothing of it.
+        key_mark: What tells that key from another one of its name: see ``VerifyingKey.mark``.
         derived: Room for what other layers work out once per token; no part of the value.
     """
 
@@ -153,6 +154,7 @@ class VerifiedClaims:
     token_type: str
     session_seconds: int | None
     first_issued_at: float | None = None
+    key_mark: str = field(default="", repr=False)
     derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -300,6 +302,7 @@ def _read_claims(
         token_type=token_type,
         session_seconds=_session_seconds(payload) if token_type == BOOTSTRAP else None,
         first_issued_at=_time_of(payload.get("first_iat")),
+        key_mark=key.mark,
     )
 
 

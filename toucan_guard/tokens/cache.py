@@ -163,7 +163,7 @@ class CachedVerifier:
             The claims, or a refusal: the time has run out, or the key that vouched for them left the ring.
         """
         ring = self.ring
-        if ring is None or not ring.holds(claims.key_id, claims.algorithm):
+        if ring is None or not ring.holds(claims.key_id, claims.algorithm, claims.key_mark):
             return self._told(_KEY_GONE)
         refusal = recheck(claims, policy=self._policy, now=now)
         return claims if refusal is None else refusal

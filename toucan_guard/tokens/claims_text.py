@@ -92,6 +92,7 @@ def _read(members: object) -> VerifiedClaims:
         token_type=_text(members["token_type"]),
         session_seconds=_seconds(members["session_seconds"]),
         first_issued_at=None if first_issued_at is None else _time(first_issued_at),
+        key_mark=_empty_or_text(members["key_mark"]),
     )
 
 
@@ -105,9 +106,13 @@ def _optional(value: object) -> str | None:
     return None if value is None else _text(value)
 
 
+def _empty_or_text(value: object) -> str:
+    return "" if value == "" else _text(value)
+
+
 def _key_id(value: object) -> str | None:
     # A ``kid`` may be an empty text (RFC 7515 §4.1.4); no other name may.
-    return "" if value == "" else _optional(value)
+    return None if value is None else _empty_or_text(value)
 
 
 def _texts(value: object) -> list[str]:

@@ -52,6 +52,7 @@ class VerificationKey:
         kid: The name that tokens use for it, or None.
         algorithm: The one JWS algorithm that it verifies.
         material: The secret's bytes, or a public key of ``cryptography``.
+        mark: A digest of the material, the same in every process.
 
     Raises:
         ConfigError: Algorithm and material do not belong together, or the key is too weak.
@@ -60,6 +61,7 @@ class VerificationKey:
     kid: str | None
     algorithm: str
     material: bytes | PublicKey = field(repr=False)
+    mark: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         problems = [
@@ -68,6 +70,7 @@ class VerificationKey:
         ]
         if problems:
             raise ConfigError(problems)
+        object.__setattr__(self, "mark", _mark(self.material))
 
     @property
     def symmetric(self) -> bool:
@@ -135,9 +138,10 @@ class KeyRing:
             return candidates[0]
         return _AMBIGUOUS_KEY if candidates else _WRONG_ALGORITHM
 
-    def holds(self, kid: str | None, algorithm: str) -> bool:
-        """Whether a key that verified something earlier is still here."""
-        return self._held(kid, algorithm) is not None
+    def holds(self, kid: str | None, algorithm: str, mark: str) -> bool:
+        """Whether a key that verified something earlier is still here, and not another one of its name."""
+        key = self._held(kid, algorithm)
+        return key is not None and key.mark == mark
 
     def shares(self, other: KeyRing, kid: str | None, algorithm: str) -> bool:
         """Whether the key that verified something with the other ring is here too, and not another one of its name."""
@@ -327,6 +331,13 @@ def _generation(keys: tuple[VerificationKey, ...]) -> bytes:
         for key in keys
     )
     return hashlib.sha256(b"".join(digests)).digest()
+
+
+def _mark(material: bytes | PublicKey) -> str:
+    # Of a secret it says no more than any token that the secret has signed.
+    if isinstance(material, bytes):
+        return hmac.digest(material, b"toucan_guard: the mark of a secret", "sha256").hex()
+    return hashlib.sha256(_raw(material)).hexdigest()
 
 
 def _raw(material: bytes | PublicKey) -> bytes:
