@@ -45,6 +45,18 @@ def take_bootstrap_tokens(scope: Scope) -> tuple[str, ...]:
     return tuple(taken)
 
 
+def carries_bootstrap_token(scope: Scope) -> bool:
+    """Whether a connection's query string has an ``embed_token``, in any spelling.
+
+    For whatever looks at a URL before the guard has cleaned it, a sampler or a span processor:
+    ``FastAPI(telemetry={"exclude": carries_bootstrap_token})``.
+    """
+    query: bytes = scope.get("query_string") or b""
+    if b"embed" not in query and b"%" not in query:
+        return False
+    return any(_is_named(field.partition(b"=")[0], BOOTSTRAP_PARAMETER) for field in query.split(b"&"))
+
+
 def handle_values(query: bytes | str) -> list[str]:
     """Every value of ``embed`` in a query string."""
     raw = query if isinstance(query, bytes) else query.encode("latin-1")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.tokens.background import on_trio
+from toucan_guard.tokens.background import on_trio, spawn
 from toucan_guard.tokens.store_url import StoreAddress
 
 TIMEOUT_SECONDS: Final = 0.25
@@ -100,9 +100,15 @@ class _Client:
 
 
 class _Turn:
-    """Whether a command has got one of the connections, or still waits for one."""
+    """Where a command stands.
+
+    Attributes:
+        come: It has got one of the connections.
+        over: Nobody waits for its answer any more.
+    """
 
     come = False
+    over = False
 
 
 class RedisConnections:
@@ -143,20 +149,27 @@ class RedisConnections:
         # the pool. And in an empty context, so that nothing of the request reaches what listens to the driver.
         turn = _Turn()
         task = self._begin(self._command(command, turn))
-        # In slices: while the event loop is busy with a thousand others, an answer that has arrived is not read, and
-        # the server is not to blame. A slice that took long for that reason still counts as one; a slice in which
-        # others were answered does not count for a command that waits for its turn.
-        give_up, left = time.monotonic() + _LONGEST_SECONDS, _SLICES
-        while left and time.monotonic() < give_up:
-            answered = self._answered
-            await asyncio.wait({task}, timeout=TIMEOUT_SECONDS / _SLICES)
+        for patience in self._patience(turn):
+            await asyncio.wait({task}, timeout=patience)
             if task.done():
                 return task.result()
-            left -= turn.come or answered == self._answered
         # The driver uses ``asyncio.wait_for``, which may swallow this on Python 3.11. Then the task ends a little
         # later, by its own deadline, with nobody waiting for it.
         task.cancel()
         return _Failure(TimeoutError())
+
+    def _patience(self, turn: _Turn) -> Iterator[float]:
+        """Seconds to wait, again and again, until a quarter second of them is the server's fault.
+
+        In slices: while the event loop is busy with a thousand others, an answer that has arrived is not read. A slice
+        that took long for that reason still counts as one; a slice in which others were answered does not count for a
+        command that waits for its turn.
+        """
+        give_up, left = time.monotonic() + _LONGEST_SECONDS, _SLICES
+        while left and time.monotonic() < give_up:
+            answered = self._answered
+            yield TIMEOUT_SECONDS / _SLICES
+            left -= turn.come or answered == self._answered
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work, context=Context())
@@ -203,24 +216,41 @@ class RedisConnections:
     async def _run_in_thread(self, command: tuple[str | bytes | int, ...]) -> object:
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(_CONNECTIONS)
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        with anyio.move_on_after(TIMEOUT_SECONDS):
-            run = partial(Context().run, self._blocking_command, command, deadline)
-            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
-        return _Failure(TimeoutError())
+        threads, turn, landed, answers = self._threads, _Turn(), anyio.Event(), list[object]()
+        run = partial(Context().run, self._blocking_command, command, turn)
 
-    def _blocking_command(self, command: tuple[str | bytes | int, ...], deadline: float) -> object:
+        async def work() -> None:
+            try:
+                answers.append(await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=threads))
+            finally:
+                landed.set()
+
+        spawn(work)
+        try:
+            for patience in self._patience(turn):
+                with anyio.move_on_after(patience):
+                    await landed.wait()
+                    break
+        finally:
+            turn.over = True
+        return answers[0] if answers else _Failure(TimeoutError())
+
+    def _blocking_command(self, command: tuple[str | bytes | int, ...], turn: _Turn) -> object:
         try:
             while True:
                 cluster, driver = self._blocking_driver()
-                if time.monotonic() > deadline:
+                turn.come = True
+                if turn.over:
                     raise TimeoutError  # nobody waits any more, so nothing is taken on anybody's behalf
                 try:
-                    return driver.execute_command(*command)
+                    answer = driver.execute_command(*command)
                 except Exception as error:
                     if cluster or not _Failure(error).moved:
                         raise
                     self._cluster = True
+                else:
+                    self._answered += 1
+                    return answer
         except Exception as error:  # noqa: BLE001 - whatever the driver raises, the store did not answer
             return _Failure(error)
 
