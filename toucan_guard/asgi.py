@@ -115,7 +115,6 @@ class Trail:
     ended: Deny | None = None
     exempt = False
     report_only_grants = False
-    ended: Deny | None = None
     audit: Any = None
     _send: Send | None = None
     _state: dict[str, Any] | None = None

@@ -110,7 +110,7 @@ def test_every_reason_says_its_status_as_design_has_it(reason: Reason) -> None:
     told = EXPLANATIONS[reason]
     if reason in {Reason.CREDENTIALS_REPEATED, Reason.SESSION_AMBIGUOUS}:
         expected: tuple[int, str | None] = (400, "invalid_request")
-    elif reason in {Reason.STORE_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}:
+    elif reason in {Reason.STORE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}:
         expected = (503, None)
     elif reason is Reason.APP_FAILED:
         expected = (500, None)
