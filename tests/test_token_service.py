@@ -573,6 +573,34 @@ class TestRenewing:
 
 
 @pytest.mark.anyio
+async def test_nothing_blocks_the_loop(make_world: Any, anyio_backend_name: str) -> None:
+    from blockbuster import blockbuster_ctx
+
+    world = make_world()
+    with blockbuster_ctx() as buster:
+        # The one write that is meant to block: the record is on its way before the answer is.
+        buster.functions["os.write"].deactivate()
+        token = await world.token()
+        assert (await world.refresh(token)).status == 200
+        assert (await world.chart(token)).status == 200
+        await world.keys.look_again("x" * 12)
+
+
+@pytest.mark.anyio
+async def test_a_fastapi_app_has_it_among_its_own_routes(make_world: Any, http: Any) -> None:
+    fastapi = pytest.importorskip("fastapi")
+    world = make_world(exempt_paths=[GENERATE])
+    app = fastapi.FastAPI()
+    app.router.routes += token_service.routes(world.settings)
+    app.add_middleware(ToucanGuard, settings=world.settings)
+    headers = {"x-api-key": KEY.text, "content-type": "application/json"}
+    answer = await http(app, "POST", GENERATE, headers, body=json.dumps(BODY).encode())
+    token = json.loads(answer.body)["token"]
+    assert (await http(app, "POST", REFRESH, {"authorization": f"Bearer {token}"})).status == 200
+    assert (await http(app, "POST", REFRESH, {})).status == 401
+
+
+@pytest.mark.anyio
 class TestRevoking:
     async def test_a_revoked_token_ends_all_that_came_from_it(self, make_world: Any) -> None:
         world = make_world(revocation_staleness_seconds=1)
