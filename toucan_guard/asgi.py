@@ -8,11 +8,8 @@ read and the audit event are views of it.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,6 +17,7 @@ from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.refusals import refusal_response
 from toucan_guard.rls.context import RowAccess
@@ -208,18 +206,3 @@ async def _send_as_denial(response: Any, send: Send) -> None:
         }
     )
     await send({"type": "websocket.http.response.body", "body": response.body})
-
-
-def new_id() -> str:
-    """A UUIDv7 (RFC 9562 §5.7): sorts by time, and its random part does not repeat between workers."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    return str(
-        UUID(
-            int=(milliseconds & 0xFFFFFFFFFFFF) << 80
-            | 0x7 << 76
-            | (random >> 68 & 0xFFF) << 64
-            | 0b10 << 62
-            | random & 0x3FFFFFFFFFFFFFFF
-        )
-    )

@@ -10,9 +10,10 @@ import sys
 
 from starlette.types import Scope
 
-from toucan_guard.asgi import Trail, header_values, new_id
+from toucan_guard.asgi import Trail, header_values
 from toucan_guard.core.audit_event import Event, decision_event
 from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.ids import new_id
 from toucan_guard.proxies import Networks, client_address
 
 

@@ -20,11 +20,12 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, new_id, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, trail_of
 from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.audit_event import Event, completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.ids import new_id
 from toucan_guard.proxies import Networks, inherited_request_id
 from toucan_guard.recorded import recorded_decision
 
