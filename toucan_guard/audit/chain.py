@@ -49,6 +49,8 @@ class Chain:
         self._dump = dump
         self.now = clock
         self._process: int | None = None
+        # Outlives a chain: where a first or last line was cut, the next chain's first line says so.
+        self._cuts: tuple[Cut, ...] = ()
         self._pending: tuple[bytes, str] = (b"", "")
 
     @property
@@ -62,7 +64,6 @@ class Chain:
         self._id = new_id()
         self._number = 0
         self._previous = FIRST_PREVIOUS
-        self._cuts: tuple[Cut, ...] = ()
         return open_event(
             now=self.now(),
             version=_version(),
