@@ -46,6 +46,7 @@ class Chain:
         self._key_name = None if secret is None else key_name(secret)
         self._digest = digest_of(secret)
         self._settings = settings
+        self._version = _version()
         self._dump = dump
         self.now = clock
         self._process: int | None = None
@@ -66,7 +67,7 @@ class Chain:
         self._previous = FIRST_PREVIOUS
         return open_event(
             now=self.now(),
-            version=_version(),
+            version=self._version,
             process=self._process,
             settings=self._settings,
             chain_key=self._key_name,

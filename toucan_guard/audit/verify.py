@@ -69,13 +69,15 @@ class ChainVerifier:
         """
         place = Place(file, number)
         line = line.removesuffix(b"\n")
-        link = read_link(line)
-        if link is None:
-            behind = last_link_in(line)
-            if behind is None:
-                return self._take_other(line, place)
+        behind = last_link_in(line)
+        if behind is not None:
             fragment, link = behind
             self._fragments.take(fragment, place)
+        else:
+            whole = read_link(line)
+            if whole is None:
+                return self._take_other(line, place)
+            link = whole
         self._lines += 1
         if self._expected:
             self._compare_anchor(link, place)
