@@ -17,6 +17,7 @@ ROOMS = [
     {"__main__", "cli"},
     {"__init__", "testing", "fastapi"},
     {"stack"},
+    {"recording"},
     {"settings", "settings_audit", "settings_env", "settings_rules", "settings_values"},
     {"layers"},
     {"recorded"},
