@@ -95,7 +95,7 @@ async def test_a_socket_is_closed_when_its_key_leaves_the_ring_or_becomes_anothe
         verifier = CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(10))
 
         async def swap(ring: KeyRing = ring, verifier: CachedVerifier = verifier) -> None:
-            verifier.ring = ring
+            verifier.source.ring = ring
 
         layer = EmbedTokenMiddleware(Feed(swap), verifier=verifier, carriers=["x-embed-token"])
         with anyio.fail_after(20):

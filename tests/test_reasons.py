@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard, token_service
-from toucan_guard.audit.sinks import open_sink
+from toucan_guard.audit.open import open_sink
 from toucan_guard.core.api_key import format_api_key
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.decisions import EXPLANATIONS

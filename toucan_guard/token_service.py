@@ -19,13 +19,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.asgi import deny, header_values, trail_of
-from toucan_guard.audit.sinks import open_sink
 from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
 from toucan_guard.core.token import EMBED
 from toucan_guard.core.token_request import MAX_BODY_BYTES, Mistake, TokenRequest, read_token_request
 from toucan_guard.layers import AuditLogMiddleware
+from toucan_guard.recording import audit_options
 from toucan_guard.settings import GuardSettings
 from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_issue import Issued, TokenIssuer
@@ -68,13 +68,7 @@ def routes(settings: GuardSettings | None = None, *, clock: Callable[[], float] 
     if keys is None or problems:
         raise ConfigError(problems)
     issuer = TokenIssuer(settings, keys)
-    generate = AuditLogMiddleware(
-        GenerateToken(issuer, clock=clock),
-        sink=None if settings.insecure_no_audit else open_sink(settings.audit),
-        mode=settings.audit_mode,
-        region=settings.region,
-        trusted_proxies=settings.trusted_proxies,
-    )
+    generate = AuditLogMiddleware(GenerateToken(issuer, clock=clock), **audit_options(settings))
     return [
         Route(GENERATE_PATH, generate, name="embed_generate_token"),
         Route(
