@@ -299,7 +299,9 @@ def test_check_advises_the_regions_of_endpoints(run: Any) -> None:
     assert "TOUCAN_GUARD_AUDIT_REGION" in result.stdout
     result = run("check", TOUCAN_GUARD_REGION="eu", TOUCAN_GUARD_AUDIT_REGION="us")
     assert "✗ TOUCAN_GUARD_AUDIT_REGION is 'us'" in result.stdout
-    assert run("check", TOUCAN_GUARD_REGION="eu", TOUCAN_GUARD_AUDIT_REGION="eu").exit_code == 0
+    sound = {"TOUCAN_GUARD_REGION": "eu", "TOUCAN_GUARD_AUDIT_REGION": "eu"}
+    assert run("check", **sound).exit_code == 0
+    assert "token_missing" in run("explain", "/d", **sound).stdout
 
 
 def test_the_private_half_is_in_no_public_file(run: Any, tmp_path: Path) -> None:

@@ -131,15 +131,17 @@ async def test_whatever_the_endpoint_does_the_keys_stay_and_the_next_good_answer
 ) -> None:
     a, b = minter("a"), minter("b")
     keys_at.say("good", a)
-    # The time is short only where the endpoint would never end.
-    keys = source(keys_at, timeout_seconds=0.4 if mode.startswith(("hang", "drip", "a huge")) else 20, wait_seconds=20)
+    keys = source(keys_at, timeout_seconds=20, wait_seconds=20)
     await keys.start()
     ring = keys.ring
     assert ring is not None
     keys_at.say(mode, a, b)
+    # The time is short only where the endpoint would never end.
+    keys._timeout_seconds = 0.4 if mode.startswith(("hang", "drip", "a huge")) else 20
     await keys.look_again("b")
     assert keys.ring is ring
     assert keys.problem is not None
+    keys._timeout_seconds = 20
     keys_at.say("good")
     await keys.look_again("b")
     assert keys.problem is None
@@ -173,11 +175,19 @@ async def test_proxies_and_credentials_of_the_environment_do_not_count(
 
 
 @pytest.mark.anyio
-async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trusted", [False, True], ids=["that nobody vouches for", "of an authority in SSL_CERT_FILE"])
+async def test_the_endpoint_s_certificate_is_checked(
+    trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate, key = _self_signed()
     (tmp_path / "server.pem").write_bytes(certificate + key)
+    (tmp_path / "authority.pem").write_bytes(certificate)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "server.pem")
+    keys_text = json.dumps({"keys": [minter("a").verification_key.public_jwk()]}).encode()
     asked: list[bytes] = []
 
     def serve() -> None:
@@ -185,6 +195,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) 
             plain, _ = listener.accept()
             with plain, context.wrap_socket(plain, server_side=True) as connection:
                 asked.append(connection.recv(1000))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(keys_text) + keys_text)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
@@ -194,12 +205,18 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) 
         keys = JwksKeys(url, fetch=HttpFetch(), timeout_seconds=20, wait_seconds=20)
         await keys.start()
         thread.join(20)
-    assert keys.problem == "the endpoint cannot be read (ConnectError)"
-    assert asked == []
+    if trusted:
+        assert (keys.problem, keys.complete) == (None, True)
+        assert b"authorization" not in asked[0].lower()
+        assert b"cookie" not in asked[0].lower()
+    else:
+        assert keys.problem == "the endpoint cannot be read (ConnectError)"
+        assert asked == []
 
 
 def _self_signed() -> tuple[bytes, bytes]:
     from datetime import UTC, datetime, timedelta
+    from ipaddress import IPv4Address
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -210,6 +227,7 @@ def _self_signed() -> tuple[bytes, bytes]:
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(
@@ -319,8 +337,8 @@ async def test_a_fetch_that_fails_in_the_middle_of_a_request_ends_it_exactly_onc
         served.append(scope["path"])
 
     guard = ToucanGuard(app, settings=make_settings(secret=None, jwks_url=keys_at.url))
-    guard._keys._cooldown_seconds, guard._keys._timeout_seconds = 0.001, 0.5  # type: ignore[attr-defined]
     await guard._keys.start()
+    guard._keys._allowed_at, guard._keys._timeout_seconds = 0.0, 0.5  # type: ignore[attr-defined]
     keys_at.say(mode)
     answers: list[Any] = []
 
@@ -419,6 +437,32 @@ def test_inspect_and_explain_judge_with_fetched_keys(keys_at: KeyServer, run: An
         refused = run(*command, stdin=good)
         assert refused.exit_code == 1
         assert "keys_unavailable" in refused.stdout
+
+
+def test_event_loops_that_come_and_go_lose_no_keys(keys_at: KeyServer, make_settings: Any) -> None:
+    """``TestClient`` without ``with`` gives each request an event loop of its own."""
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    a, b = minter("a"), minter("b")
+    keys_at.say("good", a)
+    app = Starlette(routes=[Route("/d", lambda request: PlainTextResponse("rows"))])
+    guard = ToucanGuard(app, settings=make_settings(secret=None, jwks_url=keys_at.url))
+    guard._keys._cooldown_seconds = 0.001  # type: ignore[attr-defined]
+    client = TestClient(guard, base_url="https://charts.example")
+
+    def ask(held: str) -> int:
+        return int(client.get("/d", headers={"authorization": f"Bearer {held}"}).status_code)
+
+    good, new = token(a), token(b)
+    assert [ask(good), ask(good), ask(new)] == [200, 200, 401]
+    keys_at.say("good", a, b)
+    assert [ask(new), ask(good)] == [200, 200]
+    for _ in range(3):  # a refresh that is begun in a loop which ends at once
+        guard._keys._refresh_at = guard._keys._wake_at = 0.0  # type: ignore[attr-defined]
+        assert [ask(good), ask(new)] == [200, 200]
 
 
 # A guard behind uvicorn, in a process of its own. The times are shortened, so that a test need not wait for them.

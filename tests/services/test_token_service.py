@@ -134,6 +134,10 @@ class Service:
         assert len(answers) == WORKERS
         return {(answer.status, answer.reason) for answer in answers.values()}
 
+    def decisions(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "audit.jsonl").read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == "decision"]
+
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
@@ -194,7 +198,7 @@ def test_keys_rotate_with_an_overlap_and_a_retired_one_is_refused_by_every_worke
     assert service.verdicts(of_the_new) == OPEN
     assert service.mint(new["key"]).status == 200
 
-    lines = [json.loads(line) for line in (service.folder / "audit.jsonl").read_text().splitlines()]
+    lines = service.decisions()
     retired = [line for line in lines if line["reason"] == "api_key_invalid" and "retired" in line["detail"]]
     assert {line["key_id"] for line in retired} == {old["id"]}
     # "Last use" of a key is read from the record.
@@ -256,7 +260,7 @@ def test_whatever_a_stranger_sends_is_refused_and_recorded(service: Service) -> 
                 answer += part
             got[name] = int(answer.split(b" ", 2)[1])
     assert got == {name: status for name, (status, _) in requests.items()}
-    lines = [json.loads(line) for line in (service.folder / "audit.jsonl").read_text().splitlines()]
+    lines = service.decisions()
     asked = [line for line in lines if line["route"] == "/embed/generate-token"]
     assert [line["status"] for line in asked] == list(got.values())
     assert "Traceback" not in service.log.read_text()

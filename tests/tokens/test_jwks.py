@@ -371,6 +371,7 @@ async def test_an_answer_that_was_given_up_does_not_replace_a_later_one() -> Non
     await keys.look_again("a")
     clock.now += 10  # by this clock, the first fetch was lost
     await keys.look_again("b")
+    await settled(lambda: keys.ring is not None)
     assert keys.ring is not None
     assert [key.kid for key in keys.ring.keys] == ["b"]
     first.set()
