@@ -7,6 +7,7 @@ import contextvars
 import hmac
 import json
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -137,6 +138,7 @@ async def test_a_thousand_first_requests_share_one_fetch() -> None:
 
 
 async def test_a_flood_of_made_up_keys_is_one_fetch_for_each_cooldown() -> None:
+    """CVE-2026-48524 (PyJWT): each unknown ``kid`` caused a fetch."""
     a = minter("a")
     clock, endpoint = Clock(), Endpoint(body(a))
     one = verifier(source(endpoint, clock, cooldown_seconds=10))
@@ -295,6 +297,7 @@ async def test_an_unchanged_answer_is_not_read_again(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_published_key_is_never_a_secret_for_hmac() -> None:
+    """CVE-2022-29217, CVE-2026-48523 (PyJWT): what is public was taken for a secret."""
     a = minter("a")
     published = a.verification_key.public_jwk()
     one = verifier(source(Endpoint(body(a)), Clock()))
@@ -428,6 +431,35 @@ async def test_guards_of_one_process_share_what_they_fetch() -> None:
     assert shared_jwks(URL, fetch=endpoint, max_stale_seconds=60) is one
     assert shared_jwks(URL, fetch=endpoint, max_stale_seconds=61) is not one
     assert shared_jwks(URL, fetch=Endpoint(b""), max_stale_seconds=60) is not one
+
+
+def test_event_loops_of_one_process_share_a_fetch() -> None:
+    fetched: list[str] = []
+    both = threading.Barrier(2)
+    answered: list[bool] = []
+
+    async def slow(url: str) -> bytes:
+        fetched.append(url)
+        await anyio.to_thread.run_sync(both.wait, 10)
+        return body(minter("a"))
+
+    async def ask() -> None:
+        await keys.look_again("a")
+        answered.append(keys.complete)
+
+    async def ask_while_it_is_fetched() -> None:
+        await settled(lambda: bool(fetched))
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(both.wait, 10)
+
+    keys = JwksKeys(URL, fetch=slow, wait_seconds=10, timeout_seconds=10)
+    other = threading.Thread(target=anyio.run, args=(ask_while_it_is_fetched,), kwargs={"backend": "trio"})
+    other.start()
+    anyio.run(ask)
+    other.join(20)
+    assert (answered, len(fetched)) == ([True, True], 1)
 
 
 def test_an_event_loop_with_eager_tasks_loses_no_fetch() -> None:

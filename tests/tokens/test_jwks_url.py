@@ -69,6 +69,7 @@ def test_https_and_loopback_are_taken(url: str) -> None:
     ],
 )
 def test_everything_else_is_refused_and_not_quoted(url: str) -> None:
+    """CVE-2026-48522 (PyJWT): a key set was read from ``file://``."""
     problem = jwks_url_problem(url)
     assert "https" in problem
     assert "evil" not in problem

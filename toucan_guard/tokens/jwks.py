@@ -16,11 +16,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
 import anyio
+from anyio.lowlevel import current_token
 
 from toucan_guard.core.errors import ConfigError, KeysUnavailable
 from toucan_guard.tokens.background import spawn
@@ -35,6 +37,7 @@ REFRESH_SECONDS: Final = 300.0
 COOLDOWN_SECONDS: Final = 10.0
 TIMEOUT_SECONDS: Final = 5.0
 WAIT_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.02
 
 _log: Final = logging.getLogger("toucan_guard")
 
@@ -42,6 +45,14 @@ _log: Final = logging.getLogger("toucan_guard")
 _elapsed: Final[Callable[[], float]] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Flight:
+    """One fetch, for all who wait for it."""
+
+    landed: anyio.Event
+    loop: object
 
 
 class JwksKeys:
@@ -100,7 +111,7 @@ class JwksKeys:
         self.dropped: tuple[str, ...] = ()
         self.exposed: tuple[str, ...] = ()
         self.problem: str | None = None
-        self._flight: anyio.Event | None = None
+        self._flight: _Flight | None = None
         self._lost_at = 0.0  # when a fetch that has not ended was lost with its event loop
         self._allowed_at = self._refresh_at = elapsed()
         self._stale_at = self._wake_at = self._allowed_at
@@ -130,7 +141,14 @@ class JwksKeys:
         flight = self._renewal(may_begin=self._elapsed() >= self._allowed_at)
         if flight is not None:
             with anyio.move_on_after(self._wait_seconds):
-                await flight.wait()
+                await self._landing(flight)
+
+    async def _landing(self, flight: _Flight) -> None:
+        if flight.loop == current_token():
+            return await flight.landed.wait()
+        # Another event loop of this process fetches: its events cannot be waited for here.
+        while self._flight is flight:  # noqa: ASYNC110
+            await anyio.sleep(_LOOK_SECONDS)
 
     def _wake(self) -> None:
         now = self._elapsed()
@@ -144,34 +162,32 @@ class JwksKeys:
     def _set_alarm(self) -> None:
         self._wake_at = self._refresh_at if self._ring is None else min(self._refresh_at, self._stale_at)
 
-    def _renewal(self, *, may_begin: bool) -> anyio.Event | None:
+    def _renewal(self, *, may_begin: bool) -> _Flight | None:
         """The fetch that is under way, or one that is begun now."""
         began = self._elapsed()
         if self._flight is not None and began < self._lost_at:
             return self._flight
         if not may_begin:
             return None
-        landed = anyio.Event()
+        try:
+            flight = _Flight(anyio.Event(), current_token())
+        except RuntimeError:  # asked outside of an event loop: nothing is begun, and it stays due
+            return None
 
         async def renew() -> None:
             ended = "it was given up before an answer came"
             try:
                 ended = await self._renew(began)
             finally:
-                self._land(landed, ended)
+                self._land(flight, ended)
 
-        before = (self._flight, self._lost_at, self._refresh_at, self._allowed_at)
         # Should this fetch never end, because its event loop was thrown away, the next one is due then.
-        self._flight = landed
+        self._flight = flight
         self._lost_at = self._refresh_at = began + 2 * self._timeout_seconds
         self._allowed_at = began + self._cooldown_seconds
-        try:
-            spawn(renew)  # with asyncio's eager tasks it may have ended when this returns
-        except RuntimeError:  # asked outside of an event loop: nothing was begun, and it stays due
-            self._flight, self._lost_at, self._refresh_at, self._allowed_at = before
-            return None
         self._set_alarm()
-        return landed
+        spawn(renew)  # with asyncio's eager tasks it may have ended when this returns
+        return flight
 
     async def _renew(self, began: float) -> str:
         """Fetch once; an empty text, or what went wrong."""
@@ -205,7 +221,7 @@ class JwksKeys:
             self._ring = fresh.ring
             _log.info("toucan_guard keys: the key set is now %r", fresh.ring)
 
-    def _land(self, landed: anyio.Event, problem: str) -> None:
+    def _land(self, flight: _Flight, problem: str) -> None:
         now = self._elapsed()
         if problem:
             delay = self._cooldown_seconds * (1 + self._jitter() / 2)
@@ -217,11 +233,11 @@ class JwksKeys:
             delay = self._refresh_seconds * (1 - self._jitter() / 5)
         self.problem = problem or None
         self._refresh_at = now + delay
-        if self._flight is landed:
+        if self._flight is flight:
             self._flight = None
         self._set_alarm()
         with suppress(RuntimeError):  # the event loop may be gone
-            landed.set()
+            flight.landed.set()
 
 
 _shared: Final[WeakValueDictionary[tuple[object, ...], JwksKeys]] = WeakValueDictionary()
