@@ -77,11 +77,12 @@ def make_token() -> Callable[..., str]:
 
 @pytest.fixture
 def audit_lines(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """The audit file of ``make_settings``, parsed."""
+    """The audit file of ``make_settings``, parsed, but for the lines that begin and end a chain."""
 
     def read() -> list[dict[str, Any]]:
         path = tmp_path / "audit.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [event for event in events if event["event"] not in ("open", "close")]
 
     return read
 
@@ -188,10 +189,22 @@ def http() -> Callable[..., Any]:
     """``await http(app, method, path, headers, …)``: one HTTP request, and its answer."""
 
     async def request(
-        app: Any, method: str = "GET", path: str = "/", headers: Any = (), *, query: str = "", **more: Any
+        app: Any,
+        method: str = "GET",
+        path: str = "/",
+        headers: Any = (),
+        *,
+        query: str = "",
+        body: Any = b"",
+        **more: Any,
     ) -> Answer:
         pairs = headers.items() if isinstance(headers, dict) else headers
-        return await drive(app, http_scope(method, path, pairs, query, **more))
+        parts = [body] if isinstance(body, bytes) else list(body)
+        incoming = [
+            {"type": "http.request", "body": part, "more_body": number < len(parts)}
+            for number, part in enumerate(parts, 1)
+        ]
+        return await drive(app, http_scope(method, path, pairs, query, **more), incoming)
 
     return request
 

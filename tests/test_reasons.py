@@ -8,6 +8,7 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,12 +19,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard
-from toucan_guard.audit.sinks import open_sink
+from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard, token_service
+from toucan_guard.audit.open import open_sink
+from toucan_guard.core.api_key import format_api_key
+from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.decisions import EXPLANATIONS
 from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
 from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware
 from toucan_guard.testing import TEST_SECRET
+from toucan_guard.tokens.api_key_file import ApiKeyEntry
+from toucan_guard.tokens.api_key_store import change_book
+from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations
 from toucan_guard.tokens.store import MemoryStore
@@ -73,9 +79,16 @@ class World:
         return await self.ask_guard(guard, method, path, headers, query=query)
 
     async def ask_guard(
-        self, guard: Any, method: str = "GET", path: str = "/dashboards/delays", headers: Any = (), *, query: str = ""
+        self,
+        guard: Any,
+        method: str = "GET",
+        path: str = "/dashboards/delays",
+        headers: Any = (),
+        *,
+        query: str = "",
+        body: bytes = b"",
     ) -> str:
-        answer = await self._http(guard, method, path, headers, query=query)
+        answer = await self._http(guard, method, path, headers, query=query, body=body)
         assert answer.status == EXPLANATIONS[Reason(answer.reason)].status
         return str(answer.reason)
 
@@ -168,12 +181,48 @@ async def _keys_down(world: World) -> str:
     return await world.ask_guard(ToucanGuard(_app(), settings=settings, fetch_keys=down), headers=world.bearer())
 
 
+async def _service(
+    world: World,
+    body: object = None,
+    *,
+    presented: bool = True,
+    refresh: bool = False,
+    limits: ApiKeyLimits | None = None,
+    headers: dict[str, str] | None = None,
+) -> str:
+    """Ask the token service, with the API key that it knows or without."""
+    pepper, key = TEST_SECRET[::-1], format_api_key("live", "0123456789ab", bytes(32))
+    path = Path(world.make_settings().audit).with_name("keys.json")
+    entry = ApiKeyEntry(key.key_id, "live", api_key_digest(pepper.encode(), key.text), limits=limits or ApiKeyLimits())
+    change_book(path, lambda book: book.with_entry(entry), pepper=pepper.encode())
+    settings = world.make_settings(
+        secret=None,
+        api_keys_file=path,
+        api_key_pepper=pepper,
+        token_service_key=TEST_SECRET[1:],
+        token_refresh_seconds=0,
+    )
+    app = Starlette(routes=token_service.routes(settings))
+    given = {"content-type": "application/json", **({"x-api-key": key.text} if presented else {}), **(headers or {})}
+    raw = json.dumps(body).encode()
+    try:
+        if not refresh:
+            return await world.ask_guard(app, "POST", "/embed/generate-token", given, body=raw)
+        minted = await world._http(app, "POST", "/embed/generate-token", given, body=raw)
+        bearer = {"authorization": f"Bearer {json.loads(minted.body)['token']}"}
+        return await world.ask_guard(app, "POST", "/embed/refresh-token", bearer)
+    finally:
+        assert settings.api_keys is not None
+        settings.api_keys.close()
+
+
 def _embed_cookie(handle: str) -> str:
     return f"__Host-embed-{handle}=secret"
 
 
 _SECRET = base64.urlsafe_b64encode(b"k" * 31 + b"9").decode().rstrip("=")
 JWKS = json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "kid": "current", "k": _SECRET}]})
+MINTABLE = {"user": {"distinctId": "u-1", "attributes": {"carrier": "AA"}}, "tenant": "acme"}
 HANDLE = "a" * 26
 OTHER = "b" * 26
 
@@ -237,6 +286,12 @@ CASES: dict[Reason, Case] = {
     Reason.GRANT_MISSING: lambda w: w.ask(
         headers=w.bearer(grants=[Grant("dashboard", "routes", ("view",))]),
     ),
+    Reason.API_KEY_MISSING: lambda w: _service(w, presented=False),
+    Reason.API_KEY_INVALID: lambda w: _service(w, headers={"x-api-key": "tgk_live_nobody"}),
+    Reason.API_KEY_EXPOSED: lambda w: _service(w, headers={"origin": PORTAL}),
+    Reason.API_KEY_LIMIT: lambda w: _service(w, MINTABLE, limits=ApiKeyLimits(tenants=("other",))),
+    Reason.TOKEN_REQUEST_INVALID: lambda w: _service(w, {**MINTABLE, "tenat": "acme"}),
+    Reason.REFRESH_NOT_ALLOWED: lambda w: _service(w, MINTABLE, refresh=True),
     Reason.STORE_UNAVAILABLE: _store_down,
     Reason.AUDIT_UNAVAILABLE: _audit_down,
     Reason.KEYS_UNAVAILABLE: _keys_down,

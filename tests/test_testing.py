@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from starlette.responses import PlainTextResponse
 
 from toucan_guard import Grant, ToucanGuard
 from toucan_guard.audit import sinks
+from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.errors import MintError
-from toucan_guard.testing import FakeClock, audit_capture, sign_token
+from toucan_guard.testing import FakeClock, audit_capture, make_api_key, sign_token
 
 
 async def chart(scope: Any, receive: Any, send: Any) -> None:
@@ -26,8 +29,6 @@ def test_a_fake_clock_stands_until_it_is_moved() -> None:
 
 
 def test_a_fake_clock_begins_at_the_present() -> None:
-    import time
-
     assert abs(FakeClock()() - time.time()) < 5
 
 
@@ -123,3 +124,19 @@ def test_a_failing_test_leaves_no_observer_behind() -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any ValueError is this one
         failing()
     assert sinks.observers == before
+
+
+def test_an_api_key_of_its_own_works(make_settings: Any, tmp_path: Path) -> None:
+    pepper = "a pepper of this test, 32 bytes long"
+    limits = ApiKeyLimits(tenants=("AA",))
+    one, two = (make_api_key(tmp_path / "keys.json", pepper=pepper, limits=each) for each in (None, limits))
+    settings = make_settings(
+        secret=None,
+        api_keys_file=tmp_path / "keys.json",
+        api_key_pepper=pepper,
+        token_service_key="a service key of this test, 32 bytes",
+    )
+    keys = settings.api_keys
+    found = [keys.authenticate(text, now=time.time()) for text in (one, two)]
+    keys.close()
+    assert [entry.limits for entry in found] == [ApiKeyLimits(), limits]

@@ -11,12 +11,14 @@ from typing import Final
 
 from starlette.types import Scope
 
+from toucan_guard.core.api_key import HEADER, parse_api_key
 from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bearer_token, without_session_cookies
 
 HeaderList = list[tuple[bytes, bytes]]
 
 _FIRST_OF_OURS: Final = b"x-embed-"  # with underscores it sorts behind this
-_TELLING: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol"})
+_API_KEY: Final = HEADER.encode()
+_TELLING: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", _API_KEY})
 _PRIVATE: Final[HeaderList] = [
     (b"cache-control", b"private, no-store"),
     (b"referrer-policy", b"same-origin"),
@@ -37,7 +39,8 @@ def strip_lookalikes(scope: Scope) -> None:
 def strip_credentials(scope: Scope) -> None:
     """Remove what the guard has verified, so that no token reaches the app or its logs.
 
-    The bearer token, ``X-Embed-…``, the cookies of embed sessions, the WebSocket subprotocol that carries a token.
+    The bearer token, ``X-Embed-…``, the cookies of embed sessions, the WebSocket subprotocol that carries a token; and
+    an API key of ours, which has no business here. An ``x-api-key`` of the host's own stays.
     """
     kept: HeaderList = []
     for header in scope["headers"]:
@@ -85,6 +88,8 @@ def _is_private(cache_control: bytes) -> bool:
 
 def _without_credentials(header: tuple[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
     for name, value in _without_ours((header,)):
+        if name == _API_KEY and parse_api_key(value.decode("latin-1")) is not None:
+            continue
         if name == b"authorization" and bearer_token(value.decode("latin-1")) is not None:
             continue
         if name == b"sec-websocket-protocol":

@@ -16,7 +16,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Scope
 
-from toucan_guard.core.decisions import Deny
+from toucan_guard.core.decisions import Deny, Reason
 
 _STYLE: Final = (
     ":root{color-scheme:light dark;--ink:#1d2733;--soft:#5b6876;--paper:#fff;--line:#dde3ea}"
@@ -38,6 +38,7 @@ _STYLE: Final = (
     "@media(max-height:220px){body{padding:0 12px}main{border:0;padding:0}dl{margin-top:6px;padding-top:6px}}"
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_API_KEY_REASONS: Final = (Reason.API_KEY_MISSING, Reason.API_KEY_INVALID)
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _PAGE_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
 _PAGE: Final = Template(
@@ -61,7 +62,9 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
     """
     told = decision.explanation
     headers = {"cache-control": "no-store", "referrer-policy": "same-origin", "x-content-type-options": "nosniff"}
-    if told.status == 401:
+    if decision.reason in _API_KEY_REASONS:
+        headers["www-authenticate"] = "ApiKey"  # RFC 9110 §15.5.2 demands a challenge; a bearer token is not the answer
+    elif told.status == 401:
         headers["www-authenticate"] = f'Bearer error="{told.error}"' if told.error else "Bearer"
     if _prefers_page(scope):
         headers["content-security-policy"] = _PAGE_POLICY
@@ -72,7 +75,7 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
             request_id=escape(request_id),
         )
         return Response(page, told.status, headers, media_type="text/html")
-    problem = {
+    problem: dict[str, object] = {
         "type": f"urn:toucan-guard:reason:{decision.reason}",
         "title": told.title,
         "status": told.status,
@@ -81,6 +84,8 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
         "reason": decision.reason,
         "request_id": request_id,
     }
+    if decision.errors:
+        problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
     return Response(json.dumps(problem), told.status, headers, media_type="application/problem+json")
 
 

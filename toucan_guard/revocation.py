@@ -132,7 +132,10 @@ def _revocations(settings: GuardSettings, named: _Named, until: float | None, no
             # A token of the second in which somebody revokes may be older than that; the next second's are new.
             value = str(math.ceil(given))
         usual = end_of_life(
-            begins, lifetime_seconds=settings.token_lifetime_seconds, leeway_seconds=settings.leeway_seconds
+            begins,
+            lifetime_seconds=settings.token_lifetime_seconds,
+            leeway_seconds=settings.leeway_seconds,
+            staleness_seconds=settings.revocation_staleness_seconds,
         )
         end = now + _KEY_SECONDS if kind is RevocationKind.KEY else usual
         revocations.append(Revocation(kind, value, end if until is None else until))  # type: ignore[arg-type]

@@ -26,14 +26,18 @@ from toucan_guard import settings_values as values
 from toucan_guard.core.csp import FrameAncestors
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
+from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
+from toucan_guard.settings_api_keys import api_key_contradictions, read_api_keys, refuse_secrets_beside_api_keys
+from toucan_guard.settings_audit import key_bytes
 from toucan_guard.settings_env import EnvironmentSettings, with_files
 from toucan_guard.settings_keys import KEY_SOURCES, key_contradictions, read_jwks_url
 from toucan_guard.settings_regions import region_contradictions
 from toucan_guard.settings_rules import Network
 from toucan_guard.settings_store import memory_contradictions, store_address
 from toucan_guard.settings_values import variable
+from toucan_guard.tokens.api_keys import ApiKeys
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.redis_store import RedisStore
 from toucan_guard.tokens.store import Store, shared_memory_store
@@ -48,18 +52,9 @@ _REQUIRED: Final = {
 # What a later version builds. A variable that asks for it is refused, because an operator who sets it relies on it.
 # A line holds the values that ask for nothing, and what to do instead.
 _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "api_keys_file": ((), "remove it"),
-    "api_key_pepper": ((), "remove it"),
-    "api_key_pepper_file": ((), "remove it"),
-    "token_service_key": ((), "remove it"),
-    "token_service_key_file": ((), "remove it"),
     "pg_context_key": ((), "remove it"),
     "pg_context_key_file": ((), "remove it"),
     "pg_pooler": (("none",), "use none"),
-    "audit_hmac_key": ((), "remove it"),
-    "audit_hmac_key_file": ((), "remove it"),
-    "audit_chain_key": ((), "remove it"),
-    "audit_chain_key_file": ((), "remove it"),
 }
 
 _CLAIMS: Final = ("claim_tenant", "claim_grants", "claim_rls", "claim_origins", "claim_region")
@@ -71,8 +66,11 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "tenant_origins": frozenset(),
     "public_origins": frozenset(),
     "policy": frozenset(),
+    "api_keys": frozenset({"api_keys_file", "token_service_key", "api_key_pepper"}),
     "token_policy": frozenset({"issuer", "audience"}),
     "store_address": frozenset({"store_url", "store_url_file"}),
+    "pseudonyms": frozenset({"audit_hmac_key"}),
+    "chain_key": frozenset({"audit_chain_key"}),
 }
 
 _Flag = Annotated[bool, BeforeValidator(values.read_flag)]
@@ -191,6 +189,8 @@ class GuardSettings(EnvironmentSettings):
     """Signs what the token service hands out."""
     token_service_key_file: _MaybePath = None
     """The token service's key in a file."""
+    token_refresh_seconds: Annotated[int, BeforeValidator(values.whole_number(0, 604_800))] = 28_800
+    """How long after its first issue a token of the token service may still be renewed; 0 never."""
     pg_context_key: _MaybeSecret = None
     """Signs the claims that PostgreSQL sees."""
     pg_context_key_file: _MaybePath = None
@@ -212,6 +212,10 @@ class GuardSettings(EnvironmentSettings):
     """Keys the audit chain."""
     audit_chain_key_file: _MaybePath = None
     """The chain key in a file."""
+    audit_queue_size: Annotated[int, BeforeValidator(values.whole_number(1, 1_000_000))] = 10_000
+    """``best_effort``: how many events may wait for a slow sink."""
+    metrics: _Flag = False
+    """Count decisions through the OpenTelemetry API."""
 
     report_only: Annotated[tuple[str, ...], BeforeValidator(rules.read_report_only)] = ()
     """Decisions that are recorded and not enforced: ``origin frame_ancestors region grant``."""
@@ -305,11 +309,18 @@ class GuardSettings(EnvironmentSettings):
         """The keys that verify tokens, where they are configured; those of ``jwks_url`` are fetched by the guard.
 
         Raises:
-            ConfigError: They are fetched.
+            ConfigError: They are fetched, or those of API keys are the only ones.
         """
         if self.jwks_url is not None:
             raise ConfigError("TOUCAN_GUARD_JWKS_URL: the keys are fetched and not configured: ask the guard for them")
+        if not self.keys_configured:
+            raise ConfigError("TOUCAN_GUARD_API_KEYS_FILE: the keys of API keys change: ask the guard for them")
         return self._ring("secret" if self.keys is None else "keys")
+
+    @property
+    def keys_configured(self) -> bool:
+        """Whether the settings themselves hold keys, as texts or in files."""
+        return self.keys is not None or self.secret is not None
 
     def _ring(self, source: Literal["keys", "secret"]) -> KeyRing:
         text = self.__dict__[source].get_secret_value()
@@ -318,6 +329,18 @@ class GuardSettings(EnvironmentSettings):
                 return KeyRing.load(text) if source == "keys" else KeyRing.from_secret(text)
             except ValueError:  # whatever a library says about a key could quote it
                 raise ValueError("holds nothing that can be read as a key: make it anew") from None
+
+    @cached_property
+    def api_keys(self) -> ApiKeys | None:
+        """The API keys, which follow their file; None where there is none."""
+        if self.api_keys_file is None or self.token_service_key is None:
+            return None
+        return read_api_keys(
+            self.api_keys_file,
+            service_key=self.token_service_key,
+            pepper=self.api_key_pepper,
+            development=self._development,
+        )
 
     @cached_property
     def token_policy(self) -> TokenPolicy:
@@ -366,13 +389,26 @@ class GuardSettings(EnvironmentSettings):
         """Sessions, spent tokens and revocations; guards of one process that take the same tokens share it."""
         if self.store_address is not None:
             return RedisStore(self.store_address)
-        keys = self.key_ring.generation if self.jwks_url is None else self.jwks_url
+        keys = self.key_ring.generation if self.keys_configured else self.jwks_url or str(self.api_keys_file)
         return shared_memory_store(self.issuer, self.audience, keys, clock=time.time)
 
     @property
     def revocable(self) -> bool:
         """Whether a revocation reaches every worker: not where each of several has a memory of its own."""
         return self.store_address is not None or self.workers == 1
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms | None:
+        """What hides people in the record; None where they are written as they are."""
+        with _naming("audit_hmac_key"):
+            key = key_bytes(self.audit_hmac_key)
+        return None if key is None else Pseudonyms(key)
+
+    @cached_property
+    def chain_key(self) -> bytes | None:
+        """What keys the chain of audit lines."""
+        with _naming("audit_chain_key"):
+            return key_bytes(self.audit_chain_key)
 
     @property
     def insecure(self) -> tuple[str, ...]:
@@ -396,9 +432,9 @@ class GuardSettings(EnvironmentSettings):
             if needs.isdisjoint(mistakes):
                 with _collected(problems):
                     getattr(self, part)
-        if self.keys is not None or self.secret is not None:
+        if self.keys_configured:
             with _collected(problems):
-                _ = self.key_ring
+                refuse_secrets_beside_api_keys(self.key_ring, self.api_keys_file)
         if self.keys is not None and self.secret is not None:
             with _collected(problems):
                 self._ring("secret")
@@ -432,6 +468,7 @@ class GuardSettings(EnvironmentSettings):
 
         yield from key_contradictions(given)
         yield from region_contradictions(self, mistakes)
+        yield from api_key_contradictions(given, self.__dict__)
 
         row_rules = [name for name in ("rls_policy", "rls_columns") if name in given]
         if self.insecure_no_rls and row_rules:
@@ -447,10 +484,26 @@ class GuardSettings(EnvironmentSettings):
         if "store_url" not in mistakes and "store_url_file" not in mistakes:
             yield from memory_contradictions(self, given)
 
+        if self.audit == "structlog" and self.audit_chain_key is not None:
+            yield (
+                "TOUCAN_GUARD_AUDIT_CHAIN_KEY needs lines that stay as they are written, and TOUCAN_GUARD_AUDIT is "
+                "structlog, whose processors may change them: write to stdout or a file, or remove the key"
+            )
+
         if self.frame_report_uri is not None:
             wrong = rules.wrong_report_uri(self.frame_report_uri, development=self._development)
             if wrong:
                 yield f"TOUCAN_GUARD_FRAME_REPORT_URI {wrong}"
+
+
+class ApiKeySettings(GuardSettings):
+    """The same settings before there is a first API key: the file need not exist yet."""
+
+    @cached_property
+    def api_keys(self) -> ApiKeys | None:
+        """The API keys; None where there is no file."""
+        missing = self.api_keys_file is not None and not self.api_keys_file.exists()
+        return None if missing else super().api_keys
 
 
 def _together(names: Iterable[str]) -> str:

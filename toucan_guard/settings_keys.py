@@ -30,9 +30,9 @@ def key_contradictions(given: Collection[str]) -> Iterator[str]:
     sources = [variable(name) for name in KEY_SOURCES if name in given]
     if len(sources) > 1:
         yield (f"{' and '.join(sources)} are given together: keep one source of keys (several keys go into one JWKS)")
-    elif not sources:
+    elif not sources and "api_keys_file" not in given:
         yield (
-            "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE, JWKS_URL) is required: "
+            "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE, JWKS_URL, API_KEYS_FILE) is required: "
             "give the keys that verify tokens"
         )
     if "jwks_max_stale_seconds" in given and "jwks_url" not in given:

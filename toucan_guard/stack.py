@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
 from toucan_guard.asgi import existing_trail
-from toucan_guard.audit.sinks import open_sink
+from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
+from toucan_guard.recording import audit_options
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
@@ -51,7 +52,8 @@ class ToucanGuard:
     def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None, fetch_keys: Fetch | None = None) -> None:
         settings = GuardSettings() if settings is None else settings
         reported = settings.report_only
-        self._sink = None if settings.insecure_no_audit else open_sink(settings.audit)
+        audit = audit_options(settings)
+        self._sink: Sink | None = audit["sink"]
 
         origin_policy = OriginPolicy(
             allowlist=settings.allowlist,
@@ -90,12 +92,7 @@ class ToucanGuard:
             ),
             (
                 layers.AuditLogMiddleware,
-                {
-                    "sink": self._sink,
-                    "mode": settings.audit_mode,
-                    "region": settings.region,
-                    "trusted_proxies": settings.trusted_proxies,
-                },
+                {**audit, "routes_of": app},
             ),
             (
                 layers.CorsMiddleware,

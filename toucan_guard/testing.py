@@ -6,14 +6,20 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from toucan_guard.audit import sinks
+from toucan_guard.core.api_key import SECRET_BYTES, format_api_key
+from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.audit_event import Event
 from toucan_guard.core.grants import Grant
 from toucan_guard.tokens import TokenMinter
+from toucan_guard.tokens.api_key_file import ApiKeyEntry
+from toucan_guard.tokens.api_key_store import change_book
+from toucan_guard.tokens.api_keys import api_key_digest
 
-__all__ = ["TEST_SECRET", "FakeClock", "audit_capture", "sign_token"]
+__all__ = ["TEST_SECRET", "FakeClock", "audit_capture", "make_api_key", "sign_token"]
 
 # Made anew in every process: no secret that is printed in a package can end up in production.
 TEST_SECRET: Final = secrets.token_urlsafe(48)
@@ -70,6 +76,22 @@ def sign_token(
     )
     mint = minter.mint_bootstrap if bootstrap else minter.mint
     return mint(subject=subject, tenant=tenant, grants=tuple(grants), rls=rls, origins=origins, **claims)
+
+
+def make_api_key(file: Path, *, pepper: str, limits: ApiKeyLimits | None = None, label: str = "for tests") -> str:
+    """An API key in a file of API keys, which is made where it is not there; ``toucan-guard apikey`` for tests.
+
+    Args:
+        file: What ``TOUCAN_GUARD_API_KEYS_FILE`` names.
+        pepper: What ``TOUCAN_GUARD_API_KEY_PEPPER`` says.
+        limits: What the key may mint; everything by default.
+        label: What people call it.
+    """
+    key = format_api_key("test", secrets.token_hex(6), secrets.token_bytes(SECRET_BYTES))
+    digest = api_key_digest(pepper.encode(), key.text)
+    entry = ApiKeyEntry(key.key_id, key.environment, digest, label=label, limits=limits or ApiKeyLimits())
+    change_book(file, lambda book: book.with_entry(entry), pepper=pepper.encode(), development=True)
+    return key.text
 
 
 @contextmanager

@@ -18,9 +18,11 @@ def verification_keys(settings: GuardSettings, *, fetch_keys: Fetch | None = Non
         ConfigError: Sources do not go together.
     """
     sources: list[KeySource] = []
-    if settings.jwks_url is None:
+    if settings.keys_configured:
         sources.append(StaticKeys(settings.key_ring))
-    else:
+    if settings.api_keys is not None:
+        sources.append(settings.api_keys)
+    if settings.jwks_url is not None:
         sources.append(
             shared_jwks(settings.jwks_url, fetch=fetch_keys, max_stale_seconds=settings.jwks_max_stale_seconds)
         )

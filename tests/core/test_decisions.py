@@ -110,12 +110,14 @@ def test_every_reason_says_its_status_as_design_has_it(reason: Reason) -> None:
     told = EXPLANATIONS[reason]
     if reason in {Reason.CREDENTIALS_REPEATED, Reason.SESSION_AMBIGUOUS}:
         expected: tuple[int, str | None] = (400, "invalid_request")
-    elif reason in {Reason.STORE_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}:
+    elif reason in {Reason.STORE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}:
         expected = (503, None)
     elif reason is Reason.APP_FAILED:
         expected = (500, None)
-    elif reason is Reason.TOKEN_MISSING:
-        expected = (401, None)  # RFC 6750 §3.1: no error code where no credential was sent
+    elif reason is Reason.TOKEN_REQUEST_INVALID:
+        expected = (400, None)
+    elif reason in {Reason.TOKEN_MISSING, Reason.API_KEY_MISSING, Reason.API_KEY_INVALID}:
+        expected = (401, None)  # RFC 6750 §3.1: no error code where no bearer token was sent
     elif told.error is not None:
         expected = (401, "invalid_token")
     else:

@@ -1,4 +1,4 @@
-"""The command line: ``toucan-guard check | routes | explain | inspect | keygen | mint | revoke``.
+"""The command line: ``toucan-guard apikey | audit | check | routes | explain | inspect | keygen | mint | revoke``.
 
 Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from toucan_guard.cli import check, explain, inspect, keygen, mint, revoke, routes
+from toucan_guard.cli import apikey, audit, check, explain, inspect, keygen, mint, revoke, routes
 
 app = typer.Typer(
     name="toucan-guard",
@@ -16,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit.audit)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
@@ -23,5 +24,6 @@ app.command("keygen")(keygen.keygen)
 app.command("mint")(mint.mint)
 app.command("revoke")(revoke.revoke)
 app.command("routes")(routes.routes)
+app.add_typer(apikey.app, name="apikey")
 
 __all__ = ["app"]

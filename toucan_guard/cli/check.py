@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import anyio
@@ -14,9 +15,11 @@ from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.settings import GuardSettings
 from toucan_guard.settings_regions import undeclared
 from toucan_guard.settings_values import PREFIX
+from toucan_guard.tokens.api_key_file import written_time
 from toucan_guard.tokens.jwks import JwksKeys
 
 _MANY_ORIGINS = 2
+_SOON_SECONDS = 14 * 86_400
 
 
 def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:  # noqa: FBT002
@@ -78,7 +81,28 @@ def _findings(settings: GuardSettings) -> list[str]:
         found.append(
             "Nothing can be revoked: each worker has a memory of its own. Give a server in TOUCAN_GUARD_STORE_URL."
         )
+    found += _api_key_findings(settings)
     found += undeclared(settings)
+    return found
+
+
+def _api_key_findings(settings: GuardSettings) -> list[str]:
+    if settings.api_keys is None or settings.api_keys_file is None:
+        return []
+    now, found = time.time(), []
+    if settings.api_keys_file.stat().st_mode & 0o022:
+        found.append(
+            "TOUCAN_GUARD_API_KEYS_FILE may be written by others than its owner: who can write it can lift the limits "
+            "of every key."
+        )
+    working = [entry for entry in settings.api_keys.entries if entry.state_at(now) == "valid"]
+    if not working:
+        found.append("No API key works now. Make one with `toucan-guard apikey create`.")
+    found += [
+        f"The API key {entry.key_id} ends at {written_time(entry.not_after)}. Make its successor now."
+        for entry in working
+        if entry.not_after is not None and entry.not_after < now + _SOON_SECONDS
+    ]
     return found
 
 

@@ -53,8 +53,8 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
         token = make(
             subject=subject,
             tenant=tenant,
-            grants=[_grant(entry) for entry in grant or ()],
-            rls=dict(_attribute(entry) for entry in rls) if rls else None,
+            grants=[read_grant(entry) for entry in grant or ()],
+            rls=dict(read_attribute(entry) for entry in rls) if rls else None,
             origins=origin,
         )
     except (ConfigError, MintError) as error:
@@ -66,7 +66,8 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
         raise typer.Exit(FINDING)
 
 
-def _grant(text: str) -> Grant:
+def read_grant(text: str) -> Grant:
+    """A grant as an option has it; leaves where it is none."""
     kind, _, rest = text.partition(":")
     object_id, separator, actions = rest.rpartition(":")
     if not separator:
@@ -74,7 +75,8 @@ def _grant(text: str) -> Grant:
     return Grant(kind, object_id, tuple(actions.split(",")))
 
 
-def _attribute(text: str) -> tuple[str, Any]:
+def read_attribute(text: str) -> tuple[str, Any]:
+    """An attribute as an option has it; leaves where it is none."""
     name, separator, value = text.partition("=")
     if not separator:
         wrong_use(f"{text!r} is not an attribute: write name=value")

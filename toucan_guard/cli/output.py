@@ -57,10 +57,10 @@ def read_token(path: Path) -> str:
     return text.strip()
 
 
-def settings_or_leave() -> GuardSettings:
+def settings_or_leave(kind: type[GuardSettings] = GuardSettings) -> GuardSettings:
     """The settings of the environment; leaves with 1 and every mistake where they are wrong."""
     try:
-        return GuardSettings()
+        return kind()
     except ConfigError as error:
         complain(*(f"✗ {problem}" for problem in error.problems))
         raise typer.Exit(FINDING) from None

@@ -11,12 +11,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.table import Table
 from rich.text import Text
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
 from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wrong_use
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
 from toucan_guard.stack import ToucanGuard
+from toucan_guard.token_service import GenerateToken, RefreshToken
 
 
 class RouteRow(NamedTuple):
@@ -32,8 +33,8 @@ def routes(
     target: Annotated[str, typer.Argument(help="module:attribute of the app, as servers take it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """List every route: guarded, exempt or open, and the grant that it asks for. A route that is open, or that
-    asks for no grant, is a finding."""
+    """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
+    or that asks for no grant, is a finding."""
     app = _load(target)
     rows = list(inventory(app))
     if not rows:
@@ -104,21 +105,35 @@ def _of_route(route: BaseRoute, prefix: str, *, guarded: bool, exempt: ExemptMid
             yield from _below(inner, path, guarded=guarded, exempt=exempt)
             return
         path += "/…"
-    methods = ",".join(sorted(getattr(route, "methods", None) or ())) or "WEBSOCKET"
-    if isinstance(route, Mount):
-        methods = "any"
+    methods = ",".join(sorted(getattr(route, "methods", None) or ())) or "any"
+    if isinstance(route, WebSocketRoute):
+        methods = "WEBSOCKET"
+    layers = list(_layers_of(route))
+    guarded = guarded or any(isinstance(layer, ToucanGuard) for layer in layers)
     state = "guarded" if guarded else "open"
-    if guarded and exempt is not None and exempt.is_exempt("GET", path) and methods != "WEBSOCKET":
+    if any(isinstance(layer, GenerateToken) for layer in layers):
+        # The token service asks for an API key where others ask for a token.
+        state = "api key"
+    elif guarded and exempt is not None and exempt.is_exempt("GET", path) and methods != "WEBSOCKET":
         state = "exempt"
     yield RouteRow(path, methods, state, ", ".join(_grants_of(route)))
 
 
-def _grants_of(route: BaseRoute) -> Iterator[str]:
+def _layers_of(route: BaseRoute) -> Iterator[object]:
     layer = getattr(route, "app", None)
     while layer is not None:
+        yield layer
+        layer = getattr(layer, "app", None)
+
+
+def _grants_of(route: BaseRoute) -> Iterator[str]:
+    for layer in _layers_of(route):
         if isinstance(layer, GrantMiddleware):
             yield layer.describes
-        layer = getattr(layer, "app", None)
+        elif isinstance(layer, GenerateToken):
+            yield "what the API key may give"
+        elif isinstance(layer, RefreshToken):
+            yield "the token itself"
     dependant = getattr(route, "dependant", None)
     if dependant is not None:
         yield from _grants_below(dependant)

@@ -75,6 +75,14 @@ class Reason(StrEnum):
     # Grants (core/grants.py)
     GRANT_MISSING = "grant_missing"
 
+    # The token service (token_service.py)
+    API_KEY_MISSING = "api_key_missing"
+    API_KEY_INVALID = "api_key_invalid"
+    API_KEY_EXPOSED = "api_key_exposed"
+    API_KEY_LIMIT = "api_key_limit"
+    TOKEN_REQUEST_INVALID = "token_request_invalid"
+    REFRESH_NOT_ALLOWED = "refresh_not_allowed"
+
     # Something that the guard needs does not answer: it stays closed
     STORE_UNAVAILABLE = "store_unavailable"
     AUDIT_UNAVAILABLE = "audit_unavailable"
@@ -108,13 +116,16 @@ class Deny:
         reason: A member of ``Reason``, or a reason of the host's own: ``x_`` and a name, 64 characters at most.
         detail: One sentence for developers; never a claim's value, key material or the allowlist.
         status: HTTP status of an own ``x_…`` reason; the table's status otherwise.
-        facts: What was established before the refusal, for the audit record.
+        facts: What was established before the refusal, for the audit record. The fact ``cause`` stands there in the
+            place of a detail that tells the client less.
+        errors: Every mistake of a request that can have several: a JSON pointer and a sentence each (RFC 9457 §3.1.3).
     """
 
     reason: str
     detail: str = ""
     status: int | None = None
     facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
+    errors: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, Reason):
@@ -159,6 +170,7 @@ class Explanation:
 
 
 _ASK_SITE = "Please tell the people who run the web site you came from, and give them the reference."
+_ASK_HOST = "Please tell the people who run the server that asked, and give them the reference."
 _RELOAD = "Reload the page that you came from to get a new pass."
 
 _NOT_LISTED = Explanation(
@@ -273,6 +285,22 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
         Reason.GRANT_MISSING: Explanation(
             403, "This pass does not open this chart", f"It opens other charts, or allows less. {_ASK_SITE}"
         ),
+        Reason.API_KEY_MISSING: Explanation(
+            401, "An API key is needed", f"It belongs into the header x-api-key. {_ASK_HOST}"
+        ),
+        Reason.API_KEY_INVALID: Explanation(401, "The API key is not valid", _ASK_HOST),
+        Reason.API_KEY_EXPOSED: Explanation(
+            403,
+            "An API key was sent from a web browser",
+            "It must never leave the server that it was made for, and should be replaced now. " + _ASK_SITE,
+        ),
+        Reason.API_KEY_LIMIT: Explanation(
+            403, "The API key does not allow this", f"It asked for more than it may give away. {_ASK_HOST}"
+        ),
+        Reason.TOKEN_REQUEST_INVALID: Explanation(
+            400, "The request for a pass has mistakes", f"They are listed with their places. {_ASK_HOST}"
+        ),
+        Reason.REFRESH_NOT_ALLOWED: Explanation(403, "This pass cannot be renewed", _RELOAD),
         Reason.STORE_UNAVAILABLE: Explanation(
             503, "The service is not ready", "It cannot check passes at this moment. Please try again in a minute."
         ),

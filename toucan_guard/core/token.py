@@ -131,6 +131,8 @@ class VerifiedClaims:
         algorithm: The algorithm of that key.
         token_type: ``EMBED`` or ``BOOTSTRAP``.
         session_seconds: How long the session of a bootstrap token may last; None for an embed token.
+        first_issued_at: ``first_iat``, when the token that this one goes back to was issued: a refreshed token keeps
+            it. None where it is absent or no time: the guard demands nothing of it.
         key_mark: What tells that key from another one of its name: see ``VerifyingKey.mark``.
         derived: Room for what other layers work out once per token; no part of the value.
     """
@@ -151,6 +153,7 @@ class VerifiedClaims:
     algorithm: str
     token_type: str
     session_seconds: int | None
+    first_issued_at: float | None = None
     key_mark: str = field(default="", repr=False)
     derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
 
@@ -298,6 +301,7 @@ def _read_claims(
         algorithm=key.algorithm,
         token_type=token_type,
         session_seconds=_session_seconds(payload) if token_type == BOOTSTRAP else None,
+        first_issued_at=_time_of(payload.get("first_iat")),
         key_mark=key.mark,
     )
 
@@ -330,9 +334,16 @@ def _time(payload: Mapping[str, object], name: str) -> float:
         return value
     if name not in payload:
         raise _missing(name)
+    read = _time_of(value)
+    if read is None:
+        raise _invalid(name, "is not a number of seconds since the epoch")
+    return read
+
+
+def _time_of(value: object) -> float | None:
     # A boolean is an int in Python. Strict JSON has no NaN and no Infinity, but claims may be read from elsewhere.
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_TIME <= value <= _MAX_TIME:
-        raise _invalid(name, "is not a number of seconds since the epoch")
+        return None
     return value
 
 

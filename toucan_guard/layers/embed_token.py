@@ -14,6 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, publish_embed, trail_of
+from toucan_guard.core.api_key import BROWSER_HEADERS, exposed_api_key, parse_api_key
 from toucan_guard.core.credentials import (
     CARRIERS,
     SESSION,
@@ -129,6 +130,9 @@ class EmbedTokenMiddleware:
             subprotocols=scope.get("subprotocols") or (),
             bootstrap_tokens=trail.bootstrap_tokens,
         )
+        exposed = _exposed_api_key(scope)
+        if exposed is not None:
+            return exposed
         if isinstance(credential, Deny):
             return credential
         if isinstance(credential, TokenCredential):
@@ -188,6 +192,15 @@ class EmbedTokenMiddleware:
         referer_handles = handle_values(referers[0].partition("#")[0].partition("?")[2]) if len(referers) == 1 else []
         session = session_credential(cookies, query_handles=query_handles, referer_handles=referer_handles)
         return _NO_TOKEN if session is None else session
+
+
+def _exposed_api_key(scope: Scope) -> Deny | None:
+    """A refusal where a browser sends an API key of the token service here; the host's own ``x-api-key`` may pass."""
+    presented = header_values(scope, b"x-api-key")
+    if not presented:
+        return None
+    evidence = [value for name in BROWSER_HEADERS for value in header_values(scope, name)]
+    return exposed_api_key([key for key in presented if parse_api_key(key) is not None], evidence)
 
 
 def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:

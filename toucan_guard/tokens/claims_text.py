@@ -73,7 +73,7 @@ def _read(members: object) -> VerifiedClaims:
     rls = members["rls"]
     if rls is not None and not isinstance(rls, dict):
         raise ValueError("rls is an object")
-    not_before = members["not_before"]
+    not_before, first_issued_at = members["not_before"], members["first_issued_at"]
     return VerifiedClaims(
         issuer=_text(members["issuer"]),
         audiences=tuple(_texts(members["audiences"])),
@@ -91,6 +91,7 @@ def _read(members: object) -> VerifiedClaims:
         algorithm=_text(members["algorithm"]),
         token_type=_text(members["token_type"]),
         session_seconds=_seconds(members["session_seconds"]),
+        first_issued_at=None if first_issued_at is None else _time(first_issued_at),
         key_mark=_empty_or_text(members["key_mark"]),
     )
 

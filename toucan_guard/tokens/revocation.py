@@ -104,9 +104,12 @@ class Revocation:
         return revocation if schema == str(SCHEMA) and revocation.to_entry() == entry else None
 
 
-def end_of_life(now: float, *, lifetime_seconds: float, leeway_seconds: float) -> float:
-    """When everything that was issued up to now has ended, sessions included: the right ``until`` for a revocation."""
-    return now + lifetime_seconds + 2 * leeway_seconds + 1
+def end_of_life(now: float, *, lifetime_seconds: float, leeway_seconds: float, staleness_seconds: float = 0) -> float:
+    """When everything that was issued up to now has ended, sessions included: the right ``until`` for a revocation.
+
+    A worker that has not heard of it yet may refresh a token meanwhile, so the time that it may take counts too.
+    """
+    return now + lifetime_seconds + 2 * leeway_seconds + 1 + staleness_seconds
 
 
 async def revoke(
@@ -256,8 +259,9 @@ class Revocations:
         ):
             return _REVOKED
         for before, until in copy.issued_before:
-            # Written so that a time which is not a number counts as revoked.
-            if until > now and not claims.issued_at >= before:
+            # Written so that a time which is not a number counts as revoked. A refreshed token is as old as the first.
+            first = claims.issued_at if claims.first_issued_at is None else claims.first_issued_at
+            if until > now and not (claims.issued_at >= before and first >= before):
                 return _REVOKED
         return None
 
