@@ -18,7 +18,6 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     BindParameter,
-    ClauseElement,
     ClauseList,
     ColumnClause,
     ExpressionClauseList,
@@ -30,7 +29,7 @@ from sqlalchemy.sql.elements import (
     True_,
     UnaryExpression,
 )
-from sqlalchemy.sql.expression import AliasedReturnsRows, Join, SelectBase, TableClause
+from sqlalchemy.sql.expression import AliasedReturnsRows, Join, ScalarSelect, SelectBase, TableClause
 from sqlalchemy.sql.functions import FunctionElement
 
 FENCES: Final = {"sqlite": " LIMIT -1", "postgresql": " OFFSET 0"}
@@ -48,12 +47,12 @@ _UNARY: Final = frozenset((operators.inv, operators.is_true, operators.is_false,
 _AGGREGATES: Final = frozenset(("count", "sum", "avg", "min", "max"))
 
 
-def can_fail(condition: ClauseElement) -> bool:
+def can_fail(condition: Any) -> bool:
     """Whether a condition can fail on some row; true where it is not known.
 
     Queries inside it are not looked at: each of them comes here by itself.
     """
-    if isinstance(condition, BindParameter | ColumnClause | Null | True_ | False_ | SelectBase):
+    if isinstance(condition, BindParameter | ColumnClause | Null | True_ | False_ | SelectBase | ScalarSelect):
         return False
     if isinstance(condition, BinaryExpression):
         known = condition.operator in _COMPARISONS and not _rounds(condition)
@@ -62,12 +61,8 @@ def can_fail(condition: ClauseElement) -> bool:
     elif isinstance(condition, UnaryExpression):
         known = condition.operator in _UNARY and condition.modifier is None
     else:
-        known = isinstance(condition, Grouping | Label | AliasedReturnsRows)
-    if not known:
-        return True
-    return any(
-        can_fail(child) for child in condition.get_children() if not isinstance(child, AliasedReturnsRows | TableClause)
-    )
+        known = isinstance(condition, Grouping | Label)
+    return not known or any(map(can_fail, condition.get_children()))
 
 
 def column_can_fail(column: Any) -> bool:
@@ -112,6 +107,6 @@ def _rounds(comparison: BinaryExpression[Any]) -> bool:
     kinds = [
         isinstance(side.type, sqltypes.Float)
         for side in (comparison.left, comparison.right)
-        if isinstance(side.type, sqltypes.Numeric)
+        if isinstance(side.type, sqltypes.Numeric | sqltypes.Float)
     ]
     return any(one is not other for one, other in pairwise(kinds))
