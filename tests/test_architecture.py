@@ -19,7 +19,7 @@ ROOMS = [
     {"stack"},
     {"settings", "settings_env", "settings_rules", "settings_values"},
     {"layers"},
-    {"recorded"},
+    {"recorded", "receipts"},
     {"asgi"},
     {"query", "headers", "proxies", "refusals"},
     {"tokens", "rls", "audit"},

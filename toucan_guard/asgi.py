@@ -74,6 +74,7 @@ class Trail:
         refusal: The decision that answered the connection, if it was refused.
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
+        required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
         audit: What an audit layer that has taken charge of this connection keeps of it.
         edits: What is done to the headers of every response that leaves, crashes included.
     """
@@ -95,6 +96,7 @@ class Trail:
         "refusal",
         "report_only_grants",
         "request_id",
+        "required_tables",
         "ring",
         "session_cookies",
         "steps",
@@ -117,6 +119,7 @@ class Trail:
         self.refusal: Deny | None = None
         self.exempt = False
         self.report_only_grants = False
+        self.required_tables: frozenset[str] = frozenset()
         self.audit: Any = None
         self.edits: list[HeaderEdit] = []
         self._send: Send | None = None

@@ -17,6 +17,7 @@ from toucan_guard.core.decisions import Allow, Deny
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.receipts import HeldResponse
 from toucan_guard.rls.context import RowAccess, current_row_access
 
 
@@ -54,7 +55,7 @@ class RowLevelSecurityMiddleware:
         access = trail.access = RowAccess(judged)
         previous = current_row_access.set(access)
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, HeldResponse(scope, receive, send).send)
         finally:
             # A task that outlives the connection still holds this object, and finds it closed.
             access.closed = True
