@@ -17,8 +17,9 @@ x = 1
 
 [attributes]   # [tables.nothing]
 a = "[tables.not]"
-"b c".d = { type = "string",
-  lst = true }
+"b c".d = { type = "string", lst = true }
+e = [ 1,
+ 2 ]
 m = \"\"\"
 [not.a.table]
 x = "y" z
@@ -45,21 +46,23 @@ PLACES = [
     ("attributes", 3),
     ("attributes.a", 4),
     ("attributes.b c.d", 5),
-    ("attributes.b c.d.lst", 6),
-    ("attributes.m", 7),
-    ("attributes.n", 11),
-    ("attributes.t", 13),
-    ("attributes.d", 14),
-    ("attributes.f", 15),
-    ("tables.sales.f", 16),
-    ("tables.sales.f.all", 17),
-    ("tables.sales.f.all[0].op", 18),
-    ("tables.sales.f.all[1].any[0]", 19),
-    ("tables.sales.f.all[1].any[1].column", 21),
-    ("tables.g", 23),
-    ("tables.g[0].a", 24),
-    ("tables.g[1]", 25),
-    ("tables.g[1].a", 26),
+    ("attributes.b c.d.lst", 5),
+    ("attributes.e[0]", 6),
+    ("attributes.e[1]", 7),
+    ("attributes.m", 8),
+    ("attributes.n", 12),
+    ("attributes.t", 14),
+    ("attributes.d", 15),
+    ("attributes.f", 16),
+    ("tables.sales.f", 17),
+    ("tables.sales.f.all", 18),
+    ("tables.sales.f.all[0].op", 19),
+    ("tables.sales.f.all[1].any[0]", 20),
+    ("tables.sales.f.all[1].any[1].column", 22),
+    ("tables.g", 24),
+    ("tables.g[0].a", 25),
+    ("tables.g[1]", 26),
+    ("tables.g[1].a", 27),
 ]
 
 
@@ -82,8 +85,8 @@ def test_json_has_lines_too() -> None:
 @pytest.mark.parametrize(
     ("place", "line"),
     [
-        pytest.param("tables.sales.f.all[1].any[1].op", 21, id="what is missing is missed where it belongs"),
-        pytest.param("tables.sales.f.all[7].op", 17, id="in a list"),
+        pytest.param("tables.sales.f.all[1].any[1].op", 22, id="what is missing is missed where it belongs"),
+        pytest.param("tables.sales.f.all[7].op", 18, id="in a list"),
         pytest.param("attributes.z", 3, id="in a table"),
         pytest.param("nothing", None, id="nowhere"),
         pytest.param("tables.a]b", None, id="under a strange name"),

@@ -18,9 +18,9 @@ SCHEMA = json.loads(files("toucan_guard.core").joinpath("policy.schema.json").re
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool}
 
 
-def fits(value: Any, schema: dict[str, Any]) -> bool:
+def fits(value: Any, schema: Any) -> bool:
     """The words of JSON Schema that ours uses; any other is an error."""
-    return all(_word(word, value, schema) for word in schema)
+    return schema is not False and all(_word(word, value, schema) for word in schema)
 
 
 def _word(word: str, value: Any, schema: dict[str, Any]) -> bool:
