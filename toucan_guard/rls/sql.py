@@ -1,0 +1,145 @@
+"""Row-level security for SQL text: ``filter_sql(sql, row_filter, dialect=…)``.
+
+One SELECT goes in, the same SELECT over filtered rows comes out, for SQLite, DuckDB or PostgreSQL. What
+is not understood whole is refused. The rewritten text is the same for every tenant, and kept; the values
+are bound parameters, read at each call.
+
+Parameters have names, written as the driver wants them: ``:name`` for sqlite3, ``$name`` for DuckDB,
+``%(name)s`` for psycopg. In the statement that comes in, a percent sign stands for itself.
+
+The connection has to be the host's own affair: DuckDB needs ``enable_external_access = false``,
+and every database an account that reads no more than it must.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from toucan_guard.core.errors import ConfigError, NoEmbedContext, QueryRefused
+from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.rls.context import current_row_access
+from toucan_guard.rls.sql_dialects import DIALECTS, Dialect
+from toucan_guard.rls.sql_rewriter import Rewritten, rewrite
+
+CACHE_SIZE: Final = 512
+# SQLite takes 32,766 parameters.
+_MAX_VALUES: Final = 16_384
+
+
+class FilteredSQL(NamedTuple):
+    """What to give to the driver.
+
+    Attributes:
+        sql: The statement.
+        params: Its parameters by name: the host's and the filter's.
+    """
+
+    sql: str
+    params: dict[str, Any]
+
+
+class _Statement:
+    """A rewritten statement, and its text for each number of values that came up."""
+
+    __slots__ = ("_dialect", "_lists", "_singles", "_texts", "rewritten")
+
+    def __init__(self, rewritten: Rewritten, dialect: Dialect) -> None:
+        self.rewritten = rewritten
+        self._dialect = dialect
+        self._singles = [known for known in rewritten.parameters if not known.many]
+        self._lists = [known for known in rewritten.parameters if known.many]
+        self._texts: dict[tuple[int, ...], tuple[str, tuple[tuple[str, ...], ...]]] = {}
+
+    def bind(self, attributes: Mapping[str, object], params: dict[str, Any]) -> str:
+        """Add the filter's values to ``params``, and give the text that fits them."""
+        for known in self._singles:
+            params[known.name] = known.value(attributes)
+        values = [known.value(attributes) for known in self._lists]
+        # The number of places is a power of two, so that few texts are needed; the rest repeats a value.
+        sizes = tuple([1 << (len(listed) - 1).bit_length() for listed in values])
+        made = self._texts.get(sizes)
+        if made is None:
+            made = self._texts[sizes] = self._write(sizes)
+        text, places = made
+        for listed, names in zip(values, places, strict=True):
+            listed += listed[:1] * (len(names) - len(listed))
+            params.update(zip(names, listed, strict=True))
+        return text
+
+    def _write(self, sizes: tuple[int, ...]) -> tuple[str, tuple[tuple[str, ...], ...]]:
+        if max(sizes, default=0) > _MAX_VALUES or len(self._texts) > 4 * CACHE_SIZE:
+            raise QueryRefused(f"an attribute has more than {_MAX_VALUES:,} values")
+        dialect = self._dialect
+        places = tuple(
+            tuple(f"{known.name}_{index}" for index in range(size))
+            for known, size in zip(self._lists, sizes, strict=True)
+        )
+        of = {known.name: names for known, names in zip(self._lists, places, strict=True)}
+        written = [
+            ", ".join(dialect.placeholder.format(name) for name in of.get(piece, (piece,)))
+            if index % 2
+            else piece.replace("%", dialect.percent)
+            for index, piece in enumerate(self.rewritten.pieces)
+        ]
+        return "".join(written), places
+
+
+_cache: Final[dict[tuple[str, str, str], _Statement]] = {}
+_cache_lock: Final = threading.Lock()
+
+
+def filter_sql(
+    sql: str, row_filter: RowFilter, *, dialect: str, params: Mapping[str, Any] | None = None
+) -> FilteredSQL:
+    """Let a SELECT see only the rows and columns that a row filter opens.
+
+    Args:
+        sql: One SELECT, with named parameters.
+        row_filter: Whose rows; ``request.state.embed.rls``.
+        dialect: ``sqlite``, ``duckdb`` or ``postgres``.
+        params: The values of the statement's own parameters. Names that begin with ``tg_`` are the filter's.
+
+    Returns:
+        The statement and all its parameters, for ``connection.execute(*filtered)``.
+
+    Raises:
+        QueryRefused: The statement is not understood whole, or asks for what the policy does not open.
+        NoEmbedContext: The connection on whose behalf this runs has ended.
+        ConfigError: The dialect is not known, or there is no row filter.
+    """
+    if not isinstance(row_filter, RowFilter):
+        raise ConfigError("filter_sql() takes a RowFilter, such as request.state.embed.rls")
+    statement = _cache.get((sql, dialect, row_filter.policy.version))
+    if statement is None:
+        statement = _prepare(sql, row_filter, dialect)
+    merged: dict[str, Any] = {}
+    if params:
+        merged.update(params)
+        for name in merged:
+            if name[:3].casefold() == "tg_":
+                raise QueryRefused("names of parameters that begin with tg_ are the filter's own")
+    text = statement.bind(row_filter.attributes, merged)
+    access = current_row_access.get()
+    if access is not None:
+        if access.closed:
+            raise NoEmbedContext("a query runs after the end of its connection; wait for it before the response ends")
+        if access.row_filter is row_filter or access.row_filter == row_filter:
+            for table in statement.rewritten.tables:
+                access.receipts[table] = row_filter.policy.version
+    return FilteredSQL(text, merged)
+
+
+def _prepare(sql: str, row_filter: RowFilter, name: str) -> _Statement:
+    dialect = DIALECTS.get(name) if isinstance(name, str) else None
+    if dialect is None:
+        raise ConfigError(f"filter_sql() does not speak {name!r}: it speaks {', '.join(DIALECTS)}")
+    if not isinstance(sql, str):
+        raise QueryRefused("the query cannot be filtered: it is not text")
+    made = _Statement(rewrite(sql, row_filter.policy, dialect), dialect)
+    with _cache_lock:
+        while len(_cache) >= CACHE_SIZE:
+            del _cache[next(iter(_cache))]
+        _cache[sql, name, row_filter.policy.version] = made
+    return made

@@ -1,0 +1,195 @@
+"""From one SELECT to the same SELECT over filtered rows.
+
+1. The text is parsed; every node of the tree is on the allow-list (``sql_nodes.py``).
+2. Every name in FROM is resolved here: a WITH query gets a name that no table has, a table of the policy
+   becomes its filtered sub-query, everything else is refused.
+3. The tree is written again (``sql_dialects.py``). The database never sees the text that came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_rules import TableRule
+from toucan_guard.rls.sql_dialects import Dialect, split_marks
+from toucan_guard.rls.sql_fence import needs_fence
+from toucan_guard.rls.sql_nodes import check_nodes, refuse
+from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
+
+MAX_CHARACTERS: Final = 50_000
+_ROOTS: Final = (exp.Select, exp.SetOperation, exp.Values)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A statement that is ready but for its values.
+
+    Attributes:
+        pieces: Text; every second piece is the name of a parameter.
+        parameters: The filter's own parameters.
+        names: The names of the host's.
+        tables: The tables that are filtered.
+    """
+
+    pieces: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    names: frozenset[str]
+    tables: tuple[str, ...]
+
+
+def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect) -> Rewritten:
+    """Put the policy's filter into a statement.
+
+    Raises:
+        QueryRefused: It is not one SELECT that is understood whole.
+    """
+    if len(sql) > MAX_CHARACTERS:
+        refuse(f"it has more than {MAX_CHARACTERS:,} characters")
+    if "\x00" in sql:
+        refuse("it contains NUL")
+    try:
+        statement = _parse(sql, dialect)
+        names = check_nodes(statement, dialect.name)
+        writer = _Rewriter(policy, dialect, fenced=dialect.comparisons_raise or needs_fence(statement))
+        writer.check_columns(statement)
+        text = dialect.write(writer.resolve_all(statement))
+    except RecursionError:
+        refuse("it is nested too deep")
+    except SqlglotError:
+        # The parser's own words quote the statement, and with it perhaps a value.
+        refuse(f"it is not a statement that is understood as {dialect.name}")
+    pieces = split_marks(text)
+    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)))
+
+
+def _parse(sql: str, dialect: Dialect) -> exp.Expr:
+    found = sqlglot.parse(sql, read=dialect.name)
+    if len(found) != 1 or found[0] is None:
+        refuse("it must be exactly one statement")
+    statement = found[0]
+    if not isinstance(statement, _ROOTS):
+        refuse("it must be a SELECT")
+    return statement
+
+
+class _Rewriter:
+    def __init__(self, policy: RlsPolicy, dialect: Dialect, *, fenced: bool) -> None:
+        self._policy = policy
+        self._dialect = dialect
+        self._fenced = fenced
+        self._with_queries = 0
+        self.rules = RuleWriter(dialect)
+        self.filtered: set[str] = set()
+        parts = {part for name in policy.tables for part in (name, name.rpartition(".")[2])}
+        self._reserved = {part.casefold() for part in parts}
+
+    def resolve_all(self, statement: exp.Expr) -> exp.Expr:
+        """The statement with every name in FROM resolved."""
+        self._resolve(statement, {})
+        return statement
+
+    def _resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
+        clause = node.args.get("with_")
+        if clause is not None:
+            known = self._with(clause, known)
+        for child in list(node.iter_expressions()):
+            if child is clause:
+                continue
+            self._resolve(child, known)
+            if isinstance(child, exp.Table):
+                self._replace(child, known)
+            elif isinstance(child, exp.Column):
+                child.set("db", None)
+
+    def _with(self, clause: exp.Expr, known: Mapping[str, str]) -> Mapping[str, str]:
+        """What the queries after a WITH clause know: a name to the one that it gets."""
+        own: set[str] = set()
+        for query in clause.expressions:
+            alias = query.args["alias"].this
+            name = self._dialect.normalise(alias)
+            if name.casefold() in self._reserved:
+                refuse(f"a WITH query is named like the table {name!r}")
+            if name.casefold() in own:
+                refuse(f"two WITH queries are named {name!r}")
+            own.add(name.casefold())
+            renamed = f"tg_with_{self._with_queries}"
+            self._with_queries += 1
+            inside = {**known, self._key(name): renamed} if clause.args.get("recursive") else known
+            self._resolve(query.this, inside)
+            known = {**known, self._key(name): renamed}
+            alias.replace(exp.Identifier(this=renamed, quoted=True))
+        return known
+
+    def _key(self, name: str) -> str:
+        return name.casefold() if self._dialect.folds else name
+
+    def _replace(self, table: exp.Table, known: Mapping[str, str]) -> None:
+        """A table becomes what it stands for, under the name that it had."""
+        if not isinstance(table.this, exp.Identifier):
+            refuse("a function or a file in FROM may read what is hidden")
+        name = self._dialect.normalise(table.this)
+        alias = table.args.get("alias") or exp.TableAlias()
+        if not alias.this:
+            alias.set("this", exp.Identifier(this=name, quoted=True))
+        more = {"alias": alias, "joins": table.args.get("joins"), "laterals": table.args.get("laterals")}
+        if table.args.get("db") is None and self._key(name) in known:
+            renamed = exp.Identifier(this=known[self._key(name)], quoted=True)
+            table.replace(exp.Table(this=renamed, **more))
+            return
+        rules = self._rules(table, name)
+        table.replace(exp.Subquery(this=exp.Var(this=self._rows(rules)), **more))
+
+    def _rules(self, table: exp.Table, name: str) -> TableRule:
+        schema = table.args.get("db")
+        full = f"{self._dialect.normalise(schema)}.{name}" if schema is not None else name
+        rules = None if "." in name else self._policy.tables.get(full)
+        if rules is None or (rules.rule is None and not rules.open):
+            close = [known for known in self._policy.tables if known.casefold() == full.casefold() and known != full]
+            hint = f"write it as {close[0]}" if close else "add its rules, or open = true if every embed may read it"
+            refuse(f"the policy does not name the table {full!r}: {hint}")
+        return rules
+
+    def _rows(self, rules: TableRule) -> str:
+        """The sub-query that has the rows and columns of a table that may be seen."""
+        quote = self._dialect.quote
+        shown = "*" if rules.show is None else ", ".join(f"{ROW}.{quote(column)}" for column in sorted(rules.show))
+        source = ".".join(quote(part) for part in rules.name.split("."))
+        text = f"SELECT {shown} FROM {source} AS {ROW}"  # noqa: S608 - names of the policy, in quotes
+        if rules.rule is None:
+            return text
+        self.filtered.add(rules.name)
+        return f"{text} WHERE {self.rules.condition(rules.rule)}{self._dialect.fence if self._fenced else ''}"
+
+    def check_columns(self, statement: exp.Expr) -> None:
+        """Refuse columns that the policy hides, where it is certain which table they are of.
+
+        This is only for the sake of a good message: the sub-query has no other columns than the shown.
+        """
+        sources: dict[str, set[str] | None] = {}
+        everything: set[str] | None = set()
+        for table in statement.find_all(exp.Table):
+            rules = self._policy.tables.get(".".join(part.name for part in table.parts))
+            shown = None if rules is None or rules.show is None else {column.casefold() for column in rules.show}
+            name = table.alias_or_name.casefold()
+            sources[name] = shown if name not in sources or sources[name] == shown else None
+            everything = None if shown is None or everything is None else everything | shown
+        made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
+        made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
+        hidden = self._dialect.hidden_columns
+        for column in statement.find_all(exp.Column):
+            name, table = column.name.casefold(), column.table.casefold()
+            shown = sources.get(table) if table else everything
+            if isinstance(column.this, exp.Identifier) and shown is not None and name not in shown:
+                if table or (name not in made and name not in sources):
+                    refuse(f"the column {column.name!r} is not among those that the policy shows")
+            if name in hidden and (shown is None or name not in shown) and any(
+                rules.show is not None for rules in self._policy.tables.values()
+            ):
+                refuse(f"{column.name} tells more of a row than the policy shows")
