@@ -43,7 +43,9 @@ class RowLevelSecurityMiddleware:
         # Judged once for each token, and kept beside its claims.
         judged = claims.derived.get(self)
         if not isinstance(judged, RowFilter | Deny):
-            judged = self._policy.row_filter(claims.rls, issuer=claims.issuer, tenant=claims.tenant)
+            judged = self._policy.row_filter(
+                claims.rls, issuer=claims.issuer, tenant=claims.tenant, expires_at=claims.expires_at
+            )
             claims.derived[self] = judged
         trail.add("row_level_security", judged if isinstance(judged, Deny) else Allow())
         if isinstance(judged, Deny):
