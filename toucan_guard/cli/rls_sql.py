@@ -132,7 +132,9 @@ def _check(url: str, policy: RlsPolicy, context: DatabaseContext | None, *, as_j
         for difference in found:
             say(f"✗ {difference.place}: {difference.problem}", "red")
         if found:
-            say("Run the SQL of `toucan-guard rls-sql` again; what it does not change stands in its sentence.", "yellow")
+            say(
+                "Run the SQL of `toucan-guard rls-sql` again; what it does not change stands in its sentence.", "yellow"
+            )
         else:
             say(f"✓ The database enforces the policy {policy.version}.", "green")
     if found:

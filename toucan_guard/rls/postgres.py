@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, overload
 from weakref import WeakKeyDictionary
 
@@ -41,8 +42,6 @@ __all__ = [
     "policy_statements",
 ]
 
-RECEIPT: Final = "database policy"
-
 
 class _Settings(Protocol):
     @property
@@ -52,8 +51,13 @@ class _Settings(Protocol):
 class _Process:
     """What was configured for this process, and what is known of its connections."""
 
-    context: DatabaseContext | None = None
-    tables: WeakKeyDictionary[Any, dict[str, frozenset[str]]] = WeakKeyDictionary()
+    def __init__(self) -> None:
+        self.context: DatabaseContext | None = None
+        # Connection to policy version to the tables that are protected there.
+        self.tables: WeakKeyDictionary[Any, dict[str, frozenset[str]]] = WeakKeyDictionary()
+
+
+_process: Final = _Process()
 
 
 def configure(settings: _Settings | DatabaseContext) -> None:
@@ -68,7 +72,7 @@ def configure(settings: _Settings | DatabaseContext) -> None:
     context = settings if isinstance(settings, DatabaseContext) else settings.database_context
     if context is None:
         raise ConfigError("TOUCAN_GUARD_PG_CONTEXT_KEY is not set: give the key that signs what PostgreSQL sees")
-    _Process.context = context
+    _process.context = context
 
 
 @overload
@@ -102,7 +106,7 @@ def bind(
             another one's behalf; the role is a superuser, has BYPASSRLS or can become the owner; a table has
             no policy; the database does not accept the signature (another key, or clocks that differ).
     """
-    context = _Process.context if context is None else context
+    context = _process.context if context is None else context
     if context is None:
         raise ConfigError("call toucan_guard.rls.postgres.configure(settings) once, before the first bind()")
     if isinstance(connection, psycopg.AsyncConnection):
@@ -110,10 +114,10 @@ def bind(
     if not isinstance(connection, psycopg.Connection):
         raise TypeError(f"bind() takes a psycopg 3 connection, not {type(connection).__name__}")
     access = _check(connection, row_filter)
-    tables = _known_tables(connection, row_filter)
+    tables = _process.tables.get(connection, {}).get(row_filter.policy.version)
     parameters = _parameters(connection, row_filter, context)
     # Not connection.cursor(): a client-side cursor would write the claims into the statement's text.
-    with psycopg.Cursor(connection) as cursor:
+    with _explained(), psycopg.Cursor(connection) as cursor:
         if tables is None:
             # Unprepared: with a pooler, another backend may get the next statement.
             cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
@@ -128,15 +132,27 @@ async def _bind_async(
     connection: psycopg.AsyncConnection[Any], row_filter: RowFilter, context: DatabaseContext
 ) -> None:
     access = _check(connection, row_filter)
-    tables = _known_tables(connection, row_filter)
+    tables = _process.tables.get(connection, {}).get(row_filter.policy.version)
     parameters = _parameters(connection, row_filter, context)
-    async with psycopg.AsyncCursor(connection) as cursor:
-        if tables is None:
-            await cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
-            tables = _inspected(connection, row_filter, await cursor.fetchall())
-        await cursor.execute(BIND, parameters, prepare=_prepare(context))
-        _accepted(await cursor.fetchone(), row_filter)
+    with _explained():
+        async with psycopg.AsyncCursor(connection) as cursor:
+            if tables is None:
+                await cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
+                tables = _inspected(connection, row_filter, await cursor.fetchall())
+            await cursor.execute(BIND, parameters, prepare=_prepare(context))
+            _accepted(await cursor.fetchone(), row_filter)
     _note(access, row_filter, tables)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the database says where it was not prepared, in words that help; the driver's own stay inside."""
+    try:
+        yield
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+        raise RowSecurityError("the database has no toucan_guard schema: run the SQL of toucan-guard rls-sql") from None
+    except psycopg.errors.InsufficientPrivilege:
+        raise RowSecurityError("the connection's role may not be bound: make it a member of the app's role") from None
 
 
 def _check(connection: psycopg.BaseConnection[Any], row_filter: RowFilter) -> RowAccess | None:
@@ -157,10 +173,6 @@ def _check(connection: psycopg.BaseConnection[Any], row_filter: RowFilter) -> Ro
     return access
 
 
-def _known_tables(connection: psycopg.BaseConnection[Any], row_filter: RowFilter) -> frozenset[str] | None:
-    return _Process.tables.get(connection, {}).get(row_filter.policy.version)
-
-
 def _parameters(
     connection: psycopg.BaseConnection[Any], row_filter: RowFilter, context: DatabaseContext
 ) -> dict[str, object]:
@@ -176,13 +188,11 @@ def _prepare(context: DatabaseContext) -> bool | None:
     return False if context.pooler == "transaction" else None
 
 
-def _inspected(
-    connection: psycopg.BaseConnection[Any], row_filter: RowFilter, rows: list[Any]
-) -> frozenset[str]:
+def _inspected(connection: psycopg.BaseConnection[Any], row_filter: RowFilter, rows: list[Any]) -> frozenset[str]:
     if warning := server_warning(connection.info.server_version):
         warnings.warn(warning, RuntimeWarning, stacklevel=4)
     tables = protected_tables(rows)
-    _Process.tables.setdefault(connection, {})[row_filter.policy.version] = tables
+    _process.tables.setdefault(connection, {})[row_filter.policy.version] = tables
     return tables
 
 
@@ -218,6 +228,6 @@ def bind_each_transaction(engine: Any) -> None:
     """
     from toucan_guard.rls.postgres_sqlalchemy import listen
 
-    if _Process.context is None:
+    if _process.context is None:
         raise ConfigError("call toucan_guard.rls.postgres.configure(settings) once, before bind_each_transaction()")
     listen(engine, bind)

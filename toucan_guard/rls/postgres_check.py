@@ -6,7 +6,7 @@ back, and compared as PostgreSQL writes them: nothing that the database says of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -20,12 +20,11 @@ from toucan_guard.rls.postgres_expressions import (
     CONTEXT,
     FITTING,
     identifier,
-    literal,
     needed_columns,
     quoted_table,
-    table_parts,
 )
 from toucan_guard.rls.postgres_server import server_warning
+from toucan_guard.rls.postgres_templates import TYPE
 
 _SERVER_ROLES: Final = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
 
@@ -108,7 +107,9 @@ class _Check:
             [ddl.OWNER, *_SERVER_ROLES], self._app,
         ):  # fmt: skip
             yield Difference(place, f"is a member of {row.rolname}: take it out")
-        if self._one("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND (rolcanlogin OR rolsuper))", ddl.OWNER):
+        if self._one(
+            "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND (rolcanlogin OR rolsuper))", ddl.OWNER
+        ):
             yield Difference(f"role {ddl.OWNER}", "can log in or is a superuser: nobody should")
         if self._one("SELECT has_database_privilege(%s, current_database(), 'TEMPORARY')", self._app):
             yield Difference(place, "may make temporary tables, which can stand before the real ones")
@@ -138,13 +139,15 @@ class _Check:
         if not keys:
             yield Difference(ddl.KEYS, "has no key, so that every query sees no rows: toucan-guard rls-sql --set-key")
         elif context is not None and context.key_id not in keys:
-            yield Difference(ddl.KEYS, "has other keys than TOUCAN_GUARD_PG_CONTEXT_KEY: toucan-guard rls-sql --set-key")
+            yield Difference(
+                ddl.KEYS, "has other keys than TOUCAN_GUARD_PG_CONTEXT_KEY: toucan-guard rls-sql --set-key"
+            )
 
     def _function(self) -> Iterator[Difference]:
         query = (
-            "SELECT prosrc, prosecdef, provolatile, proparallel, proconfig, lanname, pg_get_userbyid(proowner) AS owner,"
-            " prorettype::regtype::text AS returned, proacl FROM pg_proc JOIN pg_language ON pg_language.oid = prolang"
-            " WHERE pg_proc.oid = to_regprocedure(%s)"
+            "SELECT prosrc, prosecdef, provolatile, proparallel, proconfig, lanname, proargtypes::text AS taken,"
+            " prorettype::regtype::text AS returned, pg_get_userbyid(proowner) AS owner FROM pg_proc"
+            " JOIN pg_language ON pg_language.oid = prolang WHERE pg_proc.oid = to_regprocedure(%s)"
         )
         found = self._rows(query, CONTEXT)
         if not found:
@@ -152,7 +155,7 @@ class _Check:
             return
         self._connection.execute(ddl.context_function(self._pooler).replace(CONTEXT, "pg_temp.context()").encode())
         expected = self._rows(query, "pg_temp.context()")[0]
-        for name in ("prosrc", "prosecdef", "provolatile", "proparallel", "proconfig", "lanname", "returned"):
+        for name in ("prosrc", "prosecdef", "provolatile", "proparallel", "proconfig", "lanname", "taken", "returned"):
             if getattr(found[0], name) != getattr(expected, name):
                 yield Difference(CONTEXT, "was changed, or made for another --pooler")
                 break
@@ -204,7 +207,7 @@ class _Check:
 
     def _columns(self, oid: int) -> list[Any]:
         return self._rows(
-            f"SELECT attname, {ddl.TYPE_NAME} AS type FROM pg_attribute"
+            f"SELECT attname, {TYPE} AS type FROM pg_attribute"
             " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum", oid,
         )  # fmt: skip
 
@@ -238,8 +241,8 @@ class _Check:
             "SELECT polname, polcmd, polpermissive, pg_get_expr(polqual, polrelid) AS using,"
             " pg_get_expr(polwithcheck, polrelid) AS checked,"
             " ARRAY(SELECT pg_get_userbyid(role) FROM unnest(polroles) AS role WHERE role <> 0 ORDER BY 1) AS roles,"
-            " EXISTS (SELECT FROM unnest(polroles) AS role WHERE role = 0 OR pg_has_role(%s, role, 'MEMBER')) AS applies"
-            " FROM pg_policy WHERE polrelid = %s ORDER BY polname", self._app, oid,
+            " EXISTS (SELECT FROM unnest(polroles) AS role WHERE role = 0 OR pg_has_role(%s, role, 'MEMBER'))"
+            " AS applies FROM pg_policy WHERE polrelid = %s ORDER BY polname", self._app, oid,
         )  # fmt: skip
 
     def _policies(self, place: str, oid: int, expected: dict[str, Any]) -> Iterator[Difference]:
@@ -258,7 +261,9 @@ class _Check:
         # TRUNCATE asks no policy; TRIGGER runs code as whoever writes next.
         allowed = {"SELECT", "INSERT", "UPDATE", "DELETE"} if table.write else {"SELECT"}
         for privilege in ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"):
-            if privilege not in allowed and self._one("SELECT has_table_privilege(%s, %s::oid, %s)", self._app, oid, privilege):
+            if privilege not in allowed and self._one(
+                "SELECT has_table_privilege(%s, %s::oid, %s)", self._app, oid, privilege
+            ):
                 yield Difference(place, f"{self._app} has {privilege} on it: take that away")
         shown = types.keys() if table.show is None else table.show
         readable = {
@@ -280,8 +285,9 @@ class _Check:
             "SELECT nspname, relname, relkind, coalesce(reloptions, '{}') AS options FROM pg_class"
             " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
             " WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname NOT IN ('pg_catalog', 'information_schema')"
-            " AND nspname NOT LIKE 'pg\\_t%%' AND pg_class.oid <> ALL (%s) AND has_any_column_privilege(%s, pg_class.oid,"
-            " 'SELECT, INSERT, UPDATE') ORDER BY nspname, relname", self._guarded, self._app,
+            " AND nspname NOT LIKE 'pg\\_t%%' AND pg_class.oid <> ALL (%s)"
+            " AND has_any_column_privilege(%s, pg_class.oid, 'SELECT, INSERT, UPDATE') ORDER BY nspname, relname",
+            self._guarded, self._app,
         ):  # fmt: skip
             if row.relkind == "v" and "security_invoker=true" in row.options:
                 if row.nspname == ddl.SCHEMA and row.relname in views:
@@ -292,13 +298,16 @@ class _Check:
         for name in views:
             yield Difference(f"view {ddl.SCHEMA}.{identifier(name)}", "is not there, or not open")
         for row in self._rows(
-            "SELECT pg_proc.oid::regprocedure::text AS name FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace"
-            " WHERE prosecdef AND nspname <> 'pg_catalog' AND pg_proc.oid IS DISTINCT FROM to_regprocedure(%s)"
+            "SELECT pg_proc.oid::regprocedure::text AS name FROM pg_proc"
+            " JOIN pg_namespace ON pg_namespace.oid = pronamespace WHERE prosecdef AND nspname <> 'pg_catalog'"
+            " AND pg_proc.oid IS DISTINCT FROM to_regprocedure(%s)"
             " AND has_function_privilege(%s, pg_proc.oid, 'EXECUTE')"
             " AND has_schema_privilege(%s, pronamespace, 'USAGE') AND nspname NOT LIKE 'pg\\_t%%' ORDER BY 1",
             CONTEXT, self._app, self._app,
         ):  # fmt: skip
-            yield Difference(row.name, f"{self._app} can run this SECURITY DEFINER function, which asks no policy of its")
+            yield Difference(
+                row.name, f"{self._app} can run this SECURITY DEFINER function, which asks no policy of its"
+            )
 
 
 def set_key(connection: psycopg.Connection[Any], context: DatabaseContext, *, retire_others: bool = False) -> int:
@@ -313,12 +322,10 @@ def set_key(connection: psycopg.Connection[Any], context: DatabaseContext, *, re
     with connection.transaction():
         connection.execute(f"SET LOCAL ROLE {ddl.OWNER}".encode())
         connection.execute(
-            f"INSERT INTO {ddl.KEYS} (id, inner_pad, outer_pad) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING".encode(),
+            f"INSERT INTO {ddl.KEYS} (id, inner_pad, outer_pad) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING".encode(),
             (context.key_id, inner, outer),
         )
         if retire_others:
             connection.execute(f"DELETE FROM {ddl.KEYS} WHERE id <> %s".encode(), (context.key_id,))
         row = connection.execute(f"SELECT count(*) FROM {ddl.KEYS}".encode()).fetchone()
     return int(row[0]) if row else 0
-
-

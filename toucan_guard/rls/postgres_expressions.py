@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from toucan_guard.core.row_rules import LIST_OPERATORS, Group, Leaf, Rule, Type
+from toucan_guard.core.row_rules import LIST_OPERATORS, Leaf, Rule, Type
 
 CONTEXT: Final = "toucan_guard.context()"
 

@@ -22,6 +22,7 @@ from typing import Final
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
+from toucan_guard.rls import postgres_templates as sql
 from toucan_guard.rls.postgres_context import POOLERS, Pooler
 from toucan_guard.rls.postgres_expressions import (
     CONTEXT,
@@ -37,9 +38,9 @@ from toucan_guard.rls.postgres_expressions import (
 )
 
 SCHEMA: Final = "toucan_guard"
-OWNER: Final = "toucan_guard_owner"
+KEYS: Final = "toucan_guard.context_key"
+OWNER: Final = sql.OWNER
 APP_ROLE: Final = "toucan_guard_app"
-KEYS: Final = f"{SCHEMA}.context_key"
 POLICIES: Final = {
     "SELECT": "toucan_guard_select",
     "INSERT": "toucan_guard_insert",
@@ -48,7 +49,6 @@ POLICIES: Final = {
 }
 FULL_ACCESS: Final = "toucan_guard_full_access"
 _MAX_NAME_BYTES: Final = 63
-_OURS: Final = r"toucan\_guard\_%"
 
 
 def policy_sql(
@@ -73,12 +73,8 @@ def policy_sql(
         full_access_roles=full_access_roles,
         keep_temp=keep_temp,
     )
-    head = (
-        f"-- Row-level security for the policy {policy.version}, written by toucan-guard rls-sql. Run it as a superuser,\n"
-        "-- or as the tables' owner with CREATEROLE. It may be run again at any time. It holds no secret: the key comes\n"
-        "-- with `toucan-guard rls-sql --set-key`.\n"
-    )
-    return head + "\nBEGIN;\n\n" + "\n\n".join(f"{statement};" for statement in statements) + "\n\nCOMMIT;\n"
+    body = "\n\n".join(f"{statement};" for statement in statements)
+    return sql.fill(sql.HEAD, version=policy.version) + body + "\n\nCOMMIT;\n"
 
 
 def policy_statements(
@@ -110,18 +106,13 @@ def policy_statements(
     if pooler not in POOLERS:
         raise ConfigError(f"the pooler must be {' or '.join(POOLERS)}")
     _check_names(policy, schema, app_role, full_access_roles)
+    app = {"app": identifier(app_role), "app_text": literal(app_role)}
+    before = [sql.ROLES, *sql.KEY_TABLE, sql.fill(sql.CONTEXT, backend=_backend(pooler)), *sql.CONTEXT_RIGHTS, sql.DROP]
+    after = [*([] if keep_temp else [sql.NO_TEMPORARY]), sql.LEAVE_OWNER]
     return (
-        _roles(app_role),
-        *_context(app_role, pooler),
-        _drop_policies(app_role),
-        *(
-            statement
-            for table in policy.tables.values()
-            for statement in _table(table, schema, app_role, full_access_roles)
-        ),
-        *_views(policy, schema, app_role),
-        *([] if keep_temp else [_no_temp(app_role)]),
-        _leave_owner(),
+        *(sql.fill(part, **app) for part in before),
+        *(part for table in policy.tables.values() for part in _table(table, schema, app, full_access_roles)),
+        *(sql.fill(part, **app) for part in after),
     )
 
 
@@ -159,8 +150,8 @@ def clauses(command: str, rule: str) -> str:
 def _check_names(policy: RlsPolicy, schema: str, app_role: str, more: Sequence[str]) -> None:
     names = {schema: "the schema", app_role: "the app role", **dict.fromkeys(more, "the full-access role")}
     for table in policy.tables.values():
-        names |= {part: f"tables.{table.name}" for part in table.name.split(".")}
-        names |= {column: f"tables.{table.name}" for column in table.columns | (table.show or frozenset())}
+        columns = table.columns | (table.show or frozenset())
+        names |= dict.fromkeys((*table.name.split("."), *sorted(columns)), f"tables.{table.name}")
     problems = [
         f"{place}: a name in PostgreSQL has 1 to {_MAX_NAME_BYTES} bytes, and {name[:20]!r}… has {len(name.encode())}"
         for name, place in names.items()
@@ -177,249 +168,71 @@ def _check_names(policy: RlsPolicy, schema: str, app_role: str, more: Sequence[s
         raise ConfigError(problems)
 
 
-def _do(*lines: str, declare: str = "") -> str:
-    head = f"DECLARE\n  {declare}\n" if declare else ""
-    return "DO $toucan_guard$\n" + head + "BEGIN\n" + "\n".join(f"  {line}" for line in lines) + "\nEND\n$toucan_guard$"
-
-
-def _roles(app_role: str) -> str:
-    app, quoted = literal(app_role), identifier(app_role)
-    return _do(
-        # Two that write at once would each drop what the other has made.
-        "PERFORM pg_advisory_xact_lock(7867623);",
-        "IF current_setting('server_version_num')::integer < 150000 THEN",
-        "  RAISE EXCEPTION 'toucan_guard needs PostgreSQL 15 or newer';",
-        "END IF;",
-        f"IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}') THEN",
-        f"  CREATE ROLE {OWNER} NOLOGIN NOINHERIT;",
-        "END IF;",
-        f"IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {app}) THEN",
-        f"  CREATE ROLE {quoted} NOLOGIN;",
-        "END IF;",
-        f"IF EXISTS (SELECT FROM pg_roles WHERE pg_has_role({app}, oid, 'MEMBER') AND (rolsuper OR rolbypassrls)) THEN",
-        f"  RAISE EXCEPTION 'the role % can go round row-level security: give the app another one', {app};",
-        "END IF;",
-        f"IF pg_has_role({app}, '{OWNER}', 'MEMBER') THEN",
-        f"  RAISE EXCEPTION 'the role % can read the context keys: take it out of {OWNER}', {app};",
-        "END IF;",
-        # Whoever is no superuser has to be a member to give things to the owner; the last statement ends that.
-        f"IF NOT pg_has_role('{OWNER}', 'USAGE') OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN",
-        f"  EXECUTE format('GRANT {OWNER} TO %I', current_user);",
-        "END IF;",
-    )
-
-
-def _leave_owner() -> str:
-    return _do(
-        "IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN",
-        f"  EXECUTE format('REVOKE {OWNER} FROM %I', current_user);",
-        "END IF;",
-    )
-
-
-def _context(app_role: str, pooler: Pooler) -> Iterator[str]:
-    app = identifier(app_role)
-    yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER}"
-    yield f"REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC"
-    yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {app}"
-    yield (
-        f"CREATE TABLE IF NOT EXISTS {KEYS} (\n"
-        "  id text PRIMARY KEY,\n"
-        "  inner_pad bytea NOT NULL,\n"
-        "  outer_pad bytea NOT NULL,\n"
-        "  added timestamp with time zone NOT NULL DEFAULT now()\n)"
-    )
-    yield f"ALTER TABLE {KEYS} OWNER TO {OWNER}"
-    yield f"REVOKE ALL ON TABLE {KEYS} FROM PUBLIC, {app}"
-    yield f"ALTER TABLE {KEYS} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
-    yield f"DROP POLICY IF EXISTS toucan_guard_owner ON {KEYS}"
-    yield (
-        f"CREATE POLICY toucan_guard_owner ON {KEYS} TO {OWNER} USING (id IS NOT NULL) WITH CHECK (id IS NOT NULL)"
-    )
-    yield context_function(pooler)
-    yield f"ALTER FUNCTION {CONTEXT} OWNER TO {OWNER}"
-    yield f"REVOKE ALL ON FUNCTION {CONTEXT} FROM PUBLIC"
-    yield f"GRANT EXECUTE ON FUNCTION {CONTEXT} TO {app}"
-
-
 def context_function(pooler: Pooler) -> str:
     """The one function that believes a context, after it has checked the signature, the end and the backend."""
-    backend = {
-        "none": "  IF (context ->> '$pid')::integer IS DISTINCT FROM pg_backend_pid() THEN\n    RETURN NULL;\n  END IF;\n",
-        "transaction": "",
-    }[pooler]
-    return f"""CREATE OR REPLACE FUNCTION {CONTEXT} RETURNS jsonb
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $toucan_guard${_CONTEXT_BODY}{backend}  RETURN context;
-END
-$toucan_guard$"""
+    return sql.fill(sql.CONTEXT, backend=_backend(pooler))
 
 
-_CONTEXT_BODY: Final = f"""
-DECLARE
-  given text := current_setting('toucan_guard.context', true);
-  body bytea;
-  key record;
-  context jsonb;
-BEGIN
-  IF given IS NULL OR given = '' THEN
-    RETURN NULL;
-  END IF;
-  SELECT inner_pad, outer_pad INTO key FROM {KEYS} WHERE id = left(given, 16);
-  IF NOT FOUND THEN
-    RETURN NULL;
-  END IF;
-  body := convert_to(substr(given, 83), 'UTF8');
-  -- Both sides are hashed once more with the key: how long a comparison takes tells nothing of the signature.
-  IF sha256(key.outer_pad || convert_to(substr(given, 17, 66), 'UTF8')) IS DISTINCT FROM sha256(key.outer_pad || convert_to(
-    '.' || encode(sha256(key.outer_pad || sha256(key.inner_pad || body)), 'hex') || '.', 'UTF8')) THEN
-    RETURN NULL;
-  END IF;
-  context := convert_from(body, 'UTF8')::jsonb;
-  IF (context ->> '$end')::numeric <= extract(epoch FROM clock_timestamp()) THEN
-    RETURN NULL;
-  END IF;
-"""
+def _backend(pooler: Pooler) -> str:
+    return sql.BACKEND if pooler == "none" else ""
 
 
-def _drop_policies(app_role: str) -> str:
-    app = identifier(app_role)
-    return _do(
-        f"FOR found IN SELECT polname, polrelid::regclass AS relation FROM pg_policy WHERE polname LIKE '{_OURS}'",
-        f"  AND polrelid <> '{KEYS}'::regclass LOOP",
-        "  EXECUTE format('DROP POLICY %I ON %s', found.polname, found.relation);",
-        f"  EXECUTE format('REVOKE ALL ON %s FROM {app.replace('%', '%%')}', found.relation);",
-        "END LOOP;",
-        declare="found record;",
-    )
-
-
-def _table(table: TableRule, schema: str, app_role: str, full_access: Sequence[str]) -> Iterator[str]:
-    name, app = quoted_table(table.name, schema), identifier(app_role)
-    yield f"-- {_comment(table.name)}\n" + _check_columns(table, name, app_role)
-    yield f"REVOKE ALL ON TABLE {name} FROM {app}"
-    yield f"GRANT USAGE ON SCHEMA {identifier(table_parts(table.name, schema)[0])} TO {app}"
+def _table(table: TableRule, schema: str, app: Mapping[str, str], full_access: Sequence[str]) -> Iterator[str]:
+    name = quoted_table(table.name, schema)
+    parts = {**app, "table": name, "table_text": literal(name), "type": sql.TYPE}
+    yield sql.fill(sql.TABLE, **parts, comment=table.name if table.name.isprintable() else ascii(table.name))
+    if needs := tuple(_needs(table)):
+        yield sql.fill(sql.COLUMNS, **parts, needs=",\n    ".join(needs))
     shown = "" if table.show is None else f" ({', '.join(map(identifier, sorted(table.show)))})"
-    yield f"GRANT SELECT{shown} ON TABLE {name} TO {app}"
+    yield f"REVOKE ALL ON TABLE {name} FROM {app['app']}"
+    yield f"GRANT USAGE ON SCHEMA {identifier(table_parts(table.name, schema)[0])} TO {app['app']}"
+    yield f"GRANT SELECT{shown} ON TABLE {name} TO {app['app']}"
     if table.write:
-        yield f"GRANT INSERT, UPDATE, DELETE ON TABLE {name} TO {app}"
-    yield _policies(table, name, app_role, full_access)
-
-
-def _check_columns(table: TableRule, name: str, app_role: str) -> str:
-    needs = [] if table.rule is None else list(needed_columns(table.rule))
-    rows = [
-        f"({literal(column)}, {literal(' or '.join(FITTING[type_])) if type_ else 'NULL'},"
-        f" {'ARRAY[' + ', '.join(map(literal, FITTING[type_])) + ']' if type_ else 'NULL::text[]'})"
-        for column, type_ in needs
-    ]
-    rows += [f"({literal(column)}, NULL, NULL)" for column in sorted(table.show or ()) if column not in table.columns]
-    where = literal(table.name)
-    lines = [
-        f"IF (SELECT relkind FROM pg_class WHERE oid = {literal(name)}::regclass) NOT IN ('r', 'p') THEN",
-        f"  RAISE EXCEPTION '% is no table, and only tables have row-level security', {where};",
-        "END IF;",
-        f"IF pg_has_role({literal(app_role)}, (SELECT relowner FROM pg_class WHERE oid = {literal(name)}::regclass), 'MEMBER') THEN",
-        f"  RAISE EXCEPTION 'the role % owns %, and could take its policies away', {literal(app_role)}, {where};",
-        "END IF;",
-    ]
-    if rows:
-        lines += [
-            f"FOR need IN SELECT * FROM (VALUES {', '.join(rows)}) AS needs (name, words, fitting) LOOP",
-            f"  SELECT {TYPE_NAME} AS type, coalesce(collisdeterministic, true) AS exact INTO actual",
-            "  FROM pg_attribute LEFT JOIN pg_collation ON pg_collation.oid = attcollation",
-            f"  WHERE attrelid = {literal(name)}::regclass AND attname = need.name AND attnum > 0 AND NOT attisdropped;",
-            "  IF NOT FOUND THEN",
-            f"    RAISE EXCEPTION '% has no column %', {where}, need.name;",
-            "  ELSIF actual.type <> ALL (need.fitting) THEN",
-            f"    RAISE EXCEPTION '%.% is %, and its rule compares %', {where}, need.name, actual.type, need.words;",
-            "  ELSIF need.fitting IS NOT NULL AND NOT actual.exact THEN",
-            f"    RAISE EXCEPTION '%.% has a collation for which different texts are equal', {where}, need.name;",
-            "  END IF;",
-            "END LOOP;",
-        ]
-    return _do(*lines, declare="need record;\n  actual record;" if rows else "")
-
-
-TYPE_NAME: Final = (
-    "(WITH RECURSIVE base AS (SELECT atttypid AS type UNION ALL SELECT typbasetype FROM base JOIN pg_type"
-    " ON pg_type.oid = type WHERE typtype = 'd') SELECT type::regtype::text FROM base JOIN pg_type"
-    " ON pg_type.oid = type WHERE typtype <> 'd')"
-)
-
-
-def _policies(table: TableRule, name: str, app_role: str, full_access: Sequence[str]) -> str:
-    """Row-level security and policies on a table and everything that inherits from it."""
-    app = identifier(app_role)
-    if table.rule is None:
-        first = (
-            f"(SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = {literal(name)}::regclass"
-            " AND attnum > 0 AND NOT attisdropped ORDER BY attnum LIMIT 1)"
-        )
-        rule = f"replace({literal(open_rule('@'))}, '@', {first})" if table.open else "'false'"
-    elif varies(table.rule):
-
-        def kind_of(column: str) -> str:
-            where = f"attrelid = {literal(name)}::regclass AND attname = {literal(column)}"
-            return f"(SELECT {TYPE_NAME} FROM pg_attribute WHERE {where})"
-
-        rule = concatenation(table.rule, kind_of)
-    else:
-        rule = literal(expression(table.rule, str))
-    lines = [
-        "FOR relation IN WITH RECURSIVE tree AS (",
-        f"  SELECT {literal(name)}::regclass::oid AS oid UNION SELECT inhrelid FROM tree JOIN pg_inherits ON inhparent = tree.oid",
-        ") SELECT tree.oid::regclass FROM tree JOIN pg_class ON pg_class.oid = tree.oid AND relkind IN ('r', 'p') LOOP",
-        "  EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', relation);",
-    ]
-    for command in commands(table):
-        parts = clauses(command, "%2$s")
-        text = f"CREATE POLICY {POLICIES[command]} ON %1$s FOR {command} TO {app.replace('%', '%%')}{parts}"
-        lines.append(f"  EXECUTE format({literal(text)}, relation, rule);")
-    for role in full_access:
-        text = (
-            f"CREATE POLICY {identifier(f'{FULL_ACCESS}_{role}'[:_MAX_NAME_BYTES])} ON %1$s TO {identifier(role)}"
-            " USING (true) WITH CHECK (true)"
-        )
-        lines.append(f"  EXECUTE format({literal(text)}, relation);")
-    lines.append("END LOOP;")
-    if table.write:
-        lines += [
-            "FOR relation IN SELECT objid::regclass FROM pg_depend JOIN pg_class ON pg_class.oid = objid AND relkind = 'S'",
-            f"  WHERE refobjid = {literal(name)}::regclass AND deptype = 'a' LOOP",
-            f"  EXECUTE format({literal(f'GRANT USAGE ON SEQUENCE %s TO {app.replace("%", "%%")}')}, relation);",
-            "END LOOP;",
-        ]
-    return _do(*lines, declare=f"relation regclass;\n  rule text := {rule};")
-
-
-def _views(policy: RlsPolicy, schema: str, app_role: str) -> Iterator[str]:
-    yield _do(
-        f"FOR relation IN SELECT oid::regclass FROM pg_class WHERE relkind = 'v' AND relnamespace = '{SCHEMA}'::regnamespace LOOP",
-        "  EXECUTE format('DROP VIEW %s', relation);",
-        "END LOOP;",
-        declare="relation regclass;",
+        yield f"GRANT INSERT, UPDATE, DELETE ON TABLE {name} TO {app['app']}"
+        yield sql.fill(sql.SEQUENCES, **parts)
+    yield sql.fill(
+        sql.POLICIES,
+        **parts,
+        rule=_rule_text(table, parts),
+        policies="".join(_policies(table, app["app"], full_access)),
     )
-    for table in policy.tables.values():
-        if table.show is None:
-            continue
+    if table.show is not None:
         view = f"{SCHEMA}.{identifier(table.name)}"
         columns = ", ".join(map(identifier, sorted(table.show)))
-        yield (
-            f"CREATE VIEW {view} WITH (security_invoker = true, security_barrier = true) AS\n"
-            f"SELECT {columns} FROM {quoted_table(table.name, schema)}"
-        )
-        yield f"ALTER VIEW {view} OWNER TO {OWNER}"
-        yield f"GRANT SELECT ON {view} TO {identifier(app_role)}"
+        yield from (sql.fill(part, **parts, view=view, columns=columns) for part in sql.VIEW)
 
 
-def _no_temp(app_role: str) -> str:
-    app = identifier(app_role).replace("%", "%%")
-    return _do(
-        f"EXECUTE format({literal(f'REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, {app}')}, current_database());",
-    )
+def _needs(table: TableRule) -> Iterator[str]:
+    """The columns that have to be there, with the types that they may have."""
+    for column, type_ in () if table.rule is None else needed_columns(table.rule):
+        fitting = f"ARRAY[{', '.join(map(literal, FITTING[type_]))}]" if type_ else "NULL::text[]"
+        yield f"({literal(column)}, {fitting})"
+    for column in sorted((table.show or frozenset()) - table.columns):
+        yield f"({literal(column)}, NULL::text[])"
 
 
-def _comment(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
+def _rule_text(table: TableRule, parts: Mapping[str, str]) -> str:
+    """An SQL expression that yields the table's condition, once the types of its columns are known."""
+    if table.rule is None:
+        if not table.open:
+            return "'false'"
+        before, after = open_rule("@").split("@", 1)
+        middle = " || ".join(f"{sql.fill(sql.FIRST_COLUMN, **parts)} || {literal(piece)}" for piece in after.split("@"))
+        return f"{literal(before)} || {middle}"
+    if not varies(table.rule):
+        return literal(expression(table.rule, str))
+    return concatenation(table.rule, lambda column: sql.fill(sql.TYPE_OF_COLUMN, **parts, column_text=literal(column)))
+
+
+def _policies(table: TableRule, app: str, full_access: Sequence[str]) -> Iterator[str]:
+    for command in commands(table):
+        policy = f"CREATE POLICY {POLICIES[command]} ON %1$s FOR {command} TO {_in_format(app)}"
+        yield sql.fill(sql.POLICY, policy_text=literal(policy + clauses(command, "%2$s")))
+    for role in full_access:
+        name = identifier(f"{FULL_ACCESS}_{role}"[:_MAX_NAME_BYTES])
+        policy = f"CREATE POLICY {_in_format(name)} ON %1$s TO {_in_format(identifier(role))}"
+        yield sql.fill(sql.POLICY, policy_text=literal(f"{policy} USING (true) WITH CHECK (true)"))
+
+
+def _in_format(text: str) -> str:
+    return text.replace("%", "%%")

@@ -31,7 +31,8 @@ SELECT NULL AS name,
   NOT EXISTS (SELECT FROM login, pg_roles AS role
     WHERE pg_has_role(login.oid, role.oid, 'MEMBER') AND (role.rolsuper OR role.rolbypassrls)) AS closed,
   NOT EXISTS (SELECT FROM login, pg_class
-    WHERE pg_class.oid = 'toucan_guard.context_key'::regclass AND pg_has_role(login.oid, relowner, 'MEMBER')) AS theirs
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'toucan_guard') AND relname = 'context_key'
+    AND pg_has_role(login.oid, relowner, 'MEMBER')) AS theirs
 UNION ALL
 SELECT named.name,
   bool_and(relkind IN ('r', 'p') AND relrowsecurity AND relforcerowsecurity
