@@ -147,12 +147,9 @@ def test_importing_the_package_loads_neither_structlog_nor_an_extra() -> None:
     import sys
 
     script = (
-        "import sys; from toucan_guard import *
-"
-        "heavy = {'structlog', 'rich', 'sqlalchemy', 'psycopg', 'fastapi', 'opentelemetry', 'typer'}
-"
-        "heavy &= set(sys.modules)
-"
+        "import sys; from toucan_guard import *\n"
+        "heavy = {'structlog', 'rich', 'sqlalchemy', 'psycopg', 'fastapi', 'opentelemetry', 'typer'}\n"
+        "heavy &= set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
