@@ -90,8 +90,11 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         ),
         pytest.param("cachetools", {"tokens"}, id="the cache is tokens'"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),
+        pytest.param("psycopg", {"rls", "cli"}, id="psycopg is an adapter's, and connects for the command line"),
         pytest.param("fastapi", {"fastapi"}, id="fastapi has one module"),
-        pytest.param("time", {"asgi", "layers", "tokens", "stack", "testing", "cli"}, id="no clock in the cores"),
+        pytest.param(
+            "time", {"asgi", "layers", "tokens", "rls", "stack", "testing", "cli"}, id="no clock in the cores"
+        ),
     ],
 )
 def test_each_library_has_a_home(library: str, homes: set[str]) -> None:
@@ -119,6 +122,24 @@ def test_the_public_names() -> None:
     for name in ("ToucanGuard", "GuardSettings", "Embed", "Grant", "Allow", "Deny", "Refused", "Reason"):
         assert name in toucan_guard.__all__
         assert getattr(toucan_guard, name) is not None
+    for name in toucan_guard.__all__:
+        assert getattr(toucan_guard, name).__name__ == name
+        assert name in dir(toucan_guard)
+    with pytest.raises(AttributeError, match="has no attribute 'ToucanGard'"):
+        toucan_guard.ToucanGard  # noqa: B018
+
+
+def test_a_pure_part_is_imported_without_settings_and_cryptography() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, toucan_guard\n"
+        "toucan_guard.Allow, toucan_guard.Grant\n"
+        "print(sorted({'pydantic_settings', 'jwt', 'cryptography', 'starlette'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 def test_importing_the_package_loads_neither_structlog_nor_an_extra() -> None:
@@ -126,8 +147,9 @@ def test_importing_the_package_loads_neither_structlog_nor_an_extra() -> None:
     import sys
 
     script = (
-        "import sys, toucan_guard\n"
-        "heavy = {'structlog', 'rich', 'sqlalchemy', 'fastapi', 'opentelemetry', 'typer'} & set(sys.modules)\n"
+        "import sys; from toucan_guard import *\n"
+        "heavy = {'structlog', 'rich', 'sqlalchemy', 'psycopg', 'fastapi', 'opentelemetry', 'typer'}\n"
+        "heavy &= set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Refused, Trail, deny, existing_trail, trail_of
+from toucan_guard.asgi import Refused, Trail, deny, existing_trail
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
 
@@ -55,17 +55,17 @@ class HeldResponse:
     1 MiB; a stream that asks its first query later than that is refused like one that never does.
     """
 
-    __slots__ = ("_bytes", "_held", "_open", "_receive", "_refused", "_scope", "_send", "_trail")
+    # Set where there is something to hold; a connection costs no more than what it sets.
+    _open = False
+    _refused = False
+    _held: tuple[Message, ...] = ()
+    _bytes = 0
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._trail: Trail = trail_of(scope)
-        self._open = False
-        self._refused = False
-        self._held: list[Message] = []
-        self._bytes = 0
+        self._trail = trail
 
     async def send(self, message: Message) -> None:
         """Send a message on, or hold it, or refuse in place of what is held."""
@@ -82,15 +82,14 @@ class HeldResponse:
             self._open = True
             for held in self._held:
                 await self._send(held)
-            self._held.clear()
+            self._held = ()
             return await self._send(message)
-        self._held.append(message)
+        self._held = (*self._held, message)
         self._bytes += len(message.get("body", b""))
         begins = kind.endswith(".start")
         if (begins or message.get("more_body", False)) and self._bytes <= _LARGEST_HELD_BYTES:
             return
-        self._refused = True
-        self._held.clear()
+        self._refused, self._held = True, ()
         await self._refuse(missing)
 
     def _missing(self) -> list[str]:

@@ -27,9 +27,11 @@ from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
+from toucan_guard.rls.postgres_context import MIN_KEY_BYTES, DatabaseContext
 from toucan_guard.settings_env import EnvironmentSettings, with_files
 from toucan_guard.settings_rules import Network
 from toucan_guard.settings_values import variable
+from toucan_guard.tokens.key_checks import secret_problem
 from toucan_guard.tokens.keys import KeyRing
 
 _REQUIRED: Final = {
@@ -51,9 +53,6 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "api_key_pepper_file": ((), "remove it"),
     "token_service_key": ((), "remove it"),
     "token_service_key_file": ((), "remove it"),
-    "pg_context_key": ((), "remove it"),
-    "pg_context_key_file": ((), "remove it"),
-    "pg_pooler": (("none",), "use none"),
     "audit_hmac_key": ((), "remove it"),
     "audit_hmac_key_file": ((), "remove it"),
     "audit_chain_key": ((), "remove it"),
@@ -71,6 +70,7 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "public_origins": frozenset(),
     "policy": frozenset(),
     "token_policy": frozenset({"issuer", "audience"}),
+    "database_context": frozenset({"pg_context_key", "pg_pooler", "leeway_seconds"}),
 }
 
 _Flag = Annotated[bool, BeforeValidator(values.read_flag)]
@@ -339,6 +339,17 @@ class GuardSettings(EnvironmentSettings):
         with _naming("rls_policy"):
             text = values.read_file(self.rls_policy)
             return RlsPolicy.from_json(text) if self.rls_policy.suffix == ".json" else RlsPolicy.from_toml(text)
+
+    @cached_property
+    def database_context(self) -> DatabaseContext | None:
+        """What signs the claims for PostgreSQL's policies; None where there is no key."""
+        if self.pg_context_key is None:
+            return None
+        secret = self.pg_context_key.get_secret_value()
+        with _naming("pg_context_key"):
+            if problem := secret_problem(secret.encode(), MIN_KEY_BYTES):
+                raise ConfigError(problem)
+            return DatabaseContext(secret, pooler=self.pg_pooler, leeway_seconds=self.leeway_seconds)
 
     @property
     def insecure(self) -> tuple[str, ...]:

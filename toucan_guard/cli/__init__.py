@@ -1,4 +1,4 @@
-"""The command line: ``toucan-guard check | routes | explain | inspect | keygen | mint``.
+"""The command line: ``toucan-guard check | routes | explain | inspect | keygen | mint | rls-sql``.
 
 Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from toucan_guard.cli import check, explain, inspect, keygen, mint, routes
+from toucan_guard.cli import check, explain, inspect, keygen, mint, rls_sql, routes
 
 app = typer.Typer(
     name="toucan-guard",
@@ -21,6 +21,7 @@ app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
 app.command("keygen")(keygen.keygen)
 app.command("mint")(mint.mint)
+app.command("rls-sql")(rls_sql.rls_sql)
 app.command("routes")(routes.routes)
 
 __all__ = ["app"]

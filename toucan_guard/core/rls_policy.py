@@ -114,7 +114,12 @@ class RlsPolicy:
         return _Reader().read_columns(columns)
 
     def row_filter(
-        self, attributes: Mapping[str, object] | None, *, issuer: str = "", tenant: str | None = None
+        self,
+        attributes: Mapping[str, object] | None,
+        *,
+        issuer: str = "",
+        tenant: str | None = None,
+        expires_at: float | None = None,
     ) -> RowFilter | Deny:
         """The check at the door: attributes that the policy accepts become a filter.
 
@@ -122,6 +127,7 @@ class RlsPolicy:
             attributes: The token's ``rls`` claim; None where the token has none.
             issuer: The token's issuer, for the fingerprint.
             tenant: The token's tenant, for the fingerprint.
+            expires_at: When the token ends, in seconds since the epoch.
 
         Returns:
             The filter, or ``Deny(RLS_MISSING | RLS_ATTRIBUTE_UNKNOWN | _MISSING | _INVALID)``.
@@ -133,7 +139,7 @@ class RlsPolicy:
             return Deny(Reason.RLS_MISSING, "the token does not say which rows it opens")
         for reason, problem in self._mistakes(given):
             return Deny(reason, problem)
-        return RowFilter(self, given, issuer, tenant)
+        return RowFilter(self, given, issuer, tenant, expires_at)
 
     def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
         """Every mistake in these attributes, as sentences without any value; for minting."""

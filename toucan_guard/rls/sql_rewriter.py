@@ -189,7 +189,9 @@ class _Rewriter:
             if isinstance(column.this, exp.Identifier) and shown is not None and name not in shown:
                 if table or (name not in made and name not in sources):
                     refuse(f"the column {column.name!r} is not among those that the policy shows")
-            if name in hidden and (shown is None or name not in shown) and any(
-                rules.show is not None for rules in self._policy.tables.values()
+            if (
+                name in hidden
+                and (shown is None or name not in shown)
+                and any(rules.show is not None for rules in self._policy.tables.values())
             ):
                 refuse(f"{column.name} tells more of a row than the policy shows")
