@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from toucan_guard.core.errors import ConfigError, NoEmbedContext, QueryRefused
 from toucan_guard.core.row_filter import RowFilter
@@ -43,10 +46,11 @@ class FilteredSQL(NamedTuple):
 class _Statement:
     """A rewritten statement, and its text for each number of values that came up."""
 
-    __slots__ = ("_dialect", "_lists", "_singles", "_texts", "rewritten")
+    __slots__ = ("_dialect", "_lists", "_singles", "_texts", "rewritten", "wary")
 
     def __init__(self, rewritten: Rewritten, dialect: Dialect) -> None:
         self.rewritten = rewritten
+        self.wary = dialect.comparing == "columns"
         self._dialect = dialect
         self._singles = [known for known in rewritten.parameters if not known.many]
         self._lists = [known for known in rewritten.parameters if known.many]
@@ -64,8 +68,7 @@ class _Statement:
             made = self._texts[sizes] = self._write(sizes)
         text, places = made
         for listed, names in zip(values, places, strict=True):
-            listed += listed[:1] * (len(names) - len(listed))
-            params.update(zip(names, listed, strict=True))
+            params.update(zip(names, listed + listed[:1] * (len(names) - len(listed)), strict=True))
         return text
 
     def _write(self, sizes: tuple[int, ...]) -> tuple[str, tuple[tuple[str, ...], ...]]:
@@ -86,7 +89,9 @@ class _Statement:
         return "".join(written), places
 
 
-_cache: Final[dict[tuple[str, str, str], _Statement]] = {}
+# The values of which every comparison with a column is safe, as drivers send them.
+_PLAIN: Final = frozenset({str, int, bool, type(None), Decimal, date, datetime, time, UUID})
+_cache: Final[dict[tuple[str, str, str, bool], _Statement]] = {}
 _cache_lock: Final = threading.Lock()
 
 
@@ -111,15 +116,20 @@ def filter_sql(
     """
     if not isinstance(row_filter, RowFilter):
         raise ConfigError("filter_sql() takes a RowFilter, such as request.state.embed.rls")
-    statement = _cache.get((sql, dialect, row_filter.policy.version))
-    if statement is None:
-        statement = _prepare(sql, row_filter, dialect)
+    if type(sql) is not str or not isinstance(dialect, str):
+        raise ConfigError("filter_sql() takes the statement and the name of its dialect as plain text")
+    statement = _cache.get((sql, dialect, row_filter.policy.version, False)) or _prepare(sql, row_filter, dialect)
     merged: dict[str, Any] = {}
     if params:
         merged.update(params)
         for name in merged:
             if name[:3].casefold() == "tg_":
                 raise QueryRefused("names of parameters that begin with tg_ are the filter's own")
+        if not statement.rewritten.fenced and statement.wary:
+            for value in merged.values():
+                if type(value) not in _PLAIN:
+                    statement = _prepare(sql, row_filter, dialect, fenced=True)
+                    break
     text = statement.bind(row_filter.attributes, merged)
     access = current_row_access.get()
     if access is not None:
@@ -131,15 +141,16 @@ def filter_sql(
     return FilteredSQL(text, merged)
 
 
-def _prepare(sql: str, row_filter: RowFilter, name: str) -> _Statement:
-    dialect = DIALECTS.get(name) if isinstance(name, str) else None
+def _prepare(sql: str, row_filter: RowFilter, name: str, *, fenced: bool = False) -> _Statement:
+    dialect = DIALECTS.get(name)
     if dialect is None:
         raise ConfigError(f"filter_sql() does not speak {name!r}: it speaks {', '.join(DIALECTS)}")
-    if not isinstance(sql, str):
-        raise QueryRefused("the query cannot be filtered: it is not text")
-    made = _Statement(rewrite(sql, row_filter.policy, dialect), dialect)
-    with _cache_lock:
-        while len(_cache) >= CACHE_SIZE:
-            del _cache[next(iter(_cache))]
-        _cache[sql, name, row_filter.policy.version] = made
+    key = (sql, name, row_filter.policy.version, fenced)
+    made = _cache.get(key)
+    if made is None:
+        made = _Statement(rewrite(sql, row_filter.policy, dialect, fenced=fenced), dialect)
+        with _cache_lock:
+            while len(_cache) >= CACHE_SIZE:
+                del _cache[next(iter(_cache))]
+            _cache[key] = made
     return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlglot import ErrorLevel, exp
 from sqlglot.dialects.duckdb import DuckDB
@@ -51,16 +51,16 @@ class _Writer(Generator):
         return f"{MARK}{expression.name}{MARK}"
 
 
-class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, name-defined, valid-type]
+class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, valid-type]
     # In double quotes SQLite takes a name that is no column for a string.
     tg_quote = "`"
 
 
-class _DuckdbWriter(_Writer, DuckDB.Generator):  # type: ignore[misc, name-defined, valid-type]
+class _DuckdbWriter(_Writer, DuckDB.Generator):  # type: ignore[misc, valid-type]
     pass
 
 
-class _PostgresWriter(_Writer, Postgres.Generator):  # type: ignore[misc, name-defined, valid-type]
+class _PostgresWriter(_Writer, Postgres.Generator):  # type: ignore[misc, valid-type]
     def tg_name(self, name: str, *, quoted: bool = True) -> str:
         """PostgreSQL folds what is not quoted, and only ASCII."""
         return super().tg_name(name if quoted else name.translate(_LOWER))
@@ -78,7 +78,8 @@ class Dialect:
     Attributes:
         name: As ``filter_sql`` takes it, and as sqlglot does.
         fence: At the end of a filtered sub-query it keeps the optimizer from running anything else on its rows first.
-        comparisons_raise: A comparison of two types may fail with the value in its error's text.
+        comparing: Which comparisons may fail, with a value in the error's text: none, those of two columns and of
+            binary floating-point numbers, or any.
         placeholder: How the driver wants a named parameter.
         percent: How the driver wants a percent sign.
         arrays: A list is one parameter; without, each of its values is.
@@ -89,7 +90,7 @@ class Dialect:
     name: str
     writer: type[Any]
     fence: str
-    comparisons_raise: bool
+    comparing: Literal["safe", "columns", "any"]
     placeholder: str
     percent: str = "%"
     arrays: bool = True
@@ -120,15 +121,16 @@ class Dialect:
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "sqlite": Dialect(
-        "sqlite", _SqliteWriter, " LIMIT -1", comparisons_raise=False, placeholder=":{}", arrays=False,
+        "sqlite", _SqliteWriter, " LIMIT -1", comparing="safe", placeholder=":{}", arrays=False,
         hidden_columns=frozenset({"rowid", "oid", "_rowid_"}),
     ),
     # DuckDB casts text to compare it with a number, so that even ``=`` fails and tells.
     "duckdb": Dialect(
-        "duckdb", _DuckdbWriter, " LIMIT 9223372036854775807", comparisons_raise=True, placeholder="${}"
+        "duckdb", _DuckdbWriter, " LIMIT 9223372036854775807", comparing="any", placeholder="${}"
     ),
+    # numeric takes values that double precision does not, and the two are compared as the latter.
     "postgres": Dialect(
-        "postgres", _PostgresWriter, " OFFSET 0", comparisons_raise=False, placeholder="%({})s", percent="%%",
+        "postgres", _PostgresWriter, " OFFSET 0", comparing="columns", placeholder="%({})s", percent="%%",
         folds=False,
     ),
 }  # fmt: skip

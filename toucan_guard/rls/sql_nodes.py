@@ -138,9 +138,12 @@ _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
     },
 }
 _UNITS: Final = frozenset(
-    "MICROSECOND MILLISECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR DECADE CENTURY DOW ISODOW DOY EPOCH "
-    "ISOYEAR DAYOFWEEK DAYOFYEAR "
-    "MICROSECONDS MILLISECONDS SECONDS MINUTES HOURS DAYS WEEKS MONTHS QUARTERS YEARS DECADES".split()
+    (
+        *("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"),
+        *("MICROSECONDS", "MILLISECONDS", "SECONDS", "MINUTES", "HOURS", "DAYS", "WEEKS", "MONTHS", "QUARTERS"),
+        *("YEARS", "DECADE", "DECADES", "CENTURY", "EPOCH", "DOW", "ISODOW", "DOY", "ISOYEAR"),
+        *("DAYOFWEEK", "DAYOFYEAR"),
+    )
 )
 _COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
 _UNIT_OF: Final = frozenset(
@@ -150,9 +153,10 @@ _UNIT_OF: Final = frozenset(
 _TYPES: Final = frozenset(
     getattr(exp.DType, name)
     for name in (
-        "TINYINT SMALLINT INT BIGINT INT128 UTINYINT USMALLINT UINT UBIGINT FLOAT DOUBLE DECIMAL TEXT VARCHAR CHAR "
-        "BOOLEAN DATE TIME TIMESTAMP TIMESTAMPTZ DATETIME UUID"
-    ).split()
+        *("TINYINT", "SMALLINT", "INT", "BIGINT", "INT128", "UTINYINT", "USMALLINT", "UINT", "UBIGINT"),
+        *("FLOAT", "DOUBLE", "DECIMAL", "TEXT", "VARCHAR", "CHAR", "BOOLEAN", "UUID"),
+        *("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "DATETIME"),
+    )
 )
 _NUMBER: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -210,7 +214,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
 def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> None:
     words = _WORDS.get(type(node), {})
     for part, value in node.args.items():
-        if value is None or value is False or value == [] or value == "":
+        if value is None or value is False or value in ([], ""):
             continue
         if part not in allowed:
             refuse(f"{part.strip('_').upper()} is not allowed in {_called(type(node))}")
@@ -222,7 +226,8 @@ def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> No
 
 
 def _check_word(node: exp.Expr) -> None:
-    parent, part, word = type(node.parent), str(node.arg_key), str(node.this).upper()
+    parent: type[Any] = type(node.parent)
+    part, word = str(node.arg_key), str(node.this).upper()
     if parent is exp.Parameter:
         return
     if (parent, part) in _UNIT_OF and word in _UNITS:

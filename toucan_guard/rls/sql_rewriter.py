@@ -36,16 +36,24 @@ class Rewritten:
         parameters: The filter's own parameters.
         names: The names of the host's.
         tables: The tables that are filtered.
+        fenced: Nothing runs on the rows of a table before its filter.
     """
 
     pieces: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     names: frozenset[str]
     tables: tuple[str, ...]
+    fenced: bool
 
 
-def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect) -> Rewritten:
+def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = False) -> Rewritten:
     """Put the policy's filter into a statement.
+
+    Args:
+        sql: The statement.
+        policy: The rules.
+        dialect: In which it is written.
+        fenced: Put up the fence also where the statement does not seem to need one.
 
     Raises:
         QueryRefused: It is not one SELECT that is understood whole.
@@ -57,7 +65,12 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect) -> Rewritten:
     try:
         statement = _parse(sql, dialect)
         names = check_nodes(statement, dialect.name)
-        writer = _Rewriter(policy, dialect, fenced=dialect.comparisons_raise or needs_fence(statement))
+        fenced = (
+            fenced
+            or dialect.comparing == "any"
+            or needs_fence(statement, columns_differ=dialect.comparing == "columns")
+        )
+        writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(statement)
         text = dialect.write(writer.resolve_all(statement))
     except RecursionError:
@@ -66,7 +79,7 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect) -> Rewritten:
         # The parser's own words quote the statement, and with it perhaps a value.
         refuse(f"it is not a statement that is understood as {dialect.name}")
     pieces = split_marks(text)
-    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)))
+    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)), fenced)
 
 
 def _parse(sql: str, dialect: Dialect) -> exp.Expr:
@@ -87,6 +100,7 @@ class _Rewriter:
         self._with_queries = 0
         self.rules = RuleWriter(dialect)
         self.filtered: set[str] = set()
+        self._hides = any(rules.show is not None for rules in policy.tables.values())
         parts = {part for name in policy.tables for part in (name, name.rpartition(".")[2])}
         self._reserved = {part.casefold() for part in parts}
 
@@ -172,24 +186,22 @@ class _Rewriter:
 
         This is only for the sake of a good message: the sub-query has no other columns than the shown.
         """
-        sources: dict[str, set[str] | None] = {}
+        shown_of: dict[str, set[str] | None] = {}
         everything: set[str] | None = set()
         for table in statement.find_all(exp.Table):
             rules = self._policy.tables.get(".".join(part.name for part in table.parts))
             shown = None if rules is None or rules.show is None else {column.casefold() for column in rules.show}
             name = table.alias_or_name.casefold()
-            sources[name] = shown if name not in sources or sources[name] == shown else None
+            shown_of[name] = shown if shown_of.setdefault(name, shown) == shown else None
             everything = None if shown is None or everything is None else everything | shown
         made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
         made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
-        hidden = self._dialect.hidden_columns
         for column in statement.find_all(exp.Column):
-            name, table = column.name.casefold(), column.table.casefold()
-            shown = sources.get(table) if table else everything
-            if isinstance(column.this, exp.Identifier) and shown is not None and name not in shown:
-                if table or (name not in made and name not in sources):
-                    refuse(f"the column {column.name!r} is not among those that the policy shows")
-            if name in hidden and (shown is None or name not in shown) and any(
-                rules.show is not None for rules in self._policy.tables.values()
-            ):
+            name, source = column.name.casefold(), column.table.casefold()
+            shown = shown_of.get(source) if source else everything
+            if not isinstance(column.this, exp.Identifier) or (shown is not None and name in shown):
+                continue
+            if shown is not None and (source or name not in made | shown_of.keys()):
+                refuse(f"the column {column.name!r} is not among those that the policy shows")
+            if name in self._dialect.hidden_columns and self._hides:
                 refuse(f"{column.name} tells more of a row than the policy shows")

@@ -193,7 +193,8 @@ def _duckdb(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     value = writer.parameter(leaf, "", _each(_microseconds if type_ == "datetime" else _same))
     if type_ == "datetime":
         in_zone = f"WHEN {kind} = 'TIMESTAMP WITH TIME ZONE' THEN EPOCH_US(TRY_CAST({cell} AS TIMESTAMPTZ))"
-        plain = f"WHEN {kind} IN ('TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS') THEN EPOCH_US(TRY_CAST({cell} AS TIMESTAMP))"
+        naive = f"{kind} IN ('TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS')"
+        plain = f"WHEN {naive} THEN EPOCH_US(TRY_CAST({cell} AS TIMESTAMP))"
         return _duckdb_compared(leaf.op, f"CASE {in_zone} {plain} END", value, "BIGINT")
     if type_ == "boolean":
         same = _duckdb_compared(leaf.op, f"TRY_CAST({cell} AS BOOLEAN)", value, "BOOLEAN")
