@@ -84,6 +84,7 @@ class Dialect:
         percent: How the driver wants a percent sign.
         arrays: A list is one parameter; without, each of its values is.
         folds: Names that differ in case only are one, quoted or not.
+        calls_by_dots: ``t.f`` calls the function f with a row of t, where t has no such column.
         hidden_columns: Names that a table answers to without having such a column.
     """
 
@@ -95,6 +96,7 @@ class Dialect:
     percent: str = "%"
     arrays: bool = True
     folds: bool = True
+    calls_by_dots: bool = False
     hidden_columns: frozenset[str] = frozenset()
 
     def write(self, statement: exp.Expr) -> str:
@@ -111,6 +113,11 @@ class Dialect:
     def quote(self, name: str) -> str:
         """A name as it is, in quotes."""
         text: str = self.writer(dialect=self.name).tg_name(name)
+        return text
+
+    def string(self, value: str) -> str:
+        """A string as the database reads it."""
+        text: str = self.writer(dialect=self.name).literal_sql(exp.Literal.string(value))
         return text
 
     def normalise(self, name: exp.Identifier) -> str:
@@ -131,7 +138,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     # numeric takes values that double precision does not, and the two are compared as the latter.
     "postgres": Dialect(
         "postgres", _PostgresWriter, " OFFSET 0", comparing="columns", placeholder="%({})s", percent="%%",
-        folds=False,
+        folds=False, calls_by_dots=True,
     ),
 }  # fmt: skip
 
@@ -144,3 +151,20 @@ def split_marks(text: str) -> list[str]:
     if len(pieces) % 2 == 0:
         refuse("it has a character that no statement has")
     return pieces
+
+
+def guard_against_calls(dialect: Dialect, names: list[str]) -> str:
+    """A condition that is false of every row where one of these names, written ``t.name``, could be a call.
+
+    Functions of the database's own, and those written in C, look at no more than the row that they get.
+    Others may read any table. Looked up once in a statement.
+    """
+    if not names:
+        return ""
+    listed = ", ".join(dialect.string(name) for name in names)
+    return (
+        "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS tg_f JOIN pg_catalog.pg_type AS tg_t "  # noqa: S608
+        f"ON tg_t.oid = tg_f.proargtypes[0] WHERE tg_f.proname IN ({listed}) "
+        "AND tg_f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace "
+        "AND (tg_t.typtype IN ('c', 'd') OR (tg_t.typtype = 'p' AND tg_f.prolang NOT IN (12, 13))))"
+    )

@@ -206,6 +206,8 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             parameters.add(_parameter(node))
         elif kind is exp.DataType:
             _check_type(node)
+        elif kind is exp.Collate and node.expression.name.upper() not in _COLLATIONS:
+            refuse(f"the collation {_shown(node.expression.name)} is not known here")
         else:
             _check_parts(node, allowed, set())
     return frozenset(parameters)
@@ -232,8 +234,8 @@ def _check_word(node: exp.Expr) -> None:
         return
     if (parent, part) in _UNIT_OF and word in _UNITS:
         return
-    if (parent, part) == (exp.Collate, "expression") and word in _COLLATIONS:
-        return
+    if parent is exp.Collate:
+        return  # its name is looked at with the operator
     refuse(f"{_shown(str(node.this))} is not allowed in {_called(parent)}")
 
 

@@ -18,7 +18,7 @@ from sqlglot.errors import SqlglotError
 
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
-from toucan_guard.rls.sql_dialects import Dialect, split_marks
+from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
 from toucan_guard.rls.sql_nodes import check_nodes, refuse
 from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
@@ -98,6 +98,7 @@ class _Rewriter:
         self._dialect = dialect
         self._fenced = fenced
         self._with_queries = 0
+        self._guard = ""
         self.rules = RuleWriter(dialect)
         self.filtered: set[str] = set()
         self._hides = any(rules.show is not None for rules in policy.tables.values())
@@ -106,6 +107,12 @@ class _Rewriter:
 
     def resolve_all(self, statement: exp.Expr) -> exp.Expr:
         """The statement with every name in FROM resolved."""
+        if self._dialect.calls_by_dots:
+            names = {column.this for column in statement.find_all(exp.Column) if column.args.get("table")}
+            self._guard = guard_against_calls(
+                self._dialect,
+                sorted({self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)}),
+            )
         self._resolve(statement, {})
         return statement
 
@@ -175,11 +182,14 @@ class _Rewriter:
         quote = self._dialect.quote
         shown = "*" if rules.show is None else ", ".join(f"{ROW}.{quote(column)}" for column in sorted(rules.show))
         source = ".".join(quote(part) for part in rules.name.split("."))
-        text = f"SELECT {shown} FROM {source} AS {ROW}"  # noqa: S608 - names of the policy, in quotes
-        if rules.rule is None:
-            return text
-        self.filtered.add(rules.name)
-        return f"{text} WHERE {self.rules.condition(rules.rule)}{self._dialect.fence if self._fenced else ''}"
+        conditions = [self._guard] if self._guard else []
+        fence = ""
+        if rules.rule is not None:
+            self.filtered.add(rules.name)
+            conditions.append(self.rules.condition(rules.rule))
+            fence = self._dialect.fence if self._fenced else ""
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"SELECT {shown} FROM {source} AS {ROW}{where}{fence}"  # noqa: S608 - names of the policy, in quotes
 
     def check_columns(self, statement: exp.Expr) -> None:
         """Refuse columns that the policy hides, where it is certain which table they are of.

