@@ -59,14 +59,14 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
     # Operators
     **dict.fromkeys(
         (
-            *(exp.And, exp.Or, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is),
+            *(exp.And, exp.Or, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE),
             *(exp.NullSafeEQ, exp.NullSafeNEQ, exp.Add, exp.Sub, exp.Mul, exp.IntDiv, exp.Mod),
             *(exp.Glob, exp.Escape, exp.BitwiseAnd, exp.BitwiseOr, exp.Collate, exp.WithinGroup),
         ),
         "this expression",
     ),
-    exp.Like: "this expression",
-    exp.ILike: "this expression",
+    exp.Like: "this expression negate",
+    exp.Is: "this expression negate",
     exp.Div: "this expression typed safe",
     exp.DPipe: "this expression safe",
     exp.Not: "this",
@@ -99,7 +99,7 @@ _EVERYWHERE: Final = (
 )
 _NOT_IN_SQLITE: Final = (
     *(exp.Extract, exp.TimestampTrunc, exp.TimeToStr, exp.AtTimeZone, exp.DateBin, exp.ConcatWs),
-    *(exp.StartsWith, exp.Left, exp.Right, exp.LogicalAnd, exp.LogicalOr, exp.Corr, exp.Mode),
+    *(exp.ILike, exp.StartsWith, exp.Left, exp.Right, exp.LogicalAnd, exp.LogicalOr, exp.Corr, exp.Mode),
     *(exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.Variance, exp.VariancePop),
     *(exp.PercentileCont, exp.PercentileDisc),
 )
