@@ -98,7 +98,7 @@ _EVERYWHERE: Final = (
     *(exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue),
 )
 _NOT_IN_SQLITE: Final = (
-    *(exp.Extract, exp.TimestampTrunc, exp.TimeToStr, exp.AtTimeZone, exp.DateBin, exp.ConcatWs),
+    *(exp.Extract, exp.TimestampTrunc, exp.DateTrunc, exp.TimeToStr, exp.AtTimeZone, exp.DateBin, exp.ConcatWs),
     *(exp.ILike, exp.StartsWith, exp.Left, exp.Right, exp.LogicalAnd, exp.LogicalOr, exp.Corr, exp.Mode),
     *(exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.Variance, exp.VariancePop),
     *(exp.PercentileCont, exp.PercentileDisc),
@@ -148,7 +148,7 @@ _UNITS: Final = frozenset(
 _COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
 _UNIT_OF: Final = frozenset(
     {(exp.Extract, "this"), (exp.TimestampTrunc, "unit"), (exp.Interval, "unit"), (exp.DateDiff, "unit")}
-    | {(exp.DateAdd, "unit")}
+    | {(exp.DateAdd, "unit"), (exp.DateTrunc, "unit")}
 )
 _TYPES: Final = frozenset(
     getattr(exp.DType, name)

@@ -38,7 +38,7 @@ SELECT {cell} AS t, CASE WHEN SUBSTR({cell}, -1) = 'Z' THEN 'Z' WHEN LENGTH({cel
 AND SUBSTR(b, 1, 16) GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][T ][0-9][0-9]:[0-9][0-9]'
 AND (LENGTH(b) = 16 OR (SUBSTR(b, 17, 3) GLOB ':[0-9][0-9]' AND (LENGTH(b) = 19 OR
 (SUBSTR(b, 20, 1) = '.' AND LENGTH(b) BETWEEN 21 AND 26 AND SUBSTR(b, 21) NOT GLOB '*[^0-9]*'))))
-AND SUBSTR(b, 12, 2) < '24' AND DATE(SUBSTR(b, 1, 10)) = SUBSTR(b, 1, 10) AND b >= '0001'
+AND SUBSTR(b, 12, 2) < '24' AND DATE(SUBSTR(b, 1, 10), '+0 days') = SUBSTR(b, 1, 10) AND b >= '0001'
 AND DATETIME(SUBSTR(b, 1, 16) || SUBSTR(b || ':00', 17, 3) || z) >= '0001'
 AND DATETIME(SUBSTR(b, 1, 16) || SUBSTR(b || ':00', 17, 3) || z) || '.' || SUBSTR(SUBSTR(b, 21) || '000000', 1, 6) \
 {compared})"""
@@ -122,7 +122,11 @@ def _sqlite(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     if leaf.op == "starts_with":
         return f"SUBSTR({cell}, 1, LENGTH({value})) = {value} COLLATE BINARY AND {is_text}"
     same = f"{cell} COLLATE BINARY {_compared(leaf.op, value)} AND {is_text}"
-    return f"{same} AND DATE({cell}) = {cell} COLLATE BINARY AND {cell} >= '0001'" if type_ == "date" else same
+    return (
+        f"{same} AND DATE({cell}, '+0 days') = {cell} COLLATE BINARY AND SUBSTR({cell}, 1, 4) <> '0000'"
+        if type_ == "date"
+        else same
+    )
 
 
 def _compared(op: Operator, value: str) -> str:
@@ -209,11 +213,11 @@ def _duckdb(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
 def _duckdb_text(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
     kind, text = f"TYPEOF({cell})", f"CAST({cell} AS VARCHAR)"
+    # Bytes have no collation, and text that was bytes has none either.
     if leaf.op in ("contains", "starts_with"):
         value = writer.parameter(leaf, "", _same)
-        same = f"{leaf.op.upper()}({text}, {value}::VARCHAR)"
+        same = f"{leaf.op.upper()}(DECODE(ENCODE({text})), {value}::VARCHAR)"
     else:
-        # Bytes have no collation.
         same = _duckdb_compared(leaf.op, f"ENCODE({text})", writer.parameter(leaf, "bytes", _each(_utf8)), "BLOB")
     fits = f"{kind} IN ('VARCHAR', 'UUID')"
     if leaf.attribute.type == "string":
