@@ -166,7 +166,7 @@ _MAX_NAME_BYTES: Final = 63
 
 def refuse(why: str) -> NoReturn:
     """Say no, in the words that every refusal of a statement begins with."""
-    raise QueryRefused(f"the query cannot be filtered: {why}")
+    raise QueryRefused(f"the query cannot be filtered: {why}") from None
 
 
 def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:

@@ -14,8 +14,8 @@ from typing import Final
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
+from toucan_guard.core.errors import QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
 from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
@@ -63,7 +63,7 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
     if "\x00" in sql:
         refuse("it contains NUL")
     try:
-        statement = _parse(sql, dialect)
+        statement = _read(sql, dialect)
         names = check_nodes(statement, dialect.name)
         fenced = (
             fenced
@@ -73,16 +73,18 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
         writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(statement)
         text = dialect.write(writer.resolve_all(statement))
+    except QueryRefused:
+        raise
     except RecursionError:
         refuse("it is nested too deep")
-    except SqlglotError:
-        # The parser's own words quote the statement, and with it perhaps a value.
+    except Exception:  # noqa: BLE001 - whatever the parser stumbles over, it is no statement that is understood
+        # Not in its own words, which quote the statement, and with it perhaps a value.
         refuse(f"it is not a statement that is understood as {dialect.name}")
     pieces = split_marks(text)
     return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)), fenced)
 
 
-def _parse(sql: str, dialect: Dialect) -> exp.Expr:
+def _read(sql: str, dialect: Dialect) -> exp.Expr:
     found = sqlglot.parse(sql, read=dialect.name)
     if len(found) != 1 or found[0] is None:
         refuse("it must be exactly one statement")

@@ -101,7 +101,7 @@ class Database:
     def run(self, connection: Any, sql: str, params: Any = None) -> Outcome:
         """What the database says."""
         try:
-            found = connection.execute(sql, params) if params else connection.execute(sql)
+            found = connection.execute(sql) if params is None else connection.execute(sql, params)
             return Outcome(sorted(repr(tuple(row)) for row in found.fetchall()))
         except self._errors as error:
             return Outcome(None, f"{type(error).__name__}: {error}")

@@ -166,6 +166,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("ONLY", "SELECT * FROM ONLY flights", "postgres"),
     ("INDEXED BY", "SELECT * FROM flights INDEXED BY x", "sqlite"),
     ("AT a version", "SELECT * FROM flights AT (VERSION => 1)", "duckdb"),
+    ("a name where a unit belongs", "SELECT date_part('' tgx '', delay) FROM flights", "postgres"),
     ("two statements", "SELECT 1; SELECT * FROM salaries", ALL),
     ("two statements, the second behind a comment", "SELECT 1;-- x\nSELECT * FROM salaries", ALL),
     ("no statement", "", ALL),
@@ -308,6 +309,12 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("text joined with numbers", "SELECT f.id FROM flights f JOIN flights g ON f.tail = g.month", "sqlite duckdb"),
     ("text joined with dates", "SELECT f.id FROM flights f JOIN (VALUES (1)) AS v(k) ON f.tail = v.k", "duckdb"),
     ("LIKE with a broken escape", r"SELECT id FROM flights WHERE tail LIKE 'x\' ESCAPE '\'", ALL),
+    ("a number out of range",
+     ("SELECT id FROM flights WHERE abs(CASE WHEN delay = 7 THEN -9223372036854775807 - 1 "
+      "ELSE 1 END) = 1"), "sqlite"),
+    ("a number out of range, by an alias",
+     ("SELECT id, abs(CASE WHEN delay = 7 THEN -9223372036854775807 - 1 ELSE 1 "
+      "END) AS x FROM flights WHERE x = 1"), "sqlite"),
     ("sum over its range", "SELECT sum(9223372036854775807) FROM flights WHERE delay <> 7", "sqlite"),
     ("an overflow", "SELECT id FROM flights WHERE delay * 9223372036854775807 > 0 AND delay = 7", ALL),
     ("a square root", "SELECT id FROM flights WHERE sqrt(6 - delay) > 0 AND delay > 6", "duckdb postgres"),

@@ -174,8 +174,7 @@ def _claims(op: str, type_: str) -> Iterator[Any]:
     if op in LIST_OPERATORS:
         yield []
         yield known
-        yield from ([one] for one in known)
-        yield from map(list, itertools.pairwise(known))
+        yield from map(list, itertools.pairwise(known[:6]))
     elif op not in BARE_OPERATORS:
         yield from known
 
