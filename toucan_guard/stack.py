@@ -142,12 +142,15 @@ class ToucanGuard:
             return
         # Servers reuse contexts from one request of a connection to the next: every connection begins with nobody's
         # rows. A guard inside another one continues what that one has found.
-        previous = current_row_access.set(None) if existing_trail(scope) is None else None
+        if existing_trail(scope) is not None:
+            return await self.app(scope, receive, send)
+        previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
         finally:
-            if previous is not None:
-                current_row_access.reset(previous)
+            current_row_access.reset(previous)
+            if (trail := existing_trail(scope)) is not None:
+                trail.release()
 
     def close(self) -> None:
         """Give back what the guard holds open; called at the end of the app's lifespan."""
