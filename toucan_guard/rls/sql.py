@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from toucan_guard.core.errors import ConfigError, NoEmbedContext, QueryRefused
 from toucan_guard.core.row_filter import RowFilter
@@ -25,7 +29,7 @@ from toucan_guard.rls.sql_rewriter import Rewritten, rewrite
 
 CACHE_SIZE: Final = 512
 # SQLite takes 32,766 parameters.
-_MAX_VALUES: Final = 16_384
+_MAX_VALUES: Final = 30_000
 
 
 class FilteredSQL(NamedTuple):
@@ -43,40 +47,46 @@ class FilteredSQL(NamedTuple):
 class _Statement:
     """A rewritten statement, and its text for each number of values that came up."""
 
-    __slots__ = ("_dialect", "_lists", "_singles", "_texts", "rewritten")
+    __slots__ = ("_dialect", "_lists", "_singles", "_texts", "rewritten", "wary")
 
     def __init__(self, rewritten: Rewritten, dialect: Dialect) -> None:
         self.rewritten = rewritten
+        self.wary = dialect.comparing == "columns" and not rewritten.fenced
         self._dialect = dialect
-        self._singles = [known for known in rewritten.parameters if not known.many]
-        self._lists = [known for known in rewritten.parameters if known.many]
+        found = [(known.name, known.attribute, known.leaf.usable, known.convert) for known in rewritten.parameters]
+        many = [known.many for known in rewritten.parameters]
+        self._singles = tuple(one for one, is_many in zip(found, many, strict=True) if not is_many)
+        self._lists = tuple(one for one, is_many in zip(found, many, strict=True) if is_many)
         self._texts: dict[tuple[int, ...], tuple[str, tuple[tuple[str, ...], ...]]] = {}
 
     def bind(self, attributes: Mapping[str, object], params: dict[str, Any]) -> str:
         """Add the filter's values to ``params``, and give the text that fits them."""
-        for known in self._singles:
-            params[known.name] = known.value(attributes)
-        values = [known.value(attributes) for known in self._lists]
+        for name, attribute, usable, convert in self._singles:
+            value = attributes.get(attribute)
+            params[name] = convert(value) if usable(value) else None
+        values = []
+        for _, attribute, usable, convert in self._lists:
+            value = attributes.get(attribute)
+            values.append(convert(value) if usable(value) else [None])
         # The number of places is a power of two, so that few texts are needed; the rest repeats a value.
-        sizes = tuple([1 << (len(listed) - 1).bit_length() for listed in values])
+        sizes = tuple([(len(listed) - 1).bit_length() for listed in values]) if values else ()
         made = self._texts.get(sizes)
         if made is None:
             made = self._texts[sizes] = self._write(sizes)
         text, places = made
         for listed, names in zip(values, places, strict=True):
-            listed += listed[:1] * (len(names) - len(listed))
-            params.update(zip(names, listed, strict=True))
+            params.update(zip(names, chain(listed, repeat(listed[0])), strict=False))
         return text
 
     def _write(self, sizes: tuple[int, ...]) -> tuple[str, tuple[tuple[str, ...], ...]]:
-        if max(sizes, default=0) > _MAX_VALUES or len(self._texts) > 4 * CACHE_SIZE:
-            raise QueryRefused(f"an attribute has more than {_MAX_VALUES:,} values")
+        if sum(1 << size for size in sizes) > _MAX_VALUES:
+            raise QueryRefused(f"the attributes have more than {_MAX_VALUES:,} values")
         dialect = self._dialect
         places = tuple(
-            tuple(f"{known.name}_{index}" for index in range(size))
-            for known, size in zip(self._lists, sizes, strict=True)
+            tuple(f"{name}_{index}" for index in range(1 << size))
+            for (name, *_), size in zip(self._lists, sizes, strict=True)
         )
-        of = {known.name: names for known, names in zip(self._lists, places, strict=True)}
+        of = {name: names for (name, *_), names in zip(self._lists, places, strict=True)}
         written = [
             ", ".join(dialect.placeholder.format(name) for name in of.get(piece, (piece,)))
             if index % 2
@@ -86,7 +96,9 @@ class _Statement:
         return "".join(written), places
 
 
-_cache: Final[dict[tuple[str, str, str], _Statement]] = {}
+# The values of which every comparison with a column is safe, as drivers send them.
+_PLAIN: Final = frozenset({str, int, bool, type(None), Decimal, date, datetime, time, UUID})
+_cache: Final[dict[tuple[str, str, str, bool], _Statement]] = {}
 _cache_lock: Final = threading.Lock()
 
 
@@ -111,15 +123,22 @@ def filter_sql(
     """
     if not isinstance(row_filter, RowFilter):
         raise ConfigError("filter_sql() takes a RowFilter, such as request.state.embed.rls")
-    statement = _cache.get((sql, dialect, row_filter.policy.version))
-    if statement is None:
-        statement = _prepare(sql, row_filter, dialect)
+    if type(sql) is not str or not isinstance(dialect, str):
+        raise ConfigError("filter_sql() takes the statement and the name of its dialect as plain text")
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigError("filter_sql() takes the parameters by name, in a mapping")
+    statement = _cache.get((sql, dialect, row_filter.policy.version, False)) or _prepare(sql, row_filter, dialect)
     merged: dict[str, Any] = {}
     if params:
         merged.update(params)
         for name in merged:
-            if name[:3].casefold() == "tg_":
+            if str(name)[:3].casefold() == "tg_":
                 raise QueryRefused("names of parameters that begin with tg_ are the filter's own")
+        if statement.wary:
+            for value in merged.values():
+                if type(value) not in _PLAIN:
+                    statement = _prepare(sql, row_filter, dialect, fenced=True)
+                    break
     text = statement.bind(row_filter.attributes, merged)
     access = current_row_access.get()
     if access is not None:
@@ -131,15 +150,16 @@ def filter_sql(
     return FilteredSQL(text, merged)
 
 
-def _prepare(sql: str, row_filter: RowFilter, name: str) -> _Statement:
-    dialect = DIALECTS.get(name) if isinstance(name, str) else None
+def _prepare(sql: str, row_filter: RowFilter, name: str, *, fenced: bool = False) -> _Statement:
+    dialect = DIALECTS.get(name)
     if dialect is None:
         raise ConfigError(f"filter_sql() does not speak {name!r}: it speaks {', '.join(DIALECTS)}")
-    if not isinstance(sql, str):
-        raise QueryRefused("the query cannot be filtered: it is not text")
-    made = _Statement(rewrite(sql, row_filter.policy, dialect), dialect)
-    with _cache_lock:
-        while len(_cache) >= CACHE_SIZE:
-            del _cache[next(iter(_cache))]
-        _cache[sql, name, row_filter.policy.version] = made
+    key = (sql, name, row_filter.policy.version, fenced)
+    made = _cache.get(key)
+    if made is None:
+        made = _Statement(rewrite(sql, row_filter.policy, dialect, fenced=fenced), dialect)
+        with _cache_lock:
+            while len(_cache) >= CACHE_SIZE:
+                del _cache[next(iter(_cache))]
+            _cache[key] = made
     return made

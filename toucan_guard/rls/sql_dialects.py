@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlglot import ErrorLevel, exp
 from sqlglot.dialects.duckdb import DuckDB
@@ -51,16 +51,16 @@ class _Writer(Generator):
         return f"{MARK}{expression.name}{MARK}"
 
 
-class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, name-defined, valid-type]
+class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, valid-type]
     # In double quotes SQLite takes a name that is no column for a string.
     tg_quote = "`"
 
 
-class _DuckdbWriter(_Writer, DuckDB.Generator):  # type: ignore[misc, name-defined, valid-type]
+class _DuckdbWriter(_Writer, DuckDB.Generator):  # type: ignore[misc, valid-type]
     pass
 
 
-class _PostgresWriter(_Writer, Postgres.Generator):  # type: ignore[misc, name-defined, valid-type]
+class _PostgresWriter(_Writer, Postgres.Generator):  # type: ignore[misc, valid-type]
     def tg_name(self, name: str, *, quoted: bool = True) -> str:
         """PostgreSQL folds what is not quoted, and only ASCII."""
         return super().tg_name(name if quoted else name.translate(_LOWER))
@@ -78,22 +78,25 @@ class Dialect:
     Attributes:
         name: As ``filter_sql`` takes it, and as sqlglot does.
         fence: At the end of a filtered sub-query it keeps the optimizer from running anything else on its rows first.
-        comparisons_raise: A comparison of two types may fail with the value in its error's text.
+        comparing: Which comparisons may fail, with a value in the error's text: none, those of two columns and of
+            binary floating-point numbers, or any.
         placeholder: How the driver wants a named parameter.
         percent: How the driver wants a percent sign.
         arrays: A list is one parameter; without, each of its values is.
         folds: Names that differ in case only are one, quoted or not.
+        calls_by_dots: ``t.f`` calls the function f with a row of t, where t has no such column.
         hidden_columns: Names that a table answers to without having such a column.
     """
 
     name: str
     writer: type[Any]
     fence: str
-    comparisons_raise: bool
+    comparing: Literal["safe", "columns", "any"]
     placeholder: str
     percent: str = "%"
     arrays: bool = True
     folds: bool = True
+    calls_by_dots: bool = False
     hidden_columns: frozenset[str] = frozenset()
 
     def write(self, statement: exp.Expr) -> str:
@@ -112,6 +115,11 @@ class Dialect:
         text: str = self.writer(dialect=self.name).tg_name(name)
         return text
 
+    def string(self, value: str) -> str:
+        """A string as the database reads it."""
+        text: str = self.writer(dialect=self.name).literal_sql(exp.Literal.string(value))
+        return text
+
     def normalise(self, name: exp.Identifier) -> str:
         """What a name stands for; where the database does not see case, the name is taken as it is written."""
         text = str(name.this)
@@ -120,16 +128,17 @@ class Dialect:
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "sqlite": Dialect(
-        "sqlite", _SqliteWriter, " LIMIT -1", comparisons_raise=False, placeholder=":{}", arrays=False,
+        "sqlite", _SqliteWriter, " LIMIT -1", comparing="safe", placeholder=":{}", arrays=False,
         hidden_columns=frozenset({"rowid", "oid", "_rowid_"}),
     ),
     # DuckDB casts text to compare it with a number, so that even ``=`` fails and tells.
     "duckdb": Dialect(
-        "duckdb", _DuckdbWriter, " LIMIT 9223372036854775807", comparisons_raise=True, placeholder="${}"
+        "duckdb", _DuckdbWriter, " LIMIT 9223372036854775807", comparing="any", placeholder="${}"
     ),
+    # numeric takes values that double precision does not, and the two are compared as the latter.
     "postgres": Dialect(
-        "postgres", _PostgresWriter, " OFFSET 0", comparisons_raise=False, placeholder="%({})s", percent="%%",
-        folds=False,
+        "postgres", _PostgresWriter, " OFFSET 0", comparing="columns", placeholder="%({})s", percent="%%",
+        folds=False, calls_by_dots=True,
     ),
 }  # fmt: skip
 
@@ -142,3 +151,20 @@ def split_marks(text: str) -> list[str]:
     if len(pieces) % 2 == 0:
         refuse("it has a character that no statement has")
     return pieces
+
+
+def guard_against_calls(dialect: Dialect, names: list[str]) -> str:
+    """A condition that is false of every row where one of these names, written ``t.name``, could be a call.
+
+    Functions of the database's own, and those written in C, look at no more than the row that they get.
+    Others may read any table. Looked up once in a statement.
+    """
+    if not names:
+        return ""
+    listed = ", ".join(dialect.string(name) for name in names)
+    return (
+        "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS tg_f JOIN pg_catalog.pg_type AS tg_t "  # noqa: S608
+        f"ON tg_t.oid = tg_f.proargtypes[0] WHERE tg_f.proname IN ({listed}) "
+        "AND tg_f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace "
+        "AND (tg_t.typtype IN ('c', 'd') OR (tg_t.typtype = 'p' AND tg_f.prolang NOT IN (12, 13))))"
+    )

@@ -19,16 +19,28 @@ _CALM: Final = (
     *(exp.And, exp.Or, exp.Not, exp.Paren, exp.Exists, exp.Alias),
     *(exp.Column, exp.Identifier, exp.Star, exp.Literal, exp.Null, exp.Boolean, exp.Placeholder, exp.Parameter),
 )
+_COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Between)
+_VALUES: Final = (exp.Literal, exp.Null, exp.Boolean, exp.Placeholder, exp.Parameter)
 # What these give is made of rows that the filter has let through.
 _AFTERWARDS: Final = (exp.AggFunc, exp.Window)
 
 
-def needs_fence(statement: exp.Expr) -> bool:
-    """Whether any condition of the statement could fail."""
+def needs_fence(statement: exp.Expr, *, columns_differ: bool) -> bool:
+    """Whether any condition of the statement could fail.
+
+    Args:
+        statement: Before it is rewritten.
+        columns_differ: Two columns that are compared may be of types that do not compare for every value.
+    """
     conditions = [found for kind in (exp.Where, exp.Having, exp.Qualify) for found in statement.find_all(kind)]
     ons = [join.args["on"] for join in statement.find_all(exp.Join) if join.args.get("on")]
     own = [condition.this for condition in conditions if not isinstance(condition.parent, exp.Filter)]
     if not all(_is_calm(condition) for condition in (*own, *ons)):
+        return True
+    if columns_differ and (
+        any(_compares_columns(part) for condition in (*own, *ons) for part in _parts(condition))
+        or any(join.args.get("using") or join.args.get("method") for join in statement.find_all(exp.Join))
+    ):
         return True
     # A condition can name an expression of a sub-query, or of the list in front of it.
     named = {column.name.casefold() for condition in own for column in condition.find_all(exp.Column)}
@@ -43,6 +55,13 @@ def needs_fence(statement: exp.Expr) -> bool:
 
 def _is_calm(node: exp.Expr) -> bool:
     return all(isinstance(part, _CALM) for part in _parts(node))
+
+
+def _compares_columns(node: exp.Expr) -> bool:
+    if not isinstance(node, _COMPARISONS):
+        return False
+    sides = [side for side in node.iter_expressions() if not isinstance(side, _VALUES)]
+    return len(sides) > 1
 
 
 def _parts(node: exp.Expr) -> Iterator[exp.Expr]:

@@ -59,14 +59,14 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
     # Operators
     **dict.fromkeys(
         (
-            *(exp.And, exp.Or, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is),
+            *(exp.And, exp.Or, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE),
             *(exp.NullSafeEQ, exp.NullSafeNEQ, exp.Add, exp.Sub, exp.Mul, exp.IntDiv, exp.Mod),
             *(exp.Glob, exp.Escape, exp.BitwiseAnd, exp.BitwiseOr, exp.Collate, exp.WithinGroup),
         ),
         "this expression",
     ),
-    exp.Like: "this expression",
-    exp.ILike: "this expression",
+    exp.Like: "this expression negate",
+    exp.Is: "this expression negate",
     exp.Div: "this expression typed safe",
     exp.DPipe: "this expression safe",
     exp.Not: "this",
@@ -98,8 +98,8 @@ _EVERYWHERE: Final = (
     *(exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue),
 )
 _NOT_IN_SQLITE: Final = (
-    *(exp.Extract, exp.TimestampTrunc, exp.TimeToStr, exp.AtTimeZone, exp.DateBin, exp.ConcatWs),
-    *(exp.StartsWith, exp.Left, exp.Right, exp.LogicalAnd, exp.LogicalOr, exp.Corr, exp.Mode),
+    *(exp.Extract, exp.TimestampTrunc, exp.DateTrunc, exp.TimeToStr, exp.AtTimeZone, exp.DateBin, exp.ConcatWs),
+    *(exp.ILike, exp.StartsWith, exp.Left, exp.Right, exp.LogicalAnd, exp.LogicalOr, exp.Corr, exp.Mode),
     *(exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.Variance, exp.VariancePop),
     *(exp.PercentileCont, exp.PercentileDisc),
 )
@@ -138,21 +138,25 @@ _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
     },
 }
 _UNITS: Final = frozenset(
-    "MICROSECOND MILLISECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR DECADE CENTURY DOW ISODOW DOY EPOCH "
-    "ISOYEAR DAYOFWEEK DAYOFYEAR "
-    "MICROSECONDS MILLISECONDS SECONDS MINUTES HOURS DAYS WEEKS MONTHS QUARTERS YEARS DECADES".split()
+    (
+        *("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"),
+        *("MICROSECONDS", "MILLISECONDS", "SECONDS", "MINUTES", "HOURS", "DAYS", "WEEKS", "MONTHS", "QUARTERS"),
+        *("YEARS", "DECADE", "DECADES", "CENTURY", "EPOCH", "DOW", "ISODOW", "DOY", "ISOYEAR"),
+        *("DAYOFWEEK", "DAYOFYEAR"),
+    )
 )
 _COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
 _UNIT_OF: Final = frozenset(
     {(exp.Extract, "this"), (exp.TimestampTrunc, "unit"), (exp.Interval, "unit"), (exp.DateDiff, "unit")}
-    | {(exp.DateAdd, "unit")}
+    | {(exp.DateAdd, "unit"), (exp.DateTrunc, "unit")}
 )
 _TYPES: Final = frozenset(
     getattr(exp.DType, name)
     for name in (
-        "TINYINT SMALLINT INT BIGINT INT128 UTINYINT USMALLINT UINT UBIGINT FLOAT DOUBLE DECIMAL TEXT VARCHAR CHAR "
-        "BOOLEAN DATE TIME TIMESTAMP TIMESTAMPTZ DATETIME UUID"
-    ).split()
+        *("TINYINT", "SMALLINT", "INT", "BIGINT", "INT128", "UTINYINT", "USMALLINT", "UINT", "UBIGINT"),
+        *("FLOAT", "DOUBLE", "DECIMAL", "TEXT", "VARCHAR", "CHAR", "BOOLEAN", "UUID"),
+        *("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "DATETIME"),
+    )
 )
 _NUMBER: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -162,7 +166,7 @@ _MAX_NAME_BYTES: Final = 63
 
 def refuse(why: str) -> NoReturn:
     """Say no, in the words that every refusal of a statement begins with."""
-    raise QueryRefused(f"the query cannot be filtered: {why}")
+    raise QueryRefused(f"the query cannot be filtered: {why}") from None
 
 
 def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
@@ -202,6 +206,8 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             parameters.add(_parameter(node))
         elif kind is exp.DataType:
             _check_type(node)
+        elif kind is exp.Collate and node.expression.name.upper() not in _COLLATIONS:
+            refuse(f"the collation {_shown(node.expression.name)} is not known here")
         else:
             _check_parts(node, allowed, set())
     return frozenset(parameters)
@@ -210,7 +216,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
 def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> None:
     words = _WORDS.get(type(node), {})
     for part, value in node.args.items():
-        if value is None or value is False or value == [] or value == "":
+        if value is None or value is False or value in ([], ""):
             continue
         if part not in allowed:
             refuse(f"{part.strip('_').upper()} is not allowed in {_called(type(node))}")
@@ -222,13 +228,14 @@ def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> No
 
 
 def _check_word(node: exp.Expr) -> None:
-    parent, part, word = type(node.parent), str(node.arg_key), str(node.this).upper()
+    parent: type[Any] = type(node.parent)
+    part, word = str(node.arg_key), str(node.this).upper()
     if parent is exp.Parameter:
         return
     if (parent, part) in _UNIT_OF and word in _UNITS:
         return
-    if (parent, part) == (exp.Collate, "expression") and word in _COLLATIONS:
-        return
+    if parent is exp.Collate:
+        return  # its name is looked at with the operator
     refuse(f"{_shown(str(node.this))} is not allowed in {_called(parent)}")
 
 

@@ -14,11 +14,11 @@ from typing import Final
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
+from toucan_guard.core.errors import QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
-from toucan_guard.rls.sql_dialects import Dialect, split_marks
+from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
 from toucan_guard.rls.sql_nodes import check_nodes, refuse
 from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
@@ -36,16 +36,24 @@ class Rewritten:
         parameters: The filter's own parameters.
         names: The names of the host's.
         tables: The tables that are filtered.
+        fenced: Nothing runs on the rows of a table before its filter.
     """
 
     pieces: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     names: frozenset[str]
     tables: tuple[str, ...]
+    fenced: bool
 
 
-def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect) -> Rewritten:
+def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = False) -> Rewritten:
     """Put the policy's filter into a statement.
+
+    Args:
+        sql: The statement.
+        policy: The rules.
+        dialect: In which it is written.
+        fenced: Put up the fence also where the statement does not seem to need one.
 
     Raises:
         QueryRefused: It is not one SELECT that is understood whole.
@@ -55,21 +63,28 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect) -> Rewritten:
     if "\x00" in sql:
         refuse("it contains NUL")
     try:
-        statement = _parse(sql, dialect)
+        statement = _read(sql, dialect)
         names = check_nodes(statement, dialect.name)
-        writer = _Rewriter(policy, dialect, fenced=dialect.comparisons_raise or needs_fence(statement))
+        fenced = (
+            fenced
+            or dialect.comparing == "any"
+            or needs_fence(statement, columns_differ=dialect.comparing == "columns")
+        )
+        writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(statement)
         text = dialect.write(writer.resolve_all(statement))
+    except QueryRefused:
+        raise
     except RecursionError:
         refuse("it is nested too deep")
-    except SqlglotError:
-        # The parser's own words quote the statement, and with it perhaps a value.
+    except Exception:  # noqa: BLE001 - whatever the parser stumbles over, it is no statement that is understood
+        # Not in its own words, which quote the statement, and with it perhaps a value.
         refuse(f"it is not a statement that is understood as {dialect.name}")
     pieces = split_marks(text)
-    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)))
+    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)), fenced)
 
 
-def _parse(sql: str, dialect: Dialect) -> exp.Expr:
+def _read(sql: str, dialect: Dialect) -> exp.Expr:
     found = sqlglot.parse(sql, read=dialect.name)
     if len(found) != 1 or found[0] is None:
         refuse("it must be exactly one statement")
@@ -85,13 +100,21 @@ class _Rewriter:
         self._dialect = dialect
         self._fenced = fenced
         self._with_queries = 0
+        self._guard = ""
         self.rules = RuleWriter(dialect)
         self.filtered: set[str] = set()
+        self._hides = any(rules.show is not None for rules in policy.tables.values())
         parts = {part for name in policy.tables for part in (name, name.rpartition(".")[2])}
         self._reserved = {part.casefold() for part in parts}
 
     def resolve_all(self, statement: exp.Expr) -> exp.Expr:
         """The statement with every name in FROM resolved."""
+        if self._dialect.calls_by_dots:
+            names = {column.this for column in statement.find_all(exp.Column) if column.args.get("table")}
+            self._guard = guard_against_calls(
+                self._dialect,
+                sorted({self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)}),
+            )
         self._resolve(statement, {})
         return statement
 
@@ -161,37 +184,36 @@ class _Rewriter:
         quote = self._dialect.quote
         shown = "*" if rules.show is None else ", ".join(f"{ROW}.{quote(column)}" for column in sorted(rules.show))
         source = ".".join(quote(part) for part in rules.name.split("."))
-        text = f"SELECT {shown} FROM {source} AS {ROW}"  # noqa: S608 - names of the policy, in quotes
-        if rules.rule is None:
-            return text
-        self.filtered.add(rules.name)
-        return f"{text} WHERE {self.rules.condition(rules.rule)}{self._dialect.fence if self._fenced else ''}"
+        conditions = [self._guard] if self._guard else []
+        fence = ""
+        if rules.rule is not None:
+            self.filtered.add(rules.name)
+            conditions.append(self.rules.condition(rules.rule))
+            fence = self._dialect.fence if self._fenced else ""
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"SELECT {shown} FROM {source} AS {ROW}{where}{fence}"  # noqa: S608 - names of the policy, in quotes
 
     def check_columns(self, statement: exp.Expr) -> None:
         """Refuse columns that the policy hides, where it is certain which table they are of.
 
         This is only for the sake of a good message: the sub-query has no other columns than the shown.
         """
-        sources: dict[str, set[str] | None] = {}
+        shown_of: dict[str, set[str] | None] = {}
         everything: set[str] | None = set()
         for table in statement.find_all(exp.Table):
             rules = self._policy.tables.get(".".join(part.name for part in table.parts))
             shown = None if rules is None or rules.show is None else {column.casefold() for column in rules.show}
             name = table.alias_or_name.casefold()
-            sources[name] = shown if name not in sources or sources[name] == shown else None
+            shown_of[name] = shown if shown_of.setdefault(name, shown) == shown else None
             everything = None if shown is None or everything is None else everything | shown
         made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
         made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
-        hidden = self._dialect.hidden_columns
         for column in statement.find_all(exp.Column):
-            name, table = column.name.casefold(), column.table.casefold()
-            shown = sources.get(table) if table else everything
-            if isinstance(column.this, exp.Identifier) and shown is not None and name not in shown:
-                if table or (name not in made and name not in sources):
-                    refuse(f"the column {column.name!r} is not among those that the policy shows")
-            if (
-                name in hidden
-                and (shown is None or name not in shown)
-                and any(rules.show is not None for rules in self._policy.tables.values())
-            ):
+            name, source = column.name.casefold(), column.table.casefold()
+            shown = shown_of.get(source) if source else everything
+            if not isinstance(column.this, exp.Identifier) or (shown is not None and name in shown):
+                continue
+            if shown is not None and (source or name not in made | shown_of.keys()):
+                refuse(f"the column {column.name!r} is not among those that the policy shows")
+            if name in self._dialect.hidden_columns and self._hides:
                 refuse(f"{column.name} tells more of a row than the policy shows")

@@ -38,7 +38,7 @@ SELECT {cell} AS t, CASE WHEN SUBSTR({cell}, -1) = 'Z' THEN 'Z' WHEN LENGTH({cel
 AND SUBSTR(b, 1, 16) GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][T ][0-9][0-9]:[0-9][0-9]'
 AND (LENGTH(b) = 16 OR (SUBSTR(b, 17, 3) GLOB ':[0-9][0-9]' AND (LENGTH(b) = 19 OR
 (SUBSTR(b, 20, 1) = '.' AND LENGTH(b) BETWEEN 21 AND 26 AND SUBSTR(b, 21) NOT GLOB '*[^0-9]*'))))
-AND SUBSTR(b, 12, 2) < '24' AND DATE(SUBSTR(b, 1, 10)) = SUBSTR(b, 1, 10) AND b >= '0001'
+AND SUBSTR(b, 12, 2) < '24' AND DATE(SUBSTR(b, 1, 10), '+0 days') = SUBSTR(b, 1, 10) AND b >= '0001'
 AND DATETIME(SUBSTR(b, 1, 16) || SUBSTR(b || ':00', 17, 3) || z) >= '0001'
 AND DATETIME(SUBSTR(b, 1, 16) || SUBSTR(b || ':00', 17, 3) || z) || '.' || SUBSTR(SUBSTR(b, 21) || '000000', 1, 6) \
 {compared})"""
@@ -90,13 +90,22 @@ class RuleWriter:
             return f"{cell} IS {'NOT ' if rule.op == 'is_set' else ''}NULL"
         return f"({self._write(self, rule, cell)})"
 
-    def parameter(self, leaf: Leaf, use: str, convert: Callable[[Any], Any]) -> str:
-        """The text of a parameter; ``use`` tells those of one comparison apart."""
+    def parameter(self, leaf: Leaf, use: str, convert: Callable[[Any], Any], *, whole: bool = False) -> str:
+        """The text of a parameter.
+
+        Args:
+            leaf: Whose attribute it is.
+            use: Tells the parameters of one comparison apart.
+            convert: The conversion of a value, of a list that of each of its values.
+            whole: Of a list too it is that of the whole.
+        """
         assert leaf.attribute is not None  # noqa: S101 - only comparisons have parameters
         known = self._known.get((id(leaf), use))
         if known is None:
             many = not self._dialect.arrays and leaf.op in LIST_OPERATORS
             name = f"tg_{len(self.parameters)}"
+            if leaf.op in LIST_OPERATORS and not whole:
+                convert = _each(convert)
             known = Parameter(name, leaf, leaf.attribute.name, convert, many)
             self._known[id(leaf), use] = known
             self.parameters.append(known)
@@ -109,7 +118,7 @@ class RuleWriter:
 def _sqlite(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
     type_ = leaf.attribute.type
-    value = writer.parameter(leaf, "", _each(_SQLITE_VALUES[type_]))
+    value = writer.parameter(leaf, "", _SQLITE_VALUES[type_])
     if type_ == "datetime":
         return _SQLITE_MOMENT.format(cell=cell, compared=_compared(leaf.op, value))
     if type_ in ("integer", "number"):
@@ -122,7 +131,11 @@ def _sqlite(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     if leaf.op == "starts_with":
         return f"SUBSTR({cell}, 1, LENGTH({value})) = {value} COLLATE BINARY AND {is_text}"
     same = f"{cell} COLLATE BINARY {_compared(leaf.op, value)} AND {is_text}"
-    return f"{same} AND DATE({cell}) = {cell} COLLATE BINARY AND {cell} >= '0001'" if type_ == "date" else same
+    return (
+        f"{same} AND DATE({cell}, '+0 days') = {cell} COLLATE BINARY AND SUBSTR({cell}, 1, 4) <> '0000'"
+        if type_ == "date"
+        else same
+    )
 
 
 def _compared(op: Operator, value: str) -> str:
@@ -139,14 +152,14 @@ def _postgres(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     type_ = leaf.attribute.type
     if type_ == "datetime":
         # Compared with the other kind it would be moved by the connection's time zone.
-        zoned = _pg_compared(leaf.op, cell, writer.parameter(leaf, "zoned", _each(_same)), "timestamptz")
-        naive = _pg_compared(leaf.op, cell, writer.parameter(leaf, "naive", _each(_without_zone)), "timestamp")
+        zoned = _pg_compared(leaf.op, cell, writer.parameter(leaf, "zoned", _same), "timestamptz")
+        naive = _pg_compared(leaf.op, cell, writer.parameter(leaf, "naive", _without_zone), "timestamp")
         kind = f"pg_catalog.pg_typeof({cell}) ="
         return (
             f"({kind} 'timestamptz'::pg_catalog.regtype AND {zoned}) "
             f"OR ({kind} 'timestamp'::pg_catalog.regtype AND {naive})"
         )
-    value = writer.parameter(leaf, "", _each(_POSTGRES_VALUES.get(type_, _same)))
+    value = writer.parameter(leaf, "", _POSTGRES_VALUES.get(type_, _same))
     if type_ == "date":
         kind = f"pg_catalog.pg_typeof({cell}) = 'date'::pg_catalog.regtype"
         return f"{_pg_compared(leaf.op, cell, value, 'date')} AND {kind}"
@@ -190,12 +203,11 @@ def _duckdb(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
         )
     if type_ in ("string", "uuid"):
         return _duckdb_text(writer, leaf, cell)
-    value = writer.parameter(leaf, "", _each(_microseconds if type_ == "datetime" else _same))
+    value = writer.parameter(leaf, "", _microseconds if type_ == "datetime" else _same)
     if type_ == "datetime":
         in_zone = f"WHEN {kind} = 'TIMESTAMP WITH TIME ZONE' THEN EPOCH_US(TRY_CAST({cell} AS TIMESTAMPTZ))"
-        plain = (
-            f"WHEN {kind} IN ('TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS') THEN EPOCH_US(TRY_CAST({cell} AS TIMESTAMP))"
-        )
+        naive = f"{kind} IN ('TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS')"
+        plain = f"WHEN {naive} THEN EPOCH_US(TRY_CAST({cell} AS TIMESTAMP))"
         return _duckdb_compared(leaf.op, f"CASE {in_zone} {plain} END", value, "BIGINT")
     if type_ == "boolean":
         same = _duckdb_compared(leaf.op, f"TRY_CAST({cell} AS BOOLEAN)", value, "BOOLEAN")
@@ -210,12 +222,12 @@ def _duckdb(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
 def _duckdb_text(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
     kind, text = f"TYPEOF({cell})", f"CAST({cell} AS VARCHAR)"
+    # Bytes have no collation, and text that was bytes has none either.
     if leaf.op in ("contains", "starts_with"):
         value = writer.parameter(leaf, "", _same)
-        same = f"{leaf.op.upper()}({text}, {value}::VARCHAR)"
+        same = f"{leaf.op.upper()}(DECODE(ENCODE({text})), {value}::VARCHAR)"
     else:
-        # Bytes have no collation.
-        same = _duckdb_compared(leaf.op, f"ENCODE({text})", writer.parameter(leaf, "bytes", _each(_utf8)), "BLOB")
+        same = _duckdb_compared(leaf.op, f"ENCODE({text})", writer.parameter(leaf, "bytes", _utf8), "BLOB")
     fits = f"{kind} IN ('VARCHAR', 'UUID')"
     if leaf.attribute.type == "string":
         fits = f"({kind} = 'VARCHAR' OR {kind} LIKE 'ENUM%')"
@@ -238,7 +250,7 @@ def _duckdb_number(writer: RuleWriter, leaf: Leaf, cell: str, type_: str) -> str
         return [one for one, item in zip(found, listed, strict=True) if one == space(item, up=True)]
 
     op = "in" if leaf.op in ("eq", "in") else "not_in"
-    return _duckdb_compared(op, number, writer.parameter(leaf, type_, members), type_)
+    return _duckdb_compared(op, number, writer.parameter(leaf, type_, members, whole=True), type_)
 
 
 def _duckdb_compared(op: Operator, cell: str, value: str, type_: str) -> str:
@@ -305,9 +317,8 @@ def _decimal(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
-def _each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The conversion of one value, and of each value of a list."""
-    return lambda value: [convert(item) for item in value] if isinstance(value, tuple) else convert(value)
+def _each(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    return list if convert is _same else lambda values: [convert(value) for value in values]
 
 
 _SQLITE_VALUES: Final[dict[str, Callable[[Any], Any]]] = {

@@ -25,10 +25,11 @@ from sqlalchemy import column as column_clause
 from sqlalchemy import table as table_clause
 from sqlalchemy import types as sqltypes
 from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.sql.expression import Alias, TableClause
 
-from toucan_guard.core.errors import NoEmbedContext
+from toucan_guard.core.errors import NoEmbedContext, QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import Leaf, TableRule
@@ -199,6 +200,7 @@ class GuardedCompiler(RefusingCompiler):
         self.tg_tables: set[str] = set()
         self.tg_checks: list[RowCheck] = []
         self.tg_bare = False
+        self._tg_text: Any = None
         self._tg_writes: list[_Write] = []
         self._tg_own = 0
         self._tg_parameters: frozenset[str] | None = None
@@ -359,6 +361,44 @@ class GuardedCompiler(RefusingCompiler):
         if any(write.rules is None or write.rules.show is not None for write in self._tg_writes):
             self._tg_refuse("a whole row of a table with hidden columns is read while it is written")
         return str(super().visit_table_valued_column(element, **kw))
+
+    def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> str:
+        """``text()`` that is the whole statement; SQLAlchemy hands it on inside ``text().columns()``."""
+        if textclause is not self._tg_text and not self._tg_is_whole(textclause):
+            return str(super().visit_textclause(textclause, *args, **kw))
+        try:
+            from toucan_guard.rls.sqlalchemy_text import rewrite_text, text_parameters, write_text
+        except ModuleNotFoundError:
+            self._tg_refuse("text() needs the package sqlglot: install toucan-guard[sql]")
+        if self.for_executemany:
+            self._tg_refuse("text() runs for one set of parameters at a time")
+        try:
+            rewritten = rewrite_text(textclause.text, self.tg_guard.policy, self.dialect.name)
+        except QueryRefused as error:
+            raise RefusedQuery(str(error)) from None
+        if not self.stack:
+            self.isplaintext = True
+        self.tg_tables.update(rewritten.tables)
+        hosts: Mapping[str, Any] = textclause._bindparams  # noqa: SLF001 - bindparams() gives a copy of the whole
+        if not rewritten.names <= hosts.keys():
+            self._tg_refuse("a parameter is written in a way that text() does not know")
+        own = text_parameters(rewritten, self.tg_guard.row_filter)
+        return write_text(
+            rewritten,
+            lambda piece: str(self.post_process_text(piece)),
+            lambda name: str(self.process((own if name in own else hosts)[name], **kw)),
+        )
+
+    def visit_textual_select(self, taf: Any, *args: Any, **kw: Any) -> str:
+        """``text().columns()`` that is the whole statement, also behind ``from_statement()``."""
+        if not self._tg_is_whole(taf):
+            return str(super().visit_textual_select(taf, *args, **kw))
+        self._tg_text = taf.element
+        return str(SQLCompiler.visit_textual_select(self, taf, *args, **kw))
+
+    def _tg_is_whole(self, part: Any) -> bool:
+        # The ORM wraps what from_statement() is given.
+        return not self.stack and (part is self.statement or part is getattr(self.statement, "element", None))
 
     def visit_cte(self, cte: Any, *args: Any, **kw: Any) -> str | None:
         """A WITH query must not stand before a table of the policy."""
