@@ -25,7 +25,7 @@ from toucan_guard.core.api_key import format_api_key
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.decisions import EXPLANATIONS
 from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
-from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware
+from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware, RowFilterMiddleware
 from toucan_guard.testing import TEST_SECRET
 from toucan_guard.tokens.api_key_file import ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
@@ -53,6 +53,7 @@ def _app() -> Starlette:
         routes=[
             Route("/dashboards/{id}", _chart, methods=["GET", "POST"], middleware=[grant]),
             Route("/crash", _crash),
+            Route("/unfiltered", _chart, middleware=[Middleware(RowFilterMiddleware, require_row_filter=("flights",))]),
         ]
     )
 
@@ -283,6 +284,7 @@ CASES: dict[Reason, Case] = {
     Reason.RLS_ATTRIBUTE_UNKNOWN: lambda w: w.with_token(w.token(rls={"carrier": "AA", "carier": "UA"})),
     Reason.RLS_ATTRIBUTE_MISSING: lambda w: w.with_token(w.token(rls={})),
     Reason.RLS_ATTRIBUTE_INVALID: lambda w: w.with_token(w.token(rls={"carrier": {"not": "a value"}})),
+    Reason.ROW_FILTER_MISSING: lambda w: w.ask(path="/unfiltered", headers=w.bearer()),
     Reason.GRANT_MISSING: lambda w: w.ask(
         headers=w.bearer(grants=[Grant("dashboard", "routes", ("view",))]),
     ),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import parse_origin
+from toucan_guard.rls.postgres_context import DatabaseContext
 from toucan_guard.settings import GuardSettings
 from toucan_guard.settings_audit import settings_digest
 from toucan_guard.tokens.keys import KeyRing
@@ -114,11 +115,7 @@ DEFAULTS: dict[str, object] = {
     "insecure_store_fail_open": False,
 }
 
-NOT_BUILT: dict[str, str] = {
-    "PG_CONTEXT_KEY": OTHER_SECRET,
-    "PG_CONTEXT_KEY_FILE": "/run/secrets/context",
-    "PG_POOLER": "transaction",
-}
+NOT_BUILT: dict[str, str] = {}
 
 GOOD: dict[str, str] = {
     "ALLOWED_ORIGINS": "https://portal.example",
@@ -237,7 +234,8 @@ VALUES: list[tuple[str, str, Any, Any]] = [
     ("REGION", "eu-west", "eu-west", "eu-west"),
     ("STORE_URL", "memory://", "memory://", SecretStr("memory://")),
     ("WORKERS", "4", 4, 4),
-    ("PG_POOLER", "none", "none", "none"),
+    ("PG_POOLER", "transaction", "transaction", "transaction"),
+    ("PG_CONTEXT_KEY", OTHER_SECRET, OTHER_SECRET, SecretStr(OTHER_SECRET)),
     ("AUDIT", "structlog", "structlog", "structlog"),
     ("AUDIT", "TMP/audit.jsonl", Path("TMP/audit.jsonl"), "TMP/audit.jsonl"),
     ("AUDIT", "/dev/full", "/dev/full", "/dev/full"),
@@ -620,6 +618,10 @@ MISTAKES: list[tuple[str, dict[str, str | None], str, str]] = [
     ("everything exempt", {"EXEMPT_PREFIXES": "/"}, "EXEMPT_PREFIXES", "everything"),
     ("everything exempt twice", {"EXEMPT_PREFIXES": "//"}, "EXEMPT_PREFIXES", "single slashes"),
     ("a relative prefix", {"EXEMPT_PREFIXES": "static"}, "EXEMPT_PREFIXES", "from the root"),
+    ("a short context key", {"PG_CONTEXT_KEY": "k3uJ7f-Qx9"}, "PG_CONTEXT_KEY", "shorter than 32"),
+    ("a placeholder as context key", {"PG_CONTEXT_KEY": "changeme" * 5}, "PG_CONTEXT_KEY", "placeholder"),
+    ("a context key's file that is not there", {"PG_CONTEXT_KEY_FILE": "/nowhere"}, "PG_CONTEXT_KEY_FILE", "No such"),
+    ("an unknown pooler", {"PG_POOLER": "pgbouncer"}, "PG_POOLER", "none or transaction"),
     ("an unknown environment", {"ENVIRONMENT": "prod"}, "ENVIRONMENT", "did you mean production"),
     ("a switch of danger empty", {"INSECURE_TYP_JWT": ""}, "INSECURE_TYP_JWT", "empty"),
     ("tenants missing", {"TENANT_ORIGINS_FILE": "/nowhere/t.toml"}, "TENANT_ORIGINS_FILE", "No such file"),
@@ -693,6 +695,19 @@ def test_a_developer_s_mistake_names_the_variable_and_the_mend(changes: dict[str
     assert SECRET not in problem
 
 
+class TestTheContextOfTheDatabase:
+    def test_without_a_key_there_is_none(self, from_env: FromEnvironment) -> None:
+        assert from_env().database_context is None
+
+    def test_it_has_the_key_the_pooler_and_no_secret_to_show(self, from_env: FromEnvironment) -> None:
+        settings = from_env({"PG_CONTEXT_KEY": OTHER_SECRET, "PG_POOLER": "transaction"})
+        context = settings.database_context
+        assert context is not None
+        assert context.key_id == DatabaseContext(OTHER_SECRET).key_id
+        assert context.pooler == "transaction"
+        assert OTHER_SECRET not in repr(context) + repr(settings)
+
+
 class TestNotBuiltYet:
     @pytest.mark.parametrize("name", NOT_BUILT)
     def test_it_is_refused_and_not_ignored(self, name: str, from_env: FromEnvironment) -> None:
@@ -710,7 +725,7 @@ class TestNotBuiltYet:
         assert sorted(GuardSettings.settings_not_built) == sorted(name.lower() for name in NOT_BUILT)
 
     def test_values_that_ask_for_nothing_pass(self, from_env: FromEnvironment) -> None:
-        settings = from_env({"PG_POOLER": "none"})
+        settings = from_env({"PG_POOLER": "none", "INSECURE_STORE_FAIL_OPEN": "false"})
         assert settings.insecure == ()
 
 

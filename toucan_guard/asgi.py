@@ -92,6 +92,7 @@ class Trail:
         ended: The decision that ended the connection after its answer had begun.
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
+        required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
         audit: What an audit layer that has taken charge of this connection keeps of it.
         edits: What is done to the headers of every response that leaves, crashes included.
     """
@@ -112,6 +113,7 @@ class Trail:
     ended: Deny | None = None
     exempt = False
     report_only_grants = False
+    required_tables: frozenset[str] = frozenset()
     audit: Any = None
     _send: Send | None = None
     _state: dict[str, Any] | None = None

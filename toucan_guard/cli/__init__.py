@@ -1,4 +1,4 @@
-"""The command line: ``toucan-guard apikey | audit | check | routes | explain | inspect | keygen | mint | revoke``.
+"""The command line: ``toucan-guard apikey | audit | check | routes | explain | inspect | keygen | mint | revoke | rls-sql``.
 
 Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from toucan_guard.cli import apikey, audit, check, explain, inspect, keygen, mint, revoke, routes
+from toucan_guard.cli import apikey, audit, check, explain, inspect, keygen, mint, revoke, rls_sql, routes
 
 app = typer.Typer(
     name="toucan-guard",
@@ -23,6 +23,7 @@ app.command("inspect")(inspect.inspect)
 app.command("keygen")(keygen.keygen)
 app.command("mint")(mint.mint)
 app.command("revoke")(revoke.revoke)
+app.command("rls-sql")(rls_sql.rls_sql)
 app.command("routes")(routes.routes)
 app.add_typer(apikey.app, name="apikey")
 

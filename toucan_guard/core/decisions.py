@@ -72,6 +72,9 @@ class Reason(StrEnum):
     RLS_ATTRIBUTE_MISSING = "rls_attribute_missing"
     RLS_ATTRIBUTE_INVALID = "rls_attribute_invalid"
 
+    # Receipts (receipts.py)
+    ROW_FILTER_MISSING = "row_filter_missing"
+
     # Grants (core/grants.py)
     GRANT_MISSING = "grant_missing"
 
@@ -282,6 +285,11 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
         Reason.RLS_ATTRIBUTE_UNKNOWN: _WRONG_ROWS,
         Reason.RLS_ATTRIBUTE_MISSING: _WRONG_ROWS,
         Reason.RLS_ATTRIBUTE_INVALID: _WRONG_ROWS,
+        Reason.ROW_FILTER_MISSING: Explanation(
+            500,
+            "Something went wrong",
+            "The chart was made without checking whose numbers are in it, so it is not shown. " + _ASK_SITE,
+        ),
         Reason.GRANT_MISSING: Explanation(
             403, "This pass does not open this chart", f"It opens other charts, or allows less. {_ASK_SITE}"
         ),

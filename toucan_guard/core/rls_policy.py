@@ -1,7 +1,8 @@
 """RlsPolicy: which attributes a token carries, and which rows of which table they open.
 
 Written as TOML or JSON, or as the shorthand ``flights.carrier=carrier,flights.origin=airports``. A
-policy with a mistake does not load: every mistake is named at once, each with its place.
+policy with a mistake does not load: every mistake is named at once, each with its place and line.
+``policy.schema.json`` beside this file says the same to editors.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final, Literal, NoReturn, cast, get_args
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.policy_lines import line_of, lines_of
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import (
     BARE_OPERATORS,
@@ -37,6 +39,7 @@ _OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 _ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _MAX_DEPTH: Final = 32
 _KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
+_WHOLE: Final = "the policy"
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 
@@ -80,7 +83,7 @@ class RlsPolicy:
             raise ConfigError(f"the policy is not TOML: {error}") from None
         except RecursionError:
             raise ConfigError("the policy is nested too deep") from None
-        return _Reader().read(content)
+        return _Reader(text).read(content)
 
     @classmethod
     def from_json(cls, text: str) -> RlsPolicy:
@@ -95,7 +98,7 @@ class RlsPolicy:
             raise ConfigError(f"the policy is not JSON: {error}") from None
         except RecursionError:
             raise ConfigError("the policy is nested too deep") from None
-        return _Reader().read(content)
+        return _Reader(text).read(content)
 
     @classmethod
     def from_columns(cls, columns: str | Mapping[str, str] | Iterable[str]) -> RlsPolicy:
@@ -111,7 +114,12 @@ class RlsPolicy:
         return _Reader().read_columns(columns)
 
     def row_filter(
-        self, attributes: Mapping[str, object] | None, *, issuer: str = "", tenant: str | None = None
+        self,
+        attributes: Mapping[str, object] | None,
+        *,
+        issuer: str = "",
+        tenant: str | None = None,
+        expires_at: float | None = None,
     ) -> RowFilter | Deny:
         """The check at the door: attributes that the policy accepts become a filter.
 
@@ -119,6 +127,7 @@ class RlsPolicy:
             attributes: The token's ``rls`` claim; None where the token has none.
             issuer: The token's issuer, for the fingerprint.
             tenant: The token's tenant, for the fingerprint.
+            expires_at: When the token ends, in seconds since the epoch.
 
         Returns:
             The filter, or ``Deny(RLS_MISSING | RLS_ATTRIBUTE_UNKNOWN | _MISSING | _INVALID)``.
@@ -130,7 +139,7 @@ class RlsPolicy:
             return Deny(Reason.RLS_MISSING, "the token does not say which rows it opens")
         for reason, problem in self._mistakes(given):
             return Deny(reason, problem)
-        return RowFilter(self, given, issuer, tenant)
+        return RowFilter(self, given, issuer, tenant, expires_at)
 
     def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
         """Every mistake in these attributes, as sentences without any value; for minting."""
@@ -175,7 +184,9 @@ class RlsPolicy:
 class _Reader:
     """Reads one policy and gathers its mistakes, each with its place."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+        self._lines: Mapping[str, int] | None = None
         self._problems: list[str] = []
         self._attributes: dict[str, Attribute] = {}
         self._broken: set[str] = set()  # declared, but wrongly: a second complaint at each use would not help
@@ -183,7 +194,9 @@ class _Reader:
     def read(self, content: object) -> RlsPolicy:
         if not isinstance(content, dict):
             raise ConfigError("the policy must be an object with attributes and tables")
-        self._only(content, "the policy", ("attributes", "tables"))
+        # Editors look for the schema (policy.schema.json) under this name.
+        content = {name: value for name, value in content.items() if name != "$schema"}
+        self._only(content, _WHOLE, ("attributes", "tables"))
         for name, declared in self._object(content.get("attributes", {}), "attributes").items():
             attribute = self._attribute(name, declared)
             if attribute is not None:
@@ -341,8 +354,12 @@ class _Reader:
             what = "a list" if op in LIST_OPERATORS else "one value"
             self._say(place, f"{op} compares with {what}, and {attribute.name} is {attribute.expected}: {mend}")
 
-    def _say(self, place: str, problem: str) -> None:
-        self._problems.append(f"{place}: {problem}")
+    def _say(self, place: str, problem: str, *, at: str | None = None) -> None:
+        """Note a mistake; ``at`` is what it is about, where that is something inside the place."""
+        if self._lines is None:
+            self._lines = lines_of(self._text)
+        line = line_of(place if at is None else at, self._lines)
+        self._problems.append(f"{'' if line is None else f'line {line}, '}{place}: {problem}")
 
     def _object(self, value: object, place: str) -> dict[str, object]:
         if isinstance(value, dict):
@@ -353,7 +370,9 @@ class _Reader:
     def _only(self, content: Mapping[str, object], place: str, known: tuple[str, ...]) -> None:
         for key in content:
             if key not in known:
-                self._say(place, f"does not know {_shown(key)}; it has {_one_of(known)}{_did_you_mean(key, known)}")
+                at = key if place == _WHOLE else f"{place}.{key}"
+                hint = _did_you_mean(key, known)
+                self._say(place, f"does not know {_shown(key)}; it has {_one_of(known)}{hint}", at=at)
 
     def _flag(self, content: Mapping[str, object], name: str, place: str, *, default: bool) -> bool:
         value = content.get(name, default)

@@ -31,6 +31,7 @@ class RowFilter:
         attributes: The usable attributes, with Python values and lists as tuples.
         issuer: Who signed the token.
         tenant: The customer organisation.
+        expires_at: When the token ends, in seconds since the epoch; None where nobody said.
         attribute_names: The usable attributes' names, sorted.
         fingerprint: A digest for cache keys: equal exactly where issuer, tenant, attributes and policy are.
     """
@@ -39,6 +40,7 @@ class RowFilter:
     attributes: Mapping[str, object]
     issuer: str = ""
     tenant: str | None = None
+    expires_at: float | None = None
     attribute_names: tuple[str, ...] = field(init=False)
     fingerprint: str = field(init=False)
 

@@ -12,6 +12,7 @@ from toucan_guard.layers.frame_ancestors import FrameAncestorsMiddleware
 from toucan_guard.layers.gate import GateMiddleware
 from toucan_guard.layers.grant import GrantMiddleware
 from toucan_guard.layers.origin import OriginMiddleware
+from toucan_guard.layers.row_filter import RowFilterMiddleware
 from toucan_guard.layers.row_level_security import RowLevelSecurityMiddleware
 from toucan_guard.layers.tenancy import TenancyMiddleware
 
@@ -25,6 +26,7 @@ __all__ = [
     "GateMiddleware",
     "GrantMiddleware",
     "OriginMiddleware",
+    "RowFilterMiddleware",
     "RowLevelSecurityMiddleware",
     "TenancyMiddleware",
 ]

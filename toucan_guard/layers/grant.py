@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny, existing_trail, trail_of
@@ -9,6 +11,7 @@ from toucan_guard.core.decisions import Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, GuardMissing
 from toucan_guard.core.grants import reaches
+from toucan_guard.receipts import checked_tables, require_receipts
 
 
 class GrantMiddleware:
@@ -23,6 +26,7 @@ class GrantMiddleware:
         action: What is done to it, as grants name it.
         id_param: The path parameter that holds the object's id …
         id: … or the one object that this route serves.
+        require_row_filter: Tables that have to be filtered before the answer may leave; else 500.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class GrantMiddleware:
         action: str,
         id_param: str | None = None,
         id: str | None = None,  # noqa: A002 - the claim's own name
+        require_row_filter: Iterable[str] = (),
     ) -> None:
         if (id_param is None) == (id is None):
             raise ConfigError("GrantMiddleware takes either id_param or id")
@@ -42,6 +47,7 @@ class GrantMiddleware:
         self._action = action
         self._id_param = id_param
         self._id = id
+        self._tables = checked_tables(require_row_filter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
@@ -51,6 +57,7 @@ class GrantMiddleware:
             check_grant(scope, self._type, str(object_id), self._action)
         except Refused as refused:
             return await deny(scope, receive, send, refused.decision)
+        require_receipts(scope, self._tables)
         await self.app(scope, receive, send)
 
 

@@ -20,6 +20,7 @@ from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.receipts import HeldResponse
 from toucan_guard.rls.context import RowAccess, current_row_access
 
 _MOST_KEPT: Final = 32
@@ -48,7 +49,9 @@ class RowLevelSecurityMiddleware:
         # Judged once for each token, and kept beside its claims.
         judged = claims.derived.get(self)
         if not isinstance(judged, RowFilter | Deny):
-            judged = self._policy.row_filter(claims.rls, issuer=claims.issuer, tenant=claims.tenant)
+            judged = self._policy.row_filter(
+                claims.rls, issuer=claims.issuer, tenant=claims.tenant, expires_at=claims.expires_at
+            )
             claims.derived[self] = judged
         trail.add("row_level_security", judged if isinstance(judged, Deny) else ALLOW)
         if isinstance(judged, Deny):
@@ -59,7 +62,7 @@ class RowLevelSecurityMiddleware:
         access = trail.access = RowAccess(judged)
         previous = current_row_access.set(access)
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, HeldResponse(scope, receive, send, trail).send)
         finally:
             # A task that outlives the connection still holds this object, and finds it closed.
             access.closed = True

@@ -20,18 +20,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
 
+from sqlalchemy import and_, case, false
 from sqlalchemy import column as column_clause
 from sqlalchemy import table as table_clause
 from sqlalchemy import types as sqltypes
 from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.sql.expression import Alias, TableClause
 
-from toucan_guard.core.errors import NoEmbedContext
+from toucan_guard.core.errors import NoEmbedContext, QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import Leaf, TableRule
 from toucan_guard.rls.context import RowAccess, require_row_access
+from toucan_guard.rls.sqlalchemy_fence import FENCES, can_fail, column_can_fail, source_can_fail, split
 from toucan_guard.rls.sqlalchemy_refusals import LITERAL, GuardedPreparer, RefusedQuery, RefusingCompiler
 from toucan_guard.rls.sqlalchemy_rules import SLOTS, Asked, RuleExpressions, TooManyValues, UnfitColumn
 
@@ -183,20 +186,51 @@ class GuardedCompiler(RefusingCompiler):
     tg_guard: ClassVar[Guard]
 
     def __init__(self, dialect: Any, statement: Any, *args: Any, **kw: Any) -> None:
-        self.tg_tables: set[str] = set()
-        self.tg_checks: list[RowCheck] = []
-        self.tg_bare = False
-        self._tg_writes: list[_Write] = []
-        self._tg_own = 0
-        self._tg_parameters: frozenset[str] | None = None
+        self._tg_begin(fence="")
         if statement is not None:
             self._tg_check_elements(statement)
         super().__init__(dialect, statement, *args, **kw)
+        if self._tg_fails and self.tg_tables:
+            # Whether a condition can fail is known only now, when the ORM has brought all of them along.
+            self.__dict__.clear()
+            self._tg_begin(fence=FENCES[dialect.name])
+            super().__init__(dialect, statement, *args, **kw)
 
-    def _compose_select_body(self, text: str, select_stmt: Any, *args: Any, **kw: Any) -> str:
+    def _tg_begin(self, *, fence: str) -> None:
+        self.tg_tables: set[str] = set()
+        self.tg_checks: list[RowCheck] = []
+        self.tg_bare = False
+        self._tg_text: Any = None
+        self._tg_writes: list[_Write] = []
+        self._tg_own = 0
+        self._tg_parameters: frozenset[str] | None = None
+        self._tg_fence = fence
+        self._tg_fails = False
+
+    def _compose_select_body(  # noqa: PLR0917 - SQLAlchemy's own signature
+        self,
+        text: str,
+        select_stmt: Any,
+        compile_state: Any,
+        inner_columns: Any,
+        froms: Any,
+        byfrom: Any,
+        toplevel: bool,  # noqa: FBT001
+        *args: Any,
+        **kw: Any,
+    ) -> str:
         # What the ORM has made of the statement: its mappings may have brought more along.
         self._tg_check_elements(select_stmt)
-        return super()._compose_select_body(text, select_stmt, *args, **kw)
+        self._tg_fails = (
+            self._tg_fails
+            or any(map(can_fail, (*select_stmt._where_criteria, *select_stmt._having_criteria)))  # noqa: SLF001
+            or any(map(source_can_fail, froms))
+            # What the outermost query computes is computed of the rows that it has found.
+            or (not toplevel and any(column_can_fail(entry[3]) for entry in compile_state.columns_plus_names))
+        )
+        return super()._compose_select_body(
+            text, select_stmt, compile_state, inner_columns, froms, byfrom, toplevel, *args, **kw
+        )
 
     # What is read
 
@@ -238,7 +272,8 @@ class GuardedCompiler(RefusingCompiler):
         rule = self._tg_rule(rules, table, table_clause(_ROW))
         where = f" WHERE {rule}" if rule else ""
         source = f"{base}{self.get_render_as_alias_suffix(_ROW)}{where}"
-        text = f"(SELECT {columns} FROM {source})"  # noqa: S608 - names that the preparer has quoted
+        fence = self._tg_fence if rule else ""
+        text = f"(SELECT {columns} FROM {source}{fence})"  # noqa: S608 - names that the preparer has quoted
         if enclosing_alias is not None and enclosing_alias.element is table:
             return text
         alias = self._tg_alias(table)
@@ -327,6 +362,44 @@ class GuardedCompiler(RefusingCompiler):
             self._tg_refuse("a whole row of a table with hidden columns is read while it is written")
         return str(super().visit_table_valued_column(element, **kw))
 
+    def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> str:
+        """``text()`` that is the whole statement; SQLAlchemy hands it on inside ``text().columns()``."""
+        if textclause is not self._tg_text and not self._tg_is_whole(textclause):
+            return str(super().visit_textclause(textclause, *args, **kw))
+        try:
+            from toucan_guard.rls.sqlalchemy_text import rewrite_text, text_parameters, write_text
+        except ModuleNotFoundError:
+            self._tg_refuse("text() needs the package sqlglot: install toucan-guard[sql]")
+        if self.for_executemany:
+            self._tg_refuse("text() runs for one set of parameters at a time")
+        try:
+            rewritten = rewrite_text(textclause.text, self.tg_guard.policy, self.dialect.name)
+        except QueryRefused as error:
+            raise RefusedQuery(str(error)) from None
+        if not self.stack:
+            self.isplaintext = True
+        self.tg_tables.update(rewritten.tables)
+        hosts: Mapping[str, Any] = textclause._bindparams  # noqa: SLF001 - bindparams() gives a copy of the whole
+        if not rewritten.names <= hosts.keys():
+            self._tg_refuse("a parameter is written in a way that text() does not know")
+        own = text_parameters(rewritten, self.tg_guard.row_filter)
+        return write_text(
+            rewritten,
+            lambda piece: str(self.post_process_text(piece)),
+            lambda name: str(self.process((own if name in own else hosts)[name], **kw)),
+        )
+
+    def visit_textual_select(self, taf: Any, *args: Any, **kw: Any) -> str:
+        """``text().columns()`` that is the whole statement, also behind ``from_statement()``."""
+        if not self._tg_is_whole(taf):
+            return str(super().visit_textual_select(taf, *args, **kw))
+        self._tg_text = taf.element
+        return str(SQLCompiler.visit_textual_select(self, taf, *args, **kw))
+
+    def _tg_is_whole(self, part: Any) -> bool:
+        # The ORM wraps what from_statement() is given.
+        return not self.stack and (part is self.statement or part is getattr(self.statement, "element", None))
+
     def visit_cte(self, cte: Any, *args: Any, **kw: Any) -> str | None:
         """A WITH query must not stand before a table of the policy."""
         if str(cte.name).casefold() in self.tg_guard.reserved_names:
@@ -355,6 +428,29 @@ class GuardedCompiler(RefusingCompiler):
             text = super().visit_insert(insert_stmt, *args, **kw)
             self._tg_finish(write, nested=kw.get("visiting_cte") is not None)
         return text
+
+    def _generate_delimited_and_list(self, clauses: Any, *args: Any, **kw: Any) -> str:
+        """The conditions of a statement; one that can fail is not tried where the rule of a written row is false."""
+        rule = next((clause for clause in clauses if isinstance(clause, _RowRule)), None)
+        if rule is not None and not self._tg_own:
+            certain, failing = split(clause for clause in clauses if clause is not rule)
+            if failing:
+                self._tg_fails = True
+                # Once more in front, for the index; only CASE is promised to go in order.
+                clauses = (rule, *certain, case((rule, and_(*failing)), else_=false()))
+        return str(super()._generate_delimited_and_list(clauses, *args, **kw))
+
+    def update_from_clause(self, update_stmt: Any, from_table: Any, extra_froms: Any, *args: Any, **kw: Any) -> str:
+        """What else an UPDATE reads."""
+        self._tg_fails = self._tg_fails or any(map(source_can_fail, extra_froms))
+        return str(super().update_from_clause(update_stmt, from_table, extra_froms, *args, **kw))
+
+    def delete_extra_from_clause(
+        self, delete_stmt: Any, from_table: Any, extra_froms: Any, *args: Any, **kw: Any
+    ) -> str:
+        """What else a DELETE reads."""
+        self._tg_fails = self._tg_fails or any(map(source_can_fail, extra_froms))
+        return str(super().delete_extra_from_clause(delete_stmt, from_table, extra_froms, *args, **kw))
 
     def update_tables_clause(self, update_stmt: Any, from_table: Any, *args: Any, **kw: Any) -> str:
         """Learn what an UPDATE writes to."""

@@ -92,20 +92,20 @@ class RefusingCompiler(SQLCompiler):
                 self._tg_refuse(f"{type(element).__name__} writes its own SQL (@compiles), and text cannot be filtered")
 
     def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> str:
-        """``text()``."""
-        self._tg_refuse("text() is not understood; rls.sql, which reads SQL text, comes in a later version")
+        """``text()``, where it is not the whole statement."""
+        self._tg_refuse("text() is not understood inside another statement: write the whole SELECT as text")
 
     def visit_textual_select(self, taf: Any, *args: Any, **kw: Any) -> str:
-        """``text().columns()``."""
-        self._tg_refuse("text() is not understood; rls.sql, which reads SQL text, comes in a later version")
+        """``text().columns()``, where it is not the whole statement."""
+        self._tg_refuse("text() is not understood inside another statement: write the whole SELECT as text")
 
     def visit_tstring(self, tstring: Any, *args: Any, **kw: Any) -> str:
         """A template string."""
-        self._tg_refuse("a template string is text; rls.sql, which reads SQL text, comes in a later version")
+        self._tg_refuse("a template string is not understood: write the whole SELECT as text()")
 
     def visit_tstring_text(self, element: Any, **kw: Any) -> str:
         """A template string's text."""
-        self._tg_refuse("a template string is text; rls.sql, which reads SQL text, comes in a later version")
+        self._tg_refuse("a template string is not understood: write the whole SELECT as text()")
 
     def visit_fromclause(self, fromclause: Any, **kw: Any) -> str:
         """A construct of somebody's own in FROM."""

@@ -1,0 +1,340 @@
+"""PostgreSQL's policies and ``bind`` against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+psycopg = pytest.importorskip("psycopg")
+
+from toucan_guard.core.decisions import Deny  # noqa: E402
+from toucan_guard.core.errors import ConfigError, NoEmbedContext, RowSecurityError  # noqa: E402
+from toucan_guard.core.rls_policy import RlsPolicy  # noqa: E402
+from toucan_guard.core.row_filter import RowFilter  # noqa: E402
+from toucan_guard.rls.context import RowAccess, current_row_access  # noqa: E402
+from toucan_guard.rls.postgres import DatabaseContext, bind, bind_each_transaction, configure  # noqa: E402
+
+KEY = "a-context-key-for-tests-of-postgres-0123456789"
+
+POLICY = RlsPolicy.from_toml(
+    """
+    [attributes]
+    carrier = "string"
+    airports = { type = "string", list = true, required = false }
+
+    [tables.flights]
+    all = [
+      { column = "carrier", op = "eq", attribute = "carrier" },
+      { any = [ { column = "origin", op = "in", attribute = "airports" },
+                { column = "dest", op = "in", attribute = "airports" } ] },
+    ]
+    columns = { show = ["id", "carrier", "origin", "dest"] }
+
+    [tables.notes]
+    write = true
+    all = [ { column = "carrier", op = "eq", attribute = "carrier" } ]
+
+    [tables.events]
+    all = [ { column = "carrier", op = "eq", attribute = "carrier" } ]
+
+    [tables.airlines]
+    open = true
+    """
+)
+POLICY_OF_NOTHING = RlsPolicy([], [])
+TABLES = """
+    CREATE TABLE flights (
+      id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+      carrier text NOT NULL, origin text NOT NULL, dest text NOT NULL, secret text NOT NULL
+    );
+    INSERT INTO flights (carrier, origin, dest, secret)
+      SELECT (ARRAY['UA', 'DL', 'AA'])[1 + i % 3], (ARRAY['JFK', 'EWR', 'LGA'])[1 + (i / 3) % 3], 'LAX', 'secret ' || i
+      FROM generate_series(1, 9000) AS i;
+    CREATE INDEX ON flights (carrier);
+    CREATE INDEX ON flights (origin);
+    CREATE INDEX ON flights (dest);
+    CREATE TABLE notes (id serial PRIMARY KEY, carrier varchar(2) NOT NULL, body text);
+    CREATE INDEX ON notes (carrier);
+    INSERT INTO notes (carrier, body) VALUES ('UA', 'one'), ('DL', 'two');
+    CREATE TABLE events (id integer, carrier text NOT NULL) PARTITION BY LIST (carrier);
+    CREATE TABLE events_ua PARTITION OF events FOR VALUES IN ('UA');
+    CREATE TABLE events_rest PARTITION OF events DEFAULT;
+    CREATE INDEX ON events (carrier);
+    INSERT INTO events SELECT i, (ARRAY['UA', 'DL', 'AA'])[1 + i % 3] FROM generate_series(1, 30) AS i;
+    CREATE TABLE airlines (carrier text PRIMARY KEY, name text);
+    INSERT INTO airlines VALUES ('UA', 'United'), ('DL', 'Delta');
+    CREATE TABLE salaries (carrier text, amount integer);
+    INSERT INTO salaries VALUES ('UA', 1);
+    ANALYZE;
+"""
+
+
+def embed(carrier: str = "UA", airports: Any = ("JFK", "EWR", "LGA"), **more: Any) -> RowFilter:
+    judged = POLICY.row_filter({"carrier": carrier, "airports": list(airports)}, issuer="i", tenant=carrier, **more)
+    assert not isinstance(judged, Deny)
+    return judged
+
+
+UNITED, DELTA = embed("UA"), embed("DL")
+
+
+@pytest.fixture(scope="module")
+def database(make_database: Callable[[], Any]) -> Any:
+    made = make_database()
+    made.run(TABLES)
+    made.protect(POLICY)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _configured() -> None:
+    configure(DatabaseContext(KEY))
+
+
+@pytest.fixture
+def connection(database: Any) -> Iterator[Any]:
+    with database.connect() as made:
+        yield made
+
+
+def count(connection: Any, table: str = "flights") -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def carriers(connection: Any, table: str = "flights") -> set[str]:
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT carrier FROM {table}")}
+
+
+@pytest.mark.parametrize("table", ["flights", "notes", "events", "airlines", "toucan_guard.flights"])
+def test_without_an_embed_there_are_no_rows(connection: Any, table: str) -> None:
+    assert count(connection, table) == 0
+
+
+def test_an_embed_sees_its_rows_and_no_others(connection: Any) -> None:
+    bind(connection, UNITED)
+
+    assert (count(connection), carriers(connection)) == (3000, {"UA"})
+    assert (count(connection, "notes"), count(connection, "events"), count(connection, "airlines")) == (1, 10, 2)
+    assert count(connection, "toucan_guard.flights") == 3000
+
+
+def test_an_embed_is_over_with_its_transaction(connection: Any) -> None:
+    for row_filter, end in ((UNITED, connection.commit), (DELTA, connection.rollback), (UNITED, connection.commit)):
+        bind(connection, row_filter)
+        assert carriers(connection) == {row_filter.attributes["carrier"]}
+        end()
+        assert count(connection) == 0
+        connection.rollback()
+
+
+def test_an_optional_list_that_is_absent_or_empty_opens_nothing(connection: Any) -> None:
+    for airports in ((), None):
+        given = {"carrier": "UA"} if airports is None else {"carrier": "UA", "airports": []}
+        judged = POLICY.row_filter(given)
+        assert isinstance(judged, RowFilter)
+        bind(connection, judged)
+        assert count(connection) == 0
+        connection.rollback()
+
+
+def test_async_connections_are_bound_with_await(database: Any) -> None:
+    async def play() -> list[int]:
+        found = []
+        async with await psycopg.AsyncConnection.connect(database.app) as connection:
+            for row_filter in (UNITED, DELTA):
+                await bind(connection, row_filter)
+                cursor = await connection.execute("SELECT count(*) FROM flights WHERE carrier = 'UA'")
+                found.append((await cursor.fetchone())[0])
+                await connection.rollback()
+        return found
+
+    assert asyncio.run(play()) == [3000, 0]
+
+
+def test_a_second_embed_in_one_transaction_is_refused(connection: Any) -> None:
+    bind(connection, UNITED)
+    bind(connection, embed("UA"))
+    with pytest.raises(RowSecurityError, match="another embed is bound"):
+        bind(connection, DELTA)
+    assert carriers(connection) == {"UA"}
+
+
+def test_autocommit_is_refused_outside_a_transaction(database: Any) -> None:
+    with database.connect(autocommit=True) as connection:
+        with pytest.raises(RowSecurityError, match="autocommit"):
+            bind(connection, UNITED)
+        with connection.transaction():
+            bind(connection, UNITED)
+            assert count(connection) == 3000
+        assert count(connection) == 0
+
+
+def test_a_role_that_could_go_round_the_policies_is_refused(database: Any) -> None:
+    database.run("DROP ROLE IF EXISTS boss; CREATE ROLE boss LOGIN BYPASSRLS")
+    for url in (database.owner, database.owner.replace("//postgres:@", "//boss@").replace("//postgres@", "//boss@")):
+        with psycopg.connect(url) as connection, pytest.raises(RowSecurityError, match="superuser or can go round"):
+            bind(connection, UNITED)
+    with psycopg.connect(database.owner) as connection:
+        connection.execute("SET SESSION AUTHORIZATION app")
+        with pytest.raises(RowSecurityError, match="superuser or can go round"):
+            bind(connection, UNITED)
+
+
+def test_the_caller_s_own_embed_is_the_only_one_that_can_be_bound(connection: Any) -> None:
+    access = RowAccess(UNITED)
+    token = current_row_access.set(access)
+    try:
+        with pytest.raises(RowSecurityError, match="another embed than the one"):
+            bind(connection, DELTA)
+        bind(connection, UNITED)
+        assert sorted(access.receipts) == ["airlines", "events", "flights", "notes"]
+        access.closed = True
+        with pytest.raises(NoEmbedContext):
+            bind(connection, UNITED)
+    finally:
+        current_row_access.reset(token)
+
+
+def test_a_token_that_has_ended_is_not_bound(connection: Any) -> None:
+    with pytest.raises(NoEmbedContext, match="has ended"):
+        bind(connection, embed(expires_at=time.time() - 1))
+    bind(connection, embed(expires_at=time.time() + 30))
+    assert count(connection) == 3000
+
+
+def test_the_wrong_key_is_told_and_shows_nothing(connection: Any) -> None:
+    with pytest.raises(RowSecurityError, match="does not accept"):
+        bind(connection, UNITED, context=DatabaseContext(KEY + "?"))
+    assert count(connection) == 0
+
+
+def test_a_database_that_was_not_prepared_is_told(make_database: Callable[[], Any]) -> None:
+    made = make_database()
+    with made.connect() as connection, pytest.raises(RowSecurityError, match="no toucan_guard schema"):
+        bind(connection, UNITED)
+    made.protect(POLICY_OF_NOTHING)
+    made.run("DROP ROLE IF EXISTS passer_by; CREATE ROLE passer_by LOGIN")
+    with (
+        psycopg.connect(made.app.replace("//app@", "//passer_by@")) as connection,
+        pytest.raises(RowSecurityError, match="member of the app's role"),
+    ):
+        bind(connection, UNITED)
+
+
+def test_a_table_without_policy_is_told(make_database: Callable[[], Any]) -> None:
+    made = make_database()
+    made.run(TABLES)
+    made.protect(POLICY)
+    for damage in (
+        "ALTER TABLE events NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE events DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY toucan_guard_select ON events",
+    ):
+        made.protect(POLICY)
+        with made.connect() as connection:
+            bind(connection, UNITED)
+        made.run(damage)
+        with made.connect() as connection, pytest.raises(RowSecurityError, match="has no policy"):
+            bind(connection, UNITED)
+
+
+def test_writing_needs_write_and_a_row_that_passes_before_and_after(connection: Any) -> None:
+    bind(connection, UNITED)
+    connection.execute("INSERT INTO notes (carrier, body) VALUES ('UA', 'three')")
+    assert connection.execute("UPDATE notes SET body = 'x'").rowcount == 2
+    assert connection.execute("DELETE FROM notes WHERE carrier = 'DL'").rowcount == 0
+    for statement in (
+        "INSERT INTO notes (carrier, body) VALUES ('DL', 'four')",
+        "UPDATE notes SET carrier = 'DL'",
+        "INSERT INTO notes (id, carrier) VALUES (1, 'UA') ON CONFLICT (id) DO UPDATE SET carrier = 'DL'",
+        "INSERT INTO flights (carrier, origin, dest, secret) VALUES ('UA', 'JFK', 'LAX', '')",
+        "UPDATE flights SET dest = 'SFO'",
+        "DELETE FROM flights",
+        "TRUNCATE notes",
+    ):
+        with pytest.raises(psycopg.Error), connection.transaction():
+            connection.execute(statement)
+    connection.rollback()
+
+
+def test_columns_that_are_not_shown_cannot_be_read(connection: Any) -> None:
+    bind(connection, UNITED)
+    for statement in ("SELECT secret FROM flights", "SELECT * FROM flights", "SELECT flights FROM flights"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(statement)
+    cursor = connection.execute("SELECT * FROM toucan_guard.flights LIMIT 1")
+    assert [column.name for column in cursor.description] == ["carrier", "dest", "id", "origin"]
+
+
+def test_values_are_read_once_for_a_statement_and_indexes_are_used(connection: Any) -> None:
+    bind(connection, embed("UA", ["JFK"]))
+    plan = "\n".join(row[0] for row in connection.execute("EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM flights"))
+    assert plan.count("InitPlan") >= 3
+    assert "Index Scan" in plan
+    assert "Index Cond: (carrier = (InitPlan 1).col1)" in plan
+
+
+def test_sqlalchemy_binds_at_the_beginning_of_each_transaction(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    bind_each_transaction(engine.execution_options(stream_results=True))
+    counted = sqlalchemy.text("SELECT count(*), min(carrier) FROM flights")
+
+    for row_filter in (UNITED, DELTA, UNITED):
+        token = current_row_access.set(RowAccess(row_filter))
+        try:
+            with engine.connect() as connection:
+                for end in (connection.rollback, connection.commit, connection.rollback):
+                    assert tuple(connection.execute(counted).one()) == (3000, row_filter.attributes["carrier"])
+                    with connection.begin_nested():
+                        assert connection.execute(counted).scalar() == 3000
+                    end()
+        finally:
+            current_row_access.reset(token)
+    with pytest.raises(NoEmbedContext), engine.connect() as connection:
+        connection.execute(counted)
+    token = current_row_access.set(RowAccess(UNITED))
+    try:
+        with (
+            pytest.raises(RowSecurityError, match="autocommit"),
+            engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
+            connection.execute(counted)
+    finally:
+        current_row_access.reset(token)
+    engine.dispose()
+
+
+def test_async_sqlalchemy_is_bound_as_well(database: Any) -> None:
+    pytest.importorskip("sqlalchemy")
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    async def play() -> list[int]:
+        engine = create_async_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+        bind_each_transaction(engine)
+        found = []
+        for row_filter in (UNITED, DELTA):
+            token = current_row_access.set(RowAccess(row_filter))
+            async with engine.connect() as connection:
+                found.append(
+                    (await connection.execute(text("SELECT count(*) FROM flights WHERE carrier = 'UA'"))).scalar()
+                )
+            current_row_access.reset(token)
+        await engine.dispose()
+        return found
+
+    assert asyncio.run(play()) == [3000, 0]
+
+
+def test_other_engines_are_refused() -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    with pytest.raises(ConfigError, match="psycopg 3"):
+        bind_each_transaction(sqlalchemy.create_engine("sqlite://"))
+    with pytest.raises(ConfigError, match="takes an Engine"):
+        bind_each_transaction("postgresql://")

@@ -1,0 +1,278 @@
+"""Receipts: an answer that must come from filtered rows leaves when they were filtered, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from toucan_guard import ConfigError, Deny, Grant, Refused, ToucanGuard
+from toucan_guard.core.errors import GuardMissing
+from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware, RowLevelSecurityMiddleware
+from toucan_guard.rls.context import require_row_access
+
+pytestmark = pytest.mark.anyio
+
+
+def ran_on(*tables: str) -> None:
+    """What an adapter does."""
+    for table in tables:
+        require_row_access().receipts[table] = "version"
+
+
+def _streaming(*before_each: tuple[str, ...], size: int = 5) -> StreamingResponse:
+    async def parts() -> AsyncIterator[bytes]:
+        for tables in before_each:
+            ran_on(*tables)
+            yield b"x" * size
+
+    return StreamingResponse(parts(), headers={"x-kind": "stream"})
+
+
+async def _filtered(_: Request) -> Response:
+    ran_on("flights", "planes")
+    return PlainTextResponse("rows")
+
+
+async def _other_table(_: Request) -> Response:
+    ran_on("airlines")
+    return PlainTextResponse("rows")
+
+
+async def _half(_: Request) -> Response:
+    ran_on("flights")
+    return PlainTextResponse("rows")
+
+
+async def _moved(_: Request) -> Response:
+    return RedirectResponse("/elsewhere")
+
+
+async def _not_found(_: Request) -> Response:
+    raise HTTPException(404, "no such chart")
+
+
+async def _closed(_: Request) -> Response:
+    raise Refused(Deny("x_closed"))
+
+
+async def _crash(_: Request) -> Response:
+    raise RuntimeError("the app fails")
+
+
+async def _late(_: Request) -> Response:
+    return _streaming((), ("flights",), ("planes",), ())
+
+
+async def _never(_: Request) -> Response:
+    return _streaming((), ("flights",), ())
+
+
+async def _far_too_late(_: Request) -> Response:
+    return _streaming((), (), (), ("flights", "planes"), size=1 << 19)
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+async def _file(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.pathsend", "path": "/etc/hostname"})
+
+
+REQUIRED = Middleware(RowFilterMiddleware, require_row_filter=["planes", "flights"])
+ROUTES: dict[str, Any] = {
+    "filtered": _filtered,
+    "other": _other_table,
+    "half": _half,
+    "moved": _moved,
+    "not-found": _not_found,
+    "closed": _closed,
+    "crash": _crash,
+    "late": _late,
+    "never": _never,
+    "far-too-late": _far_too_late,
+}
+
+
+def _app() -> Starlette:
+    return Starlette(
+        routes=[
+            *(Route(f"/{name}", endpoint, middleware=[REQUIRED]) for name, endpoint in ROUTES.items()),
+            *(Mount(f"/{app.__name__}", app, middleware=[REQUIRED]) for app in (_nothing, _file)),
+            Route("/free", _other_table),
+        ]
+    )
+
+
+@pytest.fixture
+def ask(http: Any, make_settings: Any, make_token: Any) -> Any:
+    async def request(app: Any, path: str, **settings: Any) -> Any:
+        headers = {"authorization": f"Bearer {make_token()}"}
+        return await http(ToucanGuard(app, settings=make_settings(**settings)), "GET", path, headers)
+
+    return request
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        pytest.param("/filtered", 200, None, id="all receipts are there"),
+        pytest.param("/other", 500, "row_filter_missing", id="another table was filtered"),
+        pytest.param("/half", 500, "row_filter_missing", id="one of two was filtered"),
+        pytest.param("/moved", 500, "row_filter_missing", id="a redirect is an answer too"),
+        pytest.param("/late", 200, None, id="a stream asks while it runs"),
+        pytest.param("/never", 500, "row_filter_missing", id="a stream never asks for the second table"),
+        pytest.param("/far-too-late", 500, "row_filter_missing", id="a stream asks when too much is held"),
+        pytest.param("/_file/", 500, "row_filter_missing", id="a file is sent"),
+        pytest.param("/_nothing/", 500, "app_failed", id="an answer that never ends"),
+        pytest.param("/not-found", 404, None, id="an error is no chart"),
+        pytest.param("/closed", 403, "x_closed", id="a refusal stays one"),
+        pytest.param("/free", 200, None, id="a route that requires nothing"),
+    ],
+)
+async def test_an_answer_leaves_with_its_receipts_or_not_at_all(
+    path: str, status: int, reason: str | None, ask: Any, audit_lines: Any
+) -> None:
+    answer = await ask(_app(), path)
+    (line,) = [line for line in audit_lines() if line["event"] == "decision"]
+    assert (answer.status, line["status"], line["reason"]) == (status, status, reason)
+    if reason is not None:
+        assert answer.reason == reason
+        assert b"rows" not in answer.body
+        assert b"xxxxx" not in answer.body
+        assert answer.header("x-kind") is None
+        assert answer.header("cache-control") == "no-store"
+    assert len([message for message in answer.messages if message["type"].endswith(".start")]) == 1
+
+
+async def test_the_record_says_what_was_filtered_and_the_log_what_was_not(
+    ask: Any, audit_lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await ask(_app(), "/half")
+    (line,) = audit_lines()
+    assert line["outcome"] == "deny"
+    assert line["steps"][-1] == {"layer": "row_filter", "decision": "deny:row_filter_missing"}
+    assert line["tables"] == {"flights": "version"}
+    assert caplog.messages == ["/half: no query was filtered on planes"]
+    assert b"planes" not in answer.body
+
+
+async def test_a_stream_that_asks_in_time_leaves_whole_and_in_order(ask: Any, audit_lines: Any) -> None:
+    answer = await ask(_app(), "/late")
+    assert answer.body == b"x" * 20
+    assert answer.header("x-kind") == "stream"
+    # The record is written when the first byte leaves, which is when the last receipt is there.
+    assert audit_lines()[0]["tables"] == {"flights": "version", "planes": "version"}
+
+
+async def test_a_crash_stays_a_crash(ask: Any, audit_lines: Any) -> None:
+    with pytest.raises(RuntimeError):
+        await ask(_app(), "/crash")
+    assert audit_lines()[-1]["reason"] == "app_failed"
+
+
+async def test_a_grant_can_require_it_too(http: Any, make_settings: Any, make_token: Any) -> None:
+    def requires(*tables: str) -> Middleware:
+        return Middleware(GrantMiddleware, type="dashboard", id_param="id", action="view", require_row_filter=tables)
+
+    app = Starlette(
+        routes=[
+            Route("/a/{id}", _half, middleware=[requires("flights")]),
+            Route("/b/{id}", _half, middleware=[requires("planes"), requires("flights")]),
+        ]
+    )
+    guard = ToucanGuard(app, settings=make_settings())
+    headers = {"authorization": f"Bearer {make_token(grants=[Grant('dashboard', 'delays', ('view',))])}"}
+    statuses = [
+        (await http(guard, "GET", path, headers)).status for path in ("/a/delays", "/b/delays", "/a/other", "/b/other")
+    ]
+    assert statuses == [200, 500, 403, 403]
+
+
+async def test_behind_two_guards_each_holds_for_the_receipts_of_the_inner_one(ask: Any, make_settings: Any) -> None:
+    inner = ToucanGuard(_app(), settings=make_settings())
+    assert (await ask(inner, "/filtered")).status == 200
+    assert (await ask(inner, "/other")).status == 500
+
+
+async def test_a_socket_may_be_accepted_but_says_nothing_unfiltered(
+    websocket: Any, make_settings: Any, make_token: Any, audit_lines: Any
+) -> None:
+    async def live(socket: WebSocket) -> None:
+        await socket.accept()
+        if socket.path_params["kind"] == "filtered":
+            ran_on("planes", "flights")
+        await socket.send_text("rows")
+        await socket.close()
+
+    app = Starlette(routes=[WebSocketRoute("/live/{kind}", live, middleware=[REQUIRED])])
+    guard = ToucanGuard(app, settings=make_settings())
+    headers = {"origin": "https://portal.example", "authorization": f"Bearer {make_token()}"}
+    good = await websocket(guard, "/live/filtered", headers)
+    assert [message["type"] for message in good.messages] == ["websocket.accept", "websocket.send", "websocket.close"]
+    bad = await websocket(guard, "/live/bare", headers)
+    assert [message["type"] for message in bad.messages] == ["websocket.accept", "websocket.close"]
+    assert (bad.messages[-1]["code"], bad.messages[-1]["reason"]) == (1008, "row_filter_missing")
+    assert [(line["event"], line["outcome"]) for line in audit_lines()] == [
+        ("decision", "allow"),
+        ("completion", "allow"),
+        ("decision", "allow"),
+        ("completion", "deny"),
+    ]
+
+
+async def test_without_a_record_a_socket_is_closed_all_the_same(
+    websocket: Any, make_settings: Any, make_token: Any
+) -> None:
+    from toucan_guard.layers import EmbedTokenMiddleware
+    from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+
+    async def live(scope: Any, receive: Any, send: Any) -> None:
+        for message in ({"type": "websocket.accept"}, {"type": "websocket.send", "text": "a"}) * 2:
+            await send(message)
+
+    settings = make_settings()
+    layered = EmbedTokenMiddleware(
+        RowLevelSecurityMiddleware(RowFilterMiddleware(live, require_row_filter={"flights"}), policy=settings.policy),
+        verifier=CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(0)),
+        carriers=["authorization"],
+    )
+    answer = await websocket(layered, "/live", {"authorization": f"Bearer {make_token()}"})
+    assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
+
+
+@pytest.mark.parametrize("where", ["no guard", "rls is off", "exempt"])
+async def test_where_nobody_could_hold_the_answer_the_endpoint_does_not_run(where: str, http: Any, ask: Any) -> None:
+    asked: dict[str, Any] = {
+        "no guard": lambda: http(_app(), "GET", "/filtered"),
+        "exempt": lambda: ask(_app(), "/filtered", exempt_paths=["/filtered"]),
+        "rls is off": lambda: ask(_app(), "/filtered", insecure_no_rls=True, rls_columns=None),
+    }
+    with pytest.raises(GuardMissing, match="row-level security"):
+        await asked[where]()
+
+
+@pytest.mark.parametrize("tables", ["flights", b"flights", 5, ["flights", ""], [5], None])
+def test_a_mistake_shows_when_the_route_is_made(tables: Any) -> None:
+    with pytest.raises(ConfigError, match="require_row_filter takes a list"):
+        RowFilterMiddleware(_nothing, require_row_filter=tables)
+
+
+async def test_lifespan_passes() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+
+    await RowFilterMiddleware(app, require_row_filter=("flights",))({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert seen == [{"type": "lifespan"}]

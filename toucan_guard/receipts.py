@@ -1,0 +1,116 @@
+"""Receipts: an answer that must come from filtered rows does not leave before they were filtered.
+
+An adapter writes a receipt when it filters a table (``rls/context.py``). An endpoint says whose receipts
+it wants (``require_row_filter=("flights",)``); until all of them are there, what it sends is held here.
+A proof that a filter ran, whatever the code between the query and the answer does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.types import Message, Receive, Scope, Send
+
+from toucan_guard.asgi import Refused, Trail, deny, existing_trail
+from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.errors import ConfigError, GuardMissing
+
+_log: Final = logging.getLogger("toucan_guard")
+_LARGEST_HELD_BYTES: Final = 1 << 20
+_HARMLESS: Final = ("http.response.debug", "websocket.accept", "websocket.close")
+
+
+def checked_tables(tables: object) -> frozenset[str]:
+    """The tables that an endpoint names.
+
+    Raises:
+        ConfigError: It is one text, or contains something else than names.
+    """
+    names = frozenset(tables) if isinstance(tables, Iterable) and not isinstance(tables, str | bytes) else None
+    if names is None or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError('require_row_filter takes a list of tables as the policy names them, such as ("flights",)')
+    return names
+
+
+def require_receipts(scope: Scope, tables: frozenset[str]) -> None:
+    """Hold this connection's answer until each of these tables was filtered.
+
+    Raises:
+        GuardMissing: No row-level security stands in front, so that nobody could hold it.
+    """
+    if not tables:
+        return
+    trail = existing_trail(scope)
+    if trail is None or trail.access is None:
+        raise GuardMissing("this endpoint requires a row filter, but no row-level security stands in front of it")
+    trail.required_tables |= tables
+
+
+class HeldResponse:
+    """What the app sends, held until the receipts are there. One for each connection.
+
+    Answers from 400 upward pass: an error says what went wrong, and is no chart. What is held is at most
+    1 MiB; a stream that asks its first query later than that is refused like one that never does.
+    """
+
+    # Set where there is something to hold; a connection costs no more than what it sets.
+    _open = False
+    _refused = False
+    _held: tuple[Message, ...] = ()
+    _bytes = 0
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._trail = trail
+
+    async def send(self, message: Message) -> None:
+        """Send a message on, or hold it, or refuse in place of what is held."""
+        if self._open:
+            return await self._send(message)
+        if self._refused:
+            return  # 500 went out, and the app speaks on
+        kind = message["type"]
+        if kind in _HARMLESS:
+            return await self._send(message)
+        missing = self._missing()
+        answers_an_error = not self._held and message.get("status", 0) >= 400
+        if not missing or answers_an_error:
+            self._open = True
+            for held in self._held:
+                await self._send(held)
+            self._held = ()
+            return await self._send(message)
+        self._held = (*self._held, message)
+        self._bytes += len(message.get("body", b""))
+        begins = kind.endswith(".start")
+        if (begins or message.get("more_body", False)) and self._bytes <= _LARGEST_HELD_BYTES:
+            return
+        self._refused, self._held = True, ()
+        await self._refuse(missing)
+
+    def _missing(self) -> list[str]:
+        required, access = self._trail.required_tables, self._trail.access
+        if not required or access is None:
+            return sorted(required)
+        return sorted(required - access.receipts.keys())
+
+    async def _refuse(self, missing: list[str]) -> None:
+        # Clients read the detail, and what tables are called is none of their business.
+        _log.error("%s: no query was filtered on %s", _route_of(self._scope), ", ".join(missing))
+        decision = Deny(Reason.ROW_FILTER_MISSING, "the answer did not come from the filtered tables that it must")
+        self._trail.add("row_filter", decision)
+        if self._scope["type"] == "http":
+            await deny(self._scope, self._receive, self._send, decision)
+        elif self._trail.audit is not None:
+            raise Refused(decision)
+        else:
+            await self._send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's template; a path may carry what nobody should find in a log."""
+    return str(getattr(scope.get("route"), "path", "a route without a name"))

@@ -1,0 +1,182 @@
+"""A cache of the application's own, made safe: what one embed put in, no other embed finds.
+
+Cached charts are filtered rows. Here every key begins with the current embed's fingerprint, so a cache
+hit is always one of the same issuer, tenant, attributes and policy, and a look-up on nobody's behalf
+raises. What an entry was filtered by is kept beside it: a hit brings its receipts along, so an
+endpoint that requires a row filter (``receipts.py``) is answered from the cache as well.
+
+::
+
+    @cached(EmbedCache(TTLCache(maxsize=1000, ttl=60)))     # cachetools; any mapping will do
+    def delays_by_month(): ...
+
+    charts = EmbedRedis(redis.Redis(), prefix="charts")     # redis-py; AsyncEmbedRedis for redis.asyncio
+    charts.set("delays", svg, seconds=60)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Hashable, Iterator, MutableMapping
+from typing import Any, Final, Protocol, TypeVar
+
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.rls.context import RowAccess, require_row_access
+
+_T = TypeVar("_T")
+_PREFIX: Final = "toucan_guard:cache"
+
+
+def embed_key(*args: Hashable, **kwargs: Hashable) -> tuple[Hashable, ...]:
+    """A cache key that belongs to the current embed; a key function for ``cachetools.cached``.
+
+    A hit under such a key brings no receipts along: with ``require_row_filter``, use ``EmbedCache``.
+
+    Raises:
+        NoEmbedContext: There is no embed, or its connection has ended.
+    """
+    return (require_row_access().embed_key, args, tuple(sorted(kwargs.items(), key=lambda item: item[0])))
+
+
+class EmbedCache(MutableMapping[Any, _T]):
+    """A mapping that holds each embed's entries apart.
+
+    Args:
+        cache: Where entries are kept, such as a ``cachetools.TTLCache``. Its values are pairs of a value and
+            the tables that were filtered, so a ``getsizeof`` of its own is given such a pair.
+
+    Every use on nobody's behalf raises ``NoEmbedContext``.
+    """
+
+    def __init__(self, cache: MutableMapping[Any, Any]) -> None:
+        given: object = cache
+        if not isinstance(given, MutableMapping) or isinstance(given, EmbedCache):
+            raise ConfigError("EmbedCache takes a mapping to keep its entries in, such as a cachetools.TTLCache")
+        self._cache = cache
+
+    def __getitem__(self, key: Hashable) -> _T:
+        access = require_row_access()
+        value: _T
+        value, tables = self._cache[access.embed_key, key]
+        _bring(access, tables)
+        return value
+
+    def __setitem__(self, key: Hashable, value: _T) -> None:
+        access = require_row_access()
+        self._cache[access.embed_key, key] = value, tuple(access.receipts)
+
+    def __delitem__(self, key: Hashable) -> None:
+        del self._cache[require_row_access().embed_key, key]
+
+    def __contains__(self, key: object) -> bool:
+        return (require_row_access().embed_key, key) in self._cache
+
+    def __iter__(self) -> Iterator[Any]:
+        own = require_row_access().embed_key
+        return iter([key for owner, key in self._cache if owner == own])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"EmbedCache({type(self._cache).__name__})"
+
+
+class RedisClient(Protocol):
+    """What is asked of ``redis.Redis`` and of ``redis.asyncio.Redis``."""
+
+    def get(self, name: str) -> Any:
+        """The value of a key, or None."""
+
+    def set(self, name: str, value: bytes, *, ex: int) -> Any:
+        """Set a key for some seconds."""
+
+    def delete(self, name: str) -> Any:
+        """Delete a key."""
+
+
+class _EmbedRedis:
+    def __init__(self, client: RedisClient, *, prefix: str = _PREFIX) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    def key(self, name: str) -> str:
+        """The key of the current embed's entry, for commands that are not here.
+
+        Raises:
+            NoEmbedContext: There is no embed, or its connection has ended.
+        """
+        return self._key(require_row_access(), name)
+
+    def _key(self, access: RowAccess, name: str) -> str:
+        return f"{self._prefix}:{access.embed_key}:{name}"
+
+
+class EmbedRedis(_EmbedRedis):
+    """Entries in Redis or Valkey, held apart by embed. Every use on nobody's behalf raises ``NoEmbedContext``.
+
+    Args:
+        client: A ``redis.Redis``.
+        prefix: What every key begins with.
+    """
+
+    def get(self, name: str) -> bytes | None:
+        """The current embed's entry, or None."""
+        access = require_row_access()
+        return _opened(access, self._client.get(self._key(access, name)))
+
+    def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
+        """Keep an entry of the current embed for some seconds."""
+        access = require_row_access()
+        self._client.set(self._key(access, name), _packed(access, value), ex=seconds)
+
+    def delete(self, name: str) -> None:
+        """Forget the current embed's entry."""
+        self._client.delete(self.key(name))
+
+
+class AsyncEmbedRedis(_EmbedRedis):
+    """``EmbedRedis`` for a ``redis.asyncio.Redis``."""
+
+    async def get(self, name: str) -> bytes | None:
+        """The current embed's entry, or None."""
+        access = require_row_access()
+        return _opened(access, await self._client.get(self._key(access, name)))
+
+    async def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
+        """Keep an entry of the current embed for some seconds."""
+        access = require_row_access()
+        done: Awaitable[Any] = self._client.set(self._key(access, name), _packed(access, value), ex=seconds)
+        await done
+
+    async def delete(self, name: str) -> None:
+        """Forget the current embed's entry."""
+        await self._client.delete(self.key(name))
+
+
+def _bring(access: RowAccess, tables: Any) -> None:
+    # The fingerprint has the policy's version in it, so the entry was filtered by this very policy.
+    for table in tables:
+        access.receipts[table] = access.row_filter.policy.version
+
+
+def _packed(access: RowAccess, value: bytes | str) -> bytes:
+    """One line with the filtered tables, then the value."""
+    raw = value.encode() if isinstance(value, str) else bytes(value)
+    return json.dumps(sorted(access.receipts)).encode() + b"\n" + raw
+
+
+def _opened(access: RowAccess, stored: Any) -> bytes | None:
+    raw = stored.encode() if isinstance(stored, str) else stored
+    if not isinstance(raw, bytes):
+        return None
+    line, newline, value = raw.partition(b"\n")
+    try:
+        tables = json.loads(line)
+    except ValueError:
+        return None
+    # Somebody else's value under our key is no entry.
+    if not newline or not isinstance(tables, list) or not all(isinstance(table, str) for table in tables):
+        return None
+    _bring(access, tables)
+    return value

@@ -1,0 +1,170 @@
+"""How each database writes names, values and parameters, and what keeps its optimizer off hidden rows.
+
+The generator of sqlglot writes the statement, but every name and every value goes out through the
+few lines here: nothing of what a user wrote reaches the database as it was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlglot import ErrorLevel, exp
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.dialects.sqlite import SQLite
+from sqlglot.generator import Generator
+
+from toucan_guard.rls.sql_nodes import refuse
+
+# Stands around the name of a parameter until the text is finished. A statement with NUL is refused first.
+MARK: Final = "\x00"
+_LOWER: Final = str.maketrans({chr(code): chr(code).lower() for code in range(ord("A"), ord("Z") + 1)})
+
+
+class _Writer(Generator):
+    """Writes names, literals and parameters; the rest is the dialect's own generator."""
+
+    tg_quote = '"'
+
+    def identifier_sql(self, expression: exp.Identifier) -> str:
+        """A name, always in quotes, so that no name is a keyword or a function."""
+        return self.tg_name(str(expression.this), quoted=bool(expression.args.get("quoted")))
+
+    def tg_name(self, name: str, *, quoted: bool = True) -> str:
+        """A name in this database's quotes."""
+        return self.tg_quote + name.replace(self.tg_quote, self.tg_quote * 2) + self.tg_quote
+
+    def literal_sql(self, expression: exp.Literal) -> str:
+        """A string or a number."""
+        text = str(expression.this)
+        return "'" + text.replace("'", "''") + "'" if expression.is_string else text
+
+    def placeholder_sql(self, expression: exp.Placeholder) -> str:
+        """A parameter of the host."""
+        return f"{MARK}{expression.name}{MARK}"
+
+    def parameter_sql(self, expression: exp.Parameter) -> str:
+        """A parameter of the host, written in another way."""
+        return f"{MARK}{expression.name}{MARK}"
+
+
+class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, valid-type]
+    # In double quotes SQLite takes a name that is no column for a string.
+    tg_quote = "`"
+
+
+class _DuckdbWriter(_Writer, DuckDB.Generator):  # type: ignore[misc, valid-type]
+    pass
+
+
+class _PostgresWriter(_Writer, Postgres.Generator):  # type: ignore[misc, valid-type]
+    def tg_name(self, name: str, *, quoted: bool = True) -> str:
+        """PostgreSQL folds what is not quoted, and only ASCII."""
+        return super().tg_name(name if quoted else name.translate(_LOWER))
+
+    def literal_sql(self, expression: exp.Literal) -> str:
+        """A string that means the same whatever ``standard_conforming_strings`` says."""
+        text = super().literal_sql(expression)
+        return " E" + text.replace("\\", "\\\\") if expression.is_string and "\\" in text else text
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One database.
+
+    Attributes:
+        name: As ``filter_sql`` takes it, and as sqlglot does.
+        fence: At the end of a filtered sub-query it keeps the optimizer from running anything else on its rows first.
+        comparing: Which comparisons may fail, with a value in the error's text: none, those of two columns and of
+            binary floating-point numbers, or any.
+        placeholder: How the driver wants a named parameter.
+        percent: How the driver wants a percent sign.
+        arrays: A list is one parameter; without, each of its values is.
+        folds: Names that differ in case only are one, quoted or not.
+        calls_by_dots: ``t.f`` calls the function f with a row of t, where t has no such column.
+        hidden_columns: Names that a table answers to without having such a column.
+    """
+
+    name: str
+    writer: type[Any]
+    fence: str
+    comparing: Literal["safe", "columns", "any"]
+    placeholder: str
+    percent: str = "%"
+    arrays: bool = True
+    folds: bool = True
+    calls_by_dots: bool = False
+    hidden_columns: frozenset[str] = frozenset()
+
+    def write(self, statement: exp.Expr) -> str:
+        """The statement's text, parameters between marks.
+
+        Raises:
+            UnsupportedError: The database has no words for it.
+        """
+        text: str = self.writer(
+            dialect=self.name, comments=False, unsupported_level=ErrorLevel.RAISE, normalize_functions=False
+        ).generate(statement, copy=False)
+        return text
+
+    def quote(self, name: str) -> str:
+        """A name as it is, in quotes."""
+        text: str = self.writer(dialect=self.name).tg_name(name)
+        return text
+
+    def string(self, value: str) -> str:
+        """A string as the database reads it."""
+        text: str = self.writer(dialect=self.name).literal_sql(exp.Literal.string(value))
+        return text
+
+    def normalise(self, name: exp.Identifier) -> str:
+        """What a name stands for; where the database does not see case, the name is taken as it is written."""
+        text = str(name.this)
+        return text if self.folds or name.args.get("quoted") else text.translate(_LOWER)
+
+
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "sqlite": Dialect(
+        "sqlite", _SqliteWriter, " LIMIT -1", comparing="safe", placeholder=":{}", arrays=False,
+        hidden_columns=frozenset({"rowid", "oid", "_rowid_"}),
+    ),
+    # DuckDB casts text to compare it with a number, so that even ``=`` fails and tells.
+    "duckdb": Dialect(
+        "duckdb", _DuckdbWriter, " LIMIT 9223372036854775807", comparing="any", placeholder="${}"
+    ),
+    # numeric takes values that double precision does not, and the two are compared as the latter.
+    "postgres": Dialect(
+        "postgres", _PostgresWriter, " OFFSET 0", comparing="columns", placeholder="%({})s", percent="%%",
+        folds=False, calls_by_dots=True,
+    ),
+}  # fmt: skip
+
+_SPLIT: Final = re.compile(MARK)
+
+
+def split_marks(text: str) -> list[str]:
+    """The text in pieces; every second one is the name of a parameter."""
+    pieces = _SPLIT.split(text)
+    if len(pieces) % 2 == 0:
+        refuse("it has a character that no statement has")
+    return pieces
+
+
+def guard_against_calls(dialect: Dialect, names: list[str]) -> str:
+    """A condition that is false of every row where one of these names, written ``t.name``, could be a call.
+
+    Functions of the database's own, and those written in C, look at no more than the row that they get.
+    Others may read any table. Looked up once in a statement.
+    """
+    if not names:
+        return ""
+    listed = ", ".join(dialect.string(name) for name in names)
+    return (
+        "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS tg_f JOIN pg_catalog.pg_type AS tg_t "  # noqa: S608
+        f"ON tg_t.oid = tg_f.proargtypes[0] WHERE tg_f.proname IN ({listed}) "
+        "AND tg_f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace "
+        "AND (tg_t.typtype IN ('c', 'd') OR (tg_t.typtype = 'p' AND tg_f.prolang NOT IN (12, 13))))"
+    )

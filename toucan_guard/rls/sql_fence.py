@@ -1,0 +1,80 @@
+"""Whether an optimizer could let a statement's own conditions run on rows that the filter hides.
+
+A database may push a condition down into the filtered sub-query and try it first. A condition that
+can fail, such as ``1 / (delay - 7) > 0``, then tells by its failure what a hidden row contains. A fence
+stops that and costs time, so it is left out where no condition can fail on any value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from sqlglot import exp
+
+_QUERIES: Final = (exp.Select, exp.SetOperation, exp.Values, exp.Subquery)
+# Comparisons of columns and values, and what joins them.
+_CALM: Final = (
+    *(exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Between, exp.Is),
+    *(exp.And, exp.Or, exp.Not, exp.Paren, exp.Exists, exp.Alias),
+    *(exp.Column, exp.Identifier, exp.Star, exp.Literal, exp.Null, exp.Boolean, exp.Placeholder, exp.Parameter),
+)
+_COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Between)
+_VALUES: Final = (exp.Literal, exp.Null, exp.Boolean, exp.Placeholder, exp.Parameter)
+# What these give is made of rows that the filter has let through.
+_AFTERWARDS: Final = (exp.AggFunc, exp.Window)
+
+
+def needs_fence(statement: exp.Expr, *, columns_differ: bool) -> bool:
+    """Whether any condition of the statement could fail.
+
+    Args:
+        statement: Before it is rewritten.
+        columns_differ: Two columns that are compared may be of types that do not compare for every value.
+    """
+    conditions = [found for kind in (exp.Where, exp.Having, exp.Qualify) for found in statement.find_all(kind)]
+    ons = [join.args["on"] for join in statement.find_all(exp.Join) if join.args.get("on")]
+    own = [condition.this for condition in conditions if not isinstance(condition.parent, exp.Filter)]
+    if not all(_is_calm(condition) for condition in (*own, *ons)):
+        return True
+    if columns_differ and (
+        any(_compares_columns(part) for condition in (*own, *ons) for part in _parts(condition))
+        or any(join.args.get("using") or join.args.get("method") for join in statement.find_all(exp.Join))
+    ):
+        return True
+    # A condition can name an expression of a sub-query, or of the list in front of it.
+    named = {column.name.casefold() for condition in own for column in condition.find_all(exp.Column)}
+    for select in statement.find_all(exp.Select):
+        for item in select.expressions:
+            if not _is_calm(item) and (not _is_outermost(select) or item.alias_or_name.casefold() in named):
+                return True
+    return any(
+        not _is_calm(item) for values in statement.find_all(exp.Values) for item in values.find_all(exp.Tuple)
+    ) and bool(statement.find(exp.Table))
+
+
+def _is_calm(node: exp.Expr) -> bool:
+    return all(isinstance(part, _CALM) for part in _parts(node))
+
+
+def _compares_columns(node: exp.Expr) -> bool:
+    if not isinstance(node, _COMPARISONS):
+        return False
+    sides = [side for side in node.iter_expressions() if not isinstance(side, _VALUES)]
+    return len(sides) > 1
+
+
+def _parts(node: exp.Expr) -> Iterator[exp.Expr]:
+    """The node and what is in it, without aggregates and without sub-queries, whose conditions are looked at apart."""
+    if isinstance(node, (*_QUERIES, *_AFTERWARDS)):
+        return
+    yield node
+    for child in node.iter_expressions():
+        yield from _parts(child)
+
+
+def _is_outermost(select: exp.Select) -> bool:
+    above = select.parent
+    while isinstance(above, exp.SetOperation):
+        above = above.parent
+    return above is None

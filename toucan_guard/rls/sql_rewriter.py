@@ -1,0 +1,219 @@
+"""From one SELECT to the same SELECT over filtered rows.
+
+1. The text is parsed; every node of the tree is on the allow-list (``sql_nodes.py``).
+2. Every name in FROM is resolved here: a WITH query gets a name that no table has, a table of the policy
+   becomes its filtered sub-query, everything else is refused.
+3. The tree is written again (``sql_dialects.py``). The database never sees the text that came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import sqlglot
+from sqlglot import exp
+
+from toucan_guard.core.errors import QueryRefused
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_rules import TableRule
+from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
+from toucan_guard.rls.sql_fence import needs_fence
+from toucan_guard.rls.sql_nodes import check_nodes, refuse
+from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
+
+MAX_CHARACTERS: Final = 50_000
+_ROOTS: Final = (exp.Select, exp.SetOperation, exp.Values)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A statement that is ready but for its values.
+
+    Attributes:
+        pieces: Text; every second piece is the name of a parameter.
+        parameters: The filter's own parameters.
+        names: The names of the host's.
+        tables: The tables that are filtered.
+        fenced: Nothing runs on the rows of a table before its filter.
+    """
+
+    pieces: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    names: frozenset[str]
+    tables: tuple[str, ...]
+    fenced: bool
+
+
+def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = False) -> Rewritten:
+    """Put the policy's filter into a statement.
+
+    Args:
+        sql: The statement.
+        policy: The rules.
+        dialect: In which it is written.
+        fenced: Put up the fence also where the statement does not seem to need one.
+
+    Raises:
+        QueryRefused: It is not one SELECT that is understood whole.
+    """
+    if len(sql) > MAX_CHARACTERS:
+        refuse(f"it has more than {MAX_CHARACTERS:,} characters")
+    if "\x00" in sql:
+        refuse("it contains NUL")
+    try:
+        statement = _read(sql, dialect)
+        names = check_nodes(statement, dialect.name)
+        fenced = (
+            fenced
+            or dialect.comparing == "any"
+            or needs_fence(statement, columns_differ=dialect.comparing == "columns")
+        )
+        writer = _Rewriter(policy, dialect, fenced=fenced)
+        writer.check_columns(statement)
+        text = dialect.write(writer.resolve_all(statement))
+    except QueryRefused:
+        raise
+    except RecursionError:
+        refuse("it is nested too deep")
+    except Exception:  # noqa: BLE001 - whatever the parser stumbles over, it is no statement that is understood
+        # Not in its own words, which quote the statement, and with it perhaps a value.
+        refuse(f"it is not a statement that is understood as {dialect.name}")
+    pieces = split_marks(text)
+    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)), fenced)
+
+
+def _read(sql: str, dialect: Dialect) -> exp.Expr:
+    found = sqlglot.parse(sql, read=dialect.name)
+    if len(found) != 1 or found[0] is None:
+        refuse("it must be exactly one statement")
+    statement = found[0]
+    if not isinstance(statement, _ROOTS):
+        refuse("it must be a SELECT")
+    return statement
+
+
+class _Rewriter:
+    def __init__(self, policy: RlsPolicy, dialect: Dialect, *, fenced: bool) -> None:
+        self._policy = policy
+        self._dialect = dialect
+        self._fenced = fenced
+        self._with_queries = 0
+        self._guard = ""
+        self.rules = RuleWriter(dialect)
+        self.filtered: set[str] = set()
+        self._hides = any(rules.show is not None for rules in policy.tables.values())
+        parts = {part for name in policy.tables for part in (name, name.rpartition(".")[2])}
+        self._reserved = {part.casefold() for part in parts}
+
+    def resolve_all(self, statement: exp.Expr) -> exp.Expr:
+        """The statement with every name in FROM resolved."""
+        if self._dialect.calls_by_dots:
+            names = {column.this for column in statement.find_all(exp.Column) if column.args.get("table")}
+            self._guard = guard_against_calls(
+                self._dialect,
+                sorted({self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)}),
+            )
+        self._resolve(statement, {})
+        return statement
+
+    def _resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
+        clause = node.args.get("with_")
+        if clause is not None:
+            known = self._with(clause, known)
+        for child in list(node.iter_expressions()):
+            if child is clause:
+                continue
+            self._resolve(child, known)
+            if isinstance(child, exp.Table):
+                self._replace(child, known)
+            elif isinstance(child, exp.Column):
+                child.set("db", None)
+
+    def _with(self, clause: exp.Expr, known: Mapping[str, str]) -> Mapping[str, str]:
+        """What the queries after a WITH clause know: a name to the one that it gets."""
+        own: set[str] = set()
+        for query in clause.expressions:
+            alias = query.args["alias"].this
+            name = self._dialect.normalise(alias)
+            if name.casefold() in self._reserved:
+                refuse(f"a WITH query is named like the table {name!r}")
+            if name.casefold() in own:
+                refuse(f"two WITH queries are named {name!r}")
+            own.add(name.casefold())
+            renamed = f"tg_with_{self._with_queries}"
+            self._with_queries += 1
+            inside = {**known, self._key(name): renamed} if clause.args.get("recursive") else known
+            self._resolve(query.this, inside)
+            known = {**known, self._key(name): renamed}
+            alias.replace(exp.Identifier(this=renamed, quoted=True))
+        return known
+
+    def _key(self, name: str) -> str:
+        return name.casefold() if self._dialect.folds else name
+
+    def _replace(self, table: exp.Table, known: Mapping[str, str]) -> None:
+        """A table becomes what it stands for, under the name that it had."""
+        if not isinstance(table.this, exp.Identifier):
+            refuse("a function or a file in FROM may read what is hidden")
+        name = self._dialect.normalise(table.this)
+        alias = table.args.get("alias") or exp.TableAlias()
+        if not alias.this:
+            alias.set("this", exp.Identifier(this=name, quoted=True))
+        more = {"alias": alias, "joins": table.args.get("joins"), "laterals": table.args.get("laterals")}
+        if table.args.get("db") is None and self._key(name) in known:
+            renamed = exp.Identifier(this=known[self._key(name)], quoted=True)
+            table.replace(exp.Table(this=renamed, **more))
+            return
+        rules = self._rules(table, name)
+        table.replace(exp.Subquery(this=exp.Var(this=self._rows(rules)), **more))
+
+    def _rules(self, table: exp.Table, name: str) -> TableRule:
+        schema = table.args.get("db")
+        full = f"{self._dialect.normalise(schema)}.{name}" if schema is not None else name
+        rules = None if "." in name else self._policy.tables.get(full)
+        if rules is None or (rules.rule is None and not rules.open):
+            close = [known for known in self._policy.tables if known.casefold() == full.casefold() and known != full]
+            hint = f"write it as {close[0]}" if close else "add its rules, or open = true if every embed may read it"
+            refuse(f"the policy does not name the table {full!r}: {hint}")
+        return rules
+
+    def _rows(self, rules: TableRule) -> str:
+        """The sub-query that has the rows and columns of a table that may be seen."""
+        quote = self._dialect.quote
+        shown = "*" if rules.show is None else ", ".join(f"{ROW}.{quote(column)}" for column in sorted(rules.show))
+        source = ".".join(quote(part) for part in rules.name.split("."))
+        conditions = [self._guard] if self._guard else []
+        fence = ""
+        if rules.rule is not None:
+            self.filtered.add(rules.name)
+            conditions.append(self.rules.condition(rules.rule))
+            fence = self._dialect.fence if self._fenced else ""
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"SELECT {shown} FROM {source} AS {ROW}{where}{fence}"  # noqa: S608 - names of the policy, in quotes
+
+    def check_columns(self, statement: exp.Expr) -> None:
+        """Refuse columns that the policy hides, where it is certain which table they are of.
+
+        This is only for the sake of a good message: the sub-query has no other columns than the shown.
+        """
+        shown_of: dict[str, set[str] | None] = {}
+        everything: set[str] | None = set()
+        for table in statement.find_all(exp.Table):
+            rules = self._policy.tables.get(".".join(part.name for part in table.parts))
+            shown = None if rules is None or rules.show is None else {column.casefold() for column in rules.show}
+            name = table.alias_or_name.casefold()
+            shown_of[name] = shown if shown_of.setdefault(name, shown) == shown else None
+            everything = None if shown is None or everything is None else everything | shown
+        made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
+        made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
+        for column in statement.find_all(exp.Column):
+            name, source = column.name.casefold(), column.table.casefold()
+            shown = shown_of.get(source) if source else everything
+            if not isinstance(column.this, exp.Identifier) or (shown is not None and name in shown):
+                continue
+            if shown is not None and (source or name not in made | shown_of.keys()):
+                refuse(f"the column {column.name!r} is not among those that the policy shows")
+            if name in self._dialect.hidden_columns and self._hides:
+                refuse(f"{column.name} tells more of a row than the policy shows")
