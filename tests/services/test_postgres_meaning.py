@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("psycopg")
 
-from toucan_guard.core.rls_policy import RlsPolicy  # noqa: E402
-from toucan_guard.core.row_filter import RowFilter  # noqa: E402
-from toucan_guard.core.row_rules import (  # noqa: E402
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_rules import (
     BARE_OPERATORS,
     LIST_OPERATORS,
     OPERATORS_OF,
@@ -27,8 +27,8 @@ from toucan_guard.core.row_rules import (  # noqa: E402
     TableRule,
     Type,
 )
-from toucan_guard.rls.postgres import DatabaseContext  # noqa: E402
-from toucan_guard.rls.postgres_policies import rule_sql  # noqa: E402
+from toucan_guard.rls.postgres import DatabaseContext
+from toucan_guard.rls.postgres_policies import rule_sql
 
 KEY = "a-context-key-for-tests-of-postgres-0123456789"
 TEXTS = (
