@@ -99,7 +99,8 @@ def bind(
     """Let the rest of this transaction see the rows of one embed.
 
     One statement for each transaction; on a connection's first use one more, which looks whether the
-    role could go round the policies and whether there are policies for the tables that the filter names.
+    role could go round the policies and whether the tables that the policy names are protected. Each of these
+    tables gets a receipt: whatever this transaction reads of it is filtered.
 
     Args:
         connection: A psycopg 3 connection, sync or async; ``await`` the result of the latter.
@@ -123,13 +124,13 @@ def bind(
     access = _check(connection, row_filter)
     tables = _process.tables.get(connection, {}).get(row_filter.policy.version)
     statement, parameters = _statement(connection, row_filter, context)
-    # Not connection.cursor(): a client-side cursor would write the claims into the statement's text.
+    # Not connection.cursor(): a client-side cursor would write the claims into the statement's text. And not prepared:
+    # SQL that a viewer brings could put a statement of its own under the name, and keep the next viewer's claims.
     with _explained(), psycopg.Cursor(connection) as cursor:
         if tables is None:
-            # Unprepared: with a pooler, another backend may get the next statement.
             cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
             tables = _inspected(connection, row_filter, cursor.fetchall())
-        cursor.execute(statement, parameters, prepare=_prepare(context))
+        cursor.execute(statement, parameters, prepare=False)
         _accepted(cursor.fetchone(), row_filter)
     _note(access, row_filter, tables)
     return None
@@ -146,7 +147,7 @@ async def _bind_async(
             if tables is None:
                 await cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
                 tables = _inspected(connection, row_filter, await cursor.fetchall())
-            await cursor.execute(statement, parameters, prepare=_prepare(context))
+            await cursor.execute(statement, parameters, prepare=False)
             _accepted(await cursor.fetchone(), row_filter)
     _note(access, row_filter, tables)
 
@@ -188,10 +189,6 @@ def _statement(
         # In a new transaction nothing is bound; what a session may hold was left there by somebody else.
         return BIND_NEW, {"value": value}
     return BIND_AGAIN, {"value": value, "embed": row_filter.fingerprint}
-
-
-def _prepare(context: DatabaseContext) -> bool | None:
-    return False if context.pooler == "transaction" else None
 
 
 def _inspected(connection: psycopg.BaseConnection[Any], row_filter: RowFilter, rows: list[Any]) -> frozenset[str]:
