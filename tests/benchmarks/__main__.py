@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import bench_growth
+import bench_postgres_policies
 import bench_requests
 import bench_servers
 import bench_sizes
@@ -32,6 +33,7 @@ GROUPS: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
     "sqlalchemy": (bench_sqlalchemy.by_hand,),
     "server": (bench_servers.requests_per_second,),
     "start": (bench_start.imports,),
+    "postgres": (bench_postgres_policies.policies, bench_postgres_policies.binding),
 }
 
 

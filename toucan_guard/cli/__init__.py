@@ -1,4 +1,4 @@
-"""The command line: ``toucan-guard apikey | audit | check | routes | explain | inspect | keygen | mint | revoke | rls-sql``.
+"""The command line, ``toucan-guard``: one file for each command or group.
 
 Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
 """
