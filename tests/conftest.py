@@ -69,11 +69,12 @@ def make_token() -> Callable[..., str]:
 
 @pytest.fixture
 def audit_lines(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """The audit file of ``make_settings``, parsed."""
+    """The audit file of ``make_settings``, parsed, but for the lines that begin and end a chain."""
 
     def read() -> list[dict[str, Any]]:
         path = tmp_path / "audit.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [event for event in events if event["event"] not in ("open", "close")]
 
     return read
 

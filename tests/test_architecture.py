@@ -21,7 +21,7 @@ ROOMS = [
     {"layers"},
     {"recorded"},
     {"asgi"},
-    {"query", "headers", "proxies", "refusals"},
+    {"query", "headers", "proxies", "refusals", "templates"},
     {"tokens", "rls", "audit"},
     {"ids"},
     {"core"},

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard
-from toucan_guard.audit.sinks import open_sink
+from toucan_guard.audit.open import open_sink
 from toucan_guard.core.decisions import EXPLANATIONS
 from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
 from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware

@@ -20,6 +20,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import parse_origin
 from toucan_guard.settings import GuardSettings
+from toucan_guard.settings_audit import settings_digest
 from toucan_guard.tokens.keys import KeyRing
 
 SECRET = "k3uJ7f-Qx9_2mVb8sZr4TnW1yLc6HdEaPqKo"
@@ -49,7 +50,8 @@ CONTRACT = """
     CLAIM_RLS CLAIM_ORIGINS CLAIM_REGION RLS_POLICY RLS_COLUMNS INSECURE_NO_RLS REGION STORE_URL WORKERS
     REVOCATION_STALENESS_SECONDS API_KEYS_FILE API_KEY_PEPPER API_KEY_PEPPER_FILE TOKEN_SERVICE_KEY
     TOKEN_SERVICE_KEY_FILE PG_CONTEXT_KEY PG_CONTEXT_KEY_FILE PG_POOLER AUDIT INSECURE_NO_AUDIT AUDIT_MODE
-    AUDIT_HMAC_KEY AUDIT_HMAC_KEY_FILE AUDIT_CHAIN_KEY AUDIT_CHAIN_KEY_FILE REPORT_ONLY EXEMPT_PATHS EXEMPT_PREFIXES
+    AUDIT_HMAC_KEY AUDIT_HMAC_KEY_FILE AUDIT_CHAIN_KEY AUDIT_CHAIN_KEY_FILE AUDIT_QUEUE_SIZE METRICS
+    REPORT_ONLY EXEMPT_PATHS EXEMPT_PREFIXES
     ENVIRONMENT INSECURE_ANY_ORIGIN INSECURE_NULL_ORIGIN INSECURE_WEBSOCKET_WITHOUT_ORIGIN INSECURE_TYP_JWT
     INSECURE_STORE_FAIL_OPEN
 """.split()  # noqa: SIM905 - a list literal of sixty lines would hide the table
@@ -86,6 +88,12 @@ DEFAULTS: dict[str, object] = {
     "pg_pooler": "none",
     "audit": "stdout",
     "audit_mode": "strict",
+    "audit_hmac_key": None,
+    "audit_hmac_key_file": None,
+    "audit_chain_key": None,
+    "audit_chain_key_file": None,
+    "audit_queue_size": 10_000,
+    "metrics": False,
     "report_only": (),
     "exempt_paths": (),
     "exempt_prefixes": (),
@@ -112,10 +120,6 @@ NOT_BUILT: dict[str, str] = {
     "PG_CONTEXT_KEY": OTHER_SECRET,
     "PG_CONTEXT_KEY_FILE": "/run/secrets/context",
     "PG_POOLER": "transaction",
-    "AUDIT_HMAC_KEY": OTHER_SECRET,
-    "AUDIT_HMAC_KEY_FILE": "/run/secrets/hmac",
-    "AUDIT_CHAIN_KEY": OTHER_SECRET,
-    "AUDIT_CHAIN_KEY_FILE": "/run/secrets/chain",
     "INSECURE_STORE_FAIL_OPEN": "true",
 }
 
@@ -241,6 +245,8 @@ VALUES: list[tuple[str, str, Any, Any]] = [
     ("AUDIT", "TMP/audit.jsonl", Path("TMP/audit.jsonl"), "TMP/audit.jsonl"),
     ("AUDIT", "/dev/full", "/dev/full", "/dev/full"),
     ("AUDIT_MODE", "best_effort", "best_effort", "best_effort"),
+    ("AUDIT_QUEUE_SIZE", "500", 500, 500),
+    ("METRICS", "true", True, True),
     ("REPORT_ONLY", "region,origin", ["region", "origin"], ("origin", "region")),
     ("REPORT_ONLY", "grant,frame_ancestors", ["grant", "frame_ancestors"], ("frame_ancestors", "grant")),
     ("EXEMPT_PATHS", "/healthz,/", ["/healthz", "/"], ("/", "/healthz")),
@@ -709,6 +715,43 @@ SECRETS_WITH_FILES = (
     "audit_hmac_key",
     "audit_chain_key",
 )
+
+
+class TestKeysOfTheRecord:
+    @pytest.mark.parametrize("name", ["audit_hmac_key", "audit_chain_key"])
+    @pytest.mark.parametrize(
+        ("key", "words"),
+        [
+            pytest.param("tiny-key", "shorter than 32 bytes", id="short"),
+            pytest.param("ab" * 40, "repeats", id="a pattern"),
+            pytest.param("your-256-bit-secret" + "0" * 40, "", id="a placeholder, padded"),
+        ],
+    )
+    def test_a_weak_key_stops_the_start(self, name: str, key: str, words: str) -> None:
+        problem = only_problem(lambda: from_python(**{name: key}))
+        assert problem.startswith(f"TOUCAN_GUARD_{name.upper()}: the secret ")
+        assert words in problem
+        assert key not in problem
+
+    def test_without_keys_there_is_neither_pseudonym_nor_keyed_chain(self) -> None:
+        assert from_python().pseudonyms is None
+        assert from_python().chain_key is None
+
+    def test_with_keys_there_are_both(self) -> None:
+        settings = from_python(audit_hmac_key=OTHER_SECRET, audit_chain_key=OTHER_SECRET)
+        assert settings.pseudonyms is not None
+        assert settings.chain_key == OTHER_SECRET.encode()
+        assert OTHER_SECRET not in repr(settings)
+
+    def test_a_keyed_chain_through_the_hosts_processors_would_not_hold(self) -> None:
+        problem = only_problem(lambda: from_python(audit="structlog", audit_chain_key=OTHER_SECRET))
+        assert problem.startswith("TOUCAN_GUARD_AUDIT_CHAIN_KEY needs lines that stay as they are written")
+
+    def test_the_digest_of_a_configuration_differs_where_it_does_and_knows_no_secret(self) -> None:
+        digest = settings_digest(from_python())
+        assert digest == settings_digest(from_python())
+        assert digest == settings_digest(from_python(secret=OTHER_SECRET))
+        assert digest != settings_digest(from_python(leeway_seconds=7))
 
 
 class TestSecretsInFiles:

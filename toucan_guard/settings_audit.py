@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from toucan_guard import settings_values as values
 from toucan_guard.core.errors import ConfigError
@@ -16,14 +18,20 @@ _LEAST_BYTES = 32
 
 
 def key_bytes(secret: SecretStr | None) -> bytes | None:
-    """The key in a setting, if it is set; ``ValueError`` with what is wrong with it."""
+    """The key in a setting, if it is set; ``ConfigError`` with what is wrong with it."""
     if secret is None:
         return None
     raw = secret.get_secret_value().encode()
     problem = secret_problem(raw, _LEAST_BYTES)
     if problem is not None:
-        raise ValueError(problem)
+        raise ConfigError(problem)
     return raw
+
+
+def settings_digest(settings: BaseModel) -> str:
+    """A digest of a configuration, secrets left out: another one means that something was configured anew."""
+    shown = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(shown.encode()).hexdigest()[:16]
 
 
 def audit_key(name: str, path: Path | None) -> bytes | None:
@@ -43,5 +51,7 @@ def audit_key(name: str, path: Path | None) -> bytes | None:
             return None
         text = values.without_one_newline(values.read_file(path))
         return key_bytes(values.secret_of(text, newline_mend="keep one at most in the file"))
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {problem}" for problem in error.problems) from None
     except ValueError as error:
-        raise ConfigError(f"{label}: {error}") from None
+        raise ConfigError(f"{label} {error}") from None

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import structlog
 
-from toucan_guard.audit import sinks
-from toucan_guard.audit.sinks import LineSink, StructlogSink, open_sink
+from toucan_guard.audit.chain import Chain
+from toucan_guard.audit.open import open_sink
+from toucan_guard.audit.sinks import LineSink, StructlogSink
+from toucan_guard.audit.writers import DescriptorWriter
+from toucan_guard.core.audit_line import dump_json
 from toucan_guard.core.errors import AuditWriteError, ConfigError
 
 EVENT = {"event": "decision", "event_id": "e-1", "outcome": "allow", "method": "GET", "subject": "user\n1"}
@@ -26,8 +29,22 @@ def _structlog_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def _told(text: bytes | str) -> list[dict[str, Any]]:
+    """The events of some lines, without what the chain adds."""
+    events = [json.loads(line) for line in text.splitlines()]
+    return [
+        {name: value for name, value in event.items() if name not in ("chain", "seq", "cut", "hash")}
+        for event in events
+        if event["event"] not in ("open", "close")
+    ]
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    return _told(path.read_bytes())
+
+
+def _line_sink(descriptor: int) -> LineSink:
+    return LineSink(DescriptorWriter(descriptor), Chain(None, settings=None, dump=dump_json))
 
 
 @pytest.fixture
@@ -46,7 +63,7 @@ def test_stdout_is_written_by_its_descriptor(capfd: pytest.CaptureFixture[str]) 
     sink.write(EVENT)
     sink.close()
     sink.write(EVENT)  # standard output is not ours to close
-    assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == [EVENT, EVENT]
+    assert _told(capfd.readouterr().out) == [EVENT, EVENT]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +83,7 @@ def test_stdout_is_descriptor_1_where_somebody_has_replaced_it(
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", stdout)
         open_sink("stdout").write(EVENT)
-    assert json.loads(capfd.readouterr().out) == EVENT
+    assert _told(capfd.readouterr().out) == [EVENT]
 
 
 def test_a_file_is_appended_to(tmp_path: Path) -> None:
@@ -134,7 +151,7 @@ def test_a_full_disk_is_a_failed_write() -> None:
 def test_a_pipe_that_nobody_reads_is_a_failed_write(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     os.set_blocking(writing, False)
-    sink = LineSink(sinks._DescriptorWriter(writing))
+    sink = _line_sink(writing)
     with pytest.raises(AuditWriteError, match="unavailable"):
         _write_many(sink)
     os.close(reading)
@@ -148,7 +165,7 @@ def _write_many(sink: LineSink) -> None:
 
 
 def test_the_error_says_why_and_not_what(pipe: tuple[int, int]) -> None:
-    sink = LineSink(sinks._DescriptorWriter(pipe[1]))
+    sink = _line_sink(pipe[1])
     os.close(pipe[1])
     with pytest.raises(AuditWriteError) as raised:
         sink.write(EVENT)
@@ -157,12 +174,13 @@ def test_the_error_says_why_and_not_what(pipe: tuple[int, int]) -> None:
     assert raised.value.__suppress_context__
 
 
-@pytest.mark.parametrize("taken", [1, 20])
+@pytest.mark.parametrize("taken", [1, 20, 150])
 def test_a_line_that_was_cut_does_not_swallow_the_next(
     taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "audit.jsonl"
     sink = open_sink(str(path))
+    sink.write({**EVENT, "event_id": "e-0"})
     genuine = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda descriptor, line: genuine(descriptor, line[:taken]))
@@ -174,10 +192,20 @@ def test_a_line_that_was_cut_does_not_swallow_the_next(
             sink.write(EVENT)
     sink.write({**EVENT, "event_id": "e-2"})
     sink.write({**EVENT, "event_id": "e-3"})
-    fragment, *whole = [line for line in path.read_bytes().splitlines() if line]
+    _, _, fragment, *whole = path.read_bytes().splitlines()
     assert len(fragment) == taken
     assert [json.loads(line)["event_id"] for line in whole] == ["e-2", "e-3"]
-    assert b"\n\n" not in path.read_bytes()
+
+
+def test_a_line_that_lacks_its_newline_only_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    genuine = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, line: genuine(descriptor, line[:-1]))
+        sink.write(EVENT)
+    sink.write(EVENT)
+    assert _lines(path) == [EVENT, EVENT]
 
 
 def test_a_write_that_took_nothing_leaves_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +217,13 @@ def test_a_write_that_took_nothing_leaves_no_mark(tmp_path: Path, monkeypatch: p
             sink.write(EVENT)
     sink.write(EVENT)
     assert _lines(path) == [EVENT]
+    assert [json.loads(line)["seq"] for line in path.read_bytes().splitlines()] == [0, 1]
 
 
 def test_one_event_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[bytes] = []
     sink = open_sink(str(tmp_path / "audit.jsonl"))
+    sink.write(EVENT)  # behind the first line of the chain
 
     def write(descriptor: int, line: bytes) -> int:
         writes.append(line)
@@ -207,7 +237,7 @@ def test_one_event_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 _WRITER = """
 import sys
-from toucan_guard.audit.sinks import open_sink
+from toucan_guard.audit.open import open_sink
 sink = open_sink("stdout")
 for number in range(400):
     sink.write({"event": "decision", "event_id": f"{sys.argv[1]}-{number}", "subject": "\U0001f424" * 250})
@@ -222,8 +252,9 @@ def test_many_processes_share_one_pipe_without_a_broken_line(pipe: tuple[int, in
         lines = stream.readlines()
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     assert max(map(len, lines)) > 2500
-    assert {json.loads(line)["event_id"] for line in lines} == {f"{name}-{n}" for name in range(3) for n in range(400)}
-    assert len(lines) == 1200
+    told = [event["event_id"] for event in _told(b"".join(lines))]
+    assert sorted(told) == sorted(f"{name}-{n}" for name in range(3) for n in range(400))
+    assert len(lines) == 1206  # each begins and ends its chain
 
 
 @pytest.fixture

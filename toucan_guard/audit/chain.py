@@ -46,9 +46,12 @@ class Chain:
         self._key_name = None if secret is None else key_name(secret)
         self._digest = digest_of(secret)
         self._settings = settings
+        self._version = _version()
         self._dump = dump
         self.now = clock
         self._process: int | None = None
+        # Outlives a chain: where a first or last line was cut, the next chain's first line says so.
+        self._cuts: tuple[Cut, ...] = ()
         self._pending: tuple[bytes, str] = (b"", "")
 
     @property
@@ -62,10 +65,9 @@ class Chain:
         self._id = new_id()
         self._number = 0
         self._previous = FIRST_PREVIOUS
-        self._cuts: tuple[Cut, ...] = ()
         return open_event(
             now=self.now(),
-            version=_version(),
+            version=self._version,
             process=self._process,
             settings=self._settings,
             chain_key=self._key_name,

@@ -7,19 +7,15 @@ decides what that means for the response. The library never calls ``structlog.co
 
 from __future__ import annotations
 
-import atexit
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from toucan_guard.audit.chain import Chain
-from toucan_guard.audit.json_lines import fastest_dump
-from toucan_guard.audit.writers import DescriptorWriter, FileWriter, LineCut, Writer, stdout_descriptor
+from toucan_guard.audit.writers import LineCut, Writer
 from toucan_guard.core.audit_event import Event, close_event
-from toucan_guard.core.errors import AuditWriteError, ConfigError
+from toucan_guard.core.errors import AuditWriteError
 
 _LOGGER_NAME: Final = "toucan_guard.audit"
 
@@ -39,27 +35,6 @@ class Sink(Protocol):
         ...
 
 
-def open_sink(target: str, *, chain_key: bytes | None = None, settings: str | None = None) -> Sink:
-    """The sink that ``TOUCAN_GUARD_AUDIT`` names: ``stdout``, ``structlog``, or a file's path.
-
-    Args:
-        target: See above.
-        chain_key: Keys the chain of lines; None chains them without a key.
-        settings: A digest of the configuration, for the chain's first line.
-    """
-    if target == "structlog":
-        return StructlogSink()
-    chain = Chain(chain_key, settings=settings, dump=fastest_dump())
-    if target == "stdout":
-        return LineSink(DescriptorWriter(stdout_descriptor()), chain)
-    try:
-        return LineSink(FileWriter(Path(target)), chain)
-    except OSError as error:
-        raise ConfigError(
-            f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({error.strerror})"
-        ) from None
-
-
 class LineSink:
     """Chained JSON lines through structlog, one ``os.write`` each."""
 
@@ -71,7 +46,6 @@ class LineSink:
         self._chain = chain
         self._dropped = 0  # events that failed since the last one that was written, for the line that ends the chain
         self._lock = threading.Lock()
-        self._at_exit = False
         self._log = structlog.wrap_logger(
             writer, processors=[self._render], wrapper_class=structlog.BoundLogger, context_class=dict
         ).bind()
@@ -87,16 +61,21 @@ class LineSink:
                     self._begin()
                 self._emit(event)
             except OSError as error:
-                self._dropped += 1
+                self._dropped = event.get("dropped", 0) + 1
                 raise AuditWriteError(f"an audit line could not be written ({error.strerror})") from None
             self._dropped = 0
 
-    def close(self) -> None:
-        """End the chain, and see ``Sink``."""
+    def close(self, *, dropped: int = 0) -> None:
+        """End the chain, and see ``Sink``.
+
+        Args:
+            dropped: Events that did not come as far as this sink since the last one that did.
+        """
         if self._chain.begun:
-            with self._lock, suppress(OSError):  # a chain without its last line is reported as what it is
-                self._emit(close_event(now=self._chain.now(), dropped=self._dropped))
-            self._chain.end()
+            with self._lock:
+                with suppress(OSError):  # a chain without its last line is reported as what it is
+                    self._emit(close_event(now=self._chain.now(), dropped=self._dropped + dropped))
+                self._chain.end()
         self._writer.close()
 
     def _begin(self) -> None:
@@ -106,10 +85,6 @@ class LineSink:
         except OSError:
             self._chain.end()  # nothing can follow a first line that is not there
             raise
-        if not self._at_exit:
-            self._at_exit = True
-            # For guards that no lifespan reaches, around some routes only.
-            atexit.register(_close, weakref.ref(self))
 
     def _emit(self, event: Event) -> None:
         try:
@@ -121,12 +96,6 @@ class LineSink:
 
     def _render(self, _logger: Any, _method: str, event: Any) -> bytes:
         return self._chain.render(event["event"])
-
-
-def _close(sink: weakref.ref[LineSink]) -> None:
-    kept = sink()
-    if kept is not None:
-        kept.close()
 
 
 class StructlogSink:

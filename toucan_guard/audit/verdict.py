@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 TAMPERING: Final = frozenset({"altered", "dropped", "inserted", "reordered", "replaced", "unkeyed"})
 HONEST: Final = frozenset({"open_ended", "begins_elsewhere", "cut", "blank", "unchecked"})
 
+_MOST: Final = 1_000
+
 
 class Place(NamedTuple):
     """A line of a file, counted from 1."""
@@ -42,6 +44,29 @@ class Finding:
     def tampering(self) -> bool:
         """Whether this is evidence that somebody changed the log."""
         return self.kind in TAMPERING
+
+
+class Findings:
+    """Collects findings, the first thousand of them whole."""
+
+    def __init__(self) -> None:
+        self._kept: list[Finding] = []
+        self.more = 0
+        self.tampered = False
+
+    def add(self, kind: str, place: Place | None, chain: str | None, sentence: str) -> None:
+        """Note one."""
+        file, number = ("", 0) if place is None else place
+        finding = Finding(kind, file, number, chain, sentence)
+        self.tampered = self.tampered or finding.tampering
+        if len(self._kept) < _MOST:
+            self._kept.append(finding)
+        else:
+            self.more += 1
+
+    def in_order(self) -> tuple[Finding, ...]:
+        """By their places."""
+        return tuple(sorted(self._kept, key=lambda finding: (finding.file, finding.number)))
 
 
 @dataclass(frozen=True, slots=True)

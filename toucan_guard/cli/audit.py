@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 from rich.progress import Progress
 
 from toucan_guard.audit.files import read_lines
+from toucan_guard.audit.schema import event_schema
+from toucan_guard.audit.search import Search
 from toucan_guard.audit.verdict import ChainSummary, Verdict
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.cli.output import FINDING, WRONG_USE, complain, err, say, say_json, wrong_use
@@ -56,6 +59,50 @@ def verify(
     if not verdict.lines or not all(chain.checked for chain in verdict.chains):
         complain("Nothing is proved: " + ("there is no line of a chain." if not verdict.lines else "give the key."))
         raise typer.Exit(WRONG_USE)
+
+
+@audit.command("who")
+def who(  # noqa: PLR0917 - the parameters are the command's options
+    files: Files,
+    subject: Annotated[str | None, typer.Option("--subject", help="A token's sub.")] = None,
+    token_id: Annotated[str | None, typer.Option("--token-id", help="A token's jti.")] = None,
+    client: Annotated[str | None, typer.Option("--client", help="An IP address.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The key of pseudonyms; TOUCAN_GUARD_AUDIT_HMAC_KEY otherwise.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as they are.")] = False,  # noqa: FBT002
+) -> None:
+    """Find the lines about one person, token or address, by name and, with the key, by pseudonym."""
+    asked = {"subject": subject, "token_id": token_id, "client": client}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    if not wanted:
+        wrong_use("whose lines? Give --subject, --token-id or --client (several: all of them must fit).")
+    try:
+        search = Search(wanted, audit_key("audit_hmac_key", key_file))
+    except ConfigError as error:
+        wrong_use(*error.problems)
+    found = 0
+    for name, number, line in lines_of(files):
+        event = search.matching(line)
+        if event is None:
+            continue
+        found += 1
+        if as_json:
+            sys.stdout.write(line.decode("ascii", "backslashreplace").rstrip("\n") + "\n")
+        else:
+            told = [event.get(part) for part in ("time", "event", "outcome", "reason", "status", "method", "route")]
+            say(f"{name}:{number}: " + " ".join(str(part) for part in told if part is not None))
+    if not as_json:
+        say(f"{found} lines." if found != 1 else "One line.")
+    if not found and search.has_pseudonyms_without_key:
+        complain("The record holds pseudonyms, which need the key: give --key-file.")
+        raise typer.Exit(WRONG_USE)
+
+
+@audit.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a line."""
+    sys.stdout.write(event_schema())
 
 
 def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:

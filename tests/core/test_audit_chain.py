@@ -1,0 +1,149 @@
+"""The hash chain: a line is bound to the line before it, with a key or without, and is read back as it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+
+import pytest
+
+from toucan_guard.core.audit_chain import (
+    FIRST_PREVIOUS,
+    MAX_CUTS,
+    Cut,
+    body_of,
+    chain_secret,
+    cut_of,
+    digest_of,
+    key_name,
+    last_link_in,
+    linked_line,
+    looks_linked,
+    read_link,
+    room_of,
+    start_of,
+)
+
+CHAIN = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+EVENT = b'{"schema":1,"event":"decision","subject":"a\\"}b"}\n'
+KEY = b"correct-horse-battery-staple-0123456789"
+
+
+def _line(number: int = 7, cuts: tuple[Cut, ...] = (), secret: bytes | None = None) -> bytes:
+    body = body_of(CHAIN, number, cuts, EVENT)
+    return linked_line(body, digest_of(secret)(body, FIRST_PREVIOUS), keyed=secret is not None)
+
+
+def test_a_line_is_json_with_the_chain_around_the_event() -> None:
+    assert json.loads(_line()) == {
+        "chain": CHAIN,
+        "seq": 7,
+        "schema": 1,
+        "event": "decision",
+        "subject": 'a"}b',
+        "hash": hashlib.sha256(body_of(CHAIN, 7, (), EVENT) + FIRST_PREVIOUS.encode()).hexdigest(),
+    }
+
+
+def test_a_keyed_line_says_mac() -> None:
+    secret = chain_secret(KEY)
+    body = body_of(CHAIN, 7, (), EVENT)
+    line = json.loads(_line(secret=secret))
+    assert "hash" not in line
+    assert line["mac"] == hmac.digest(secret, body + FIRST_PREVIOUS.encode(), "sha256").hex()
+    assert secret != KEY
+
+
+@pytest.mark.parametrize("secret", [None, chain_secret(KEY)], ids=["without a key", "keyed"])
+@pytest.mark.parametrize("cuts", [(), (Cut(3, "0" * 16),), (Cut(3, "0" * 16), Cut(4000, "f" * 16))])
+def test_a_line_is_read_back(secret: bytes | None, cuts: tuple[Cut, ...]) -> None:
+    link = read_link(_line(12, cuts, secret).removesuffix(b"\n"))
+    assert link is not None
+    assert (link.chain, link.number, link.event, link.keyed, link.cuts) == (
+        CHAIN,
+        12,
+        "decision",
+        secret is not None,
+        cuts,
+    )
+    assert link.body == body_of(CHAIN, 12, cuts, EVENT)
+    assert digest_of(secret)(link.body, FIRST_PREVIOUS) == link.digest
+
+
+def test_the_digest_depends_on_body_previous_and_key() -> None:
+    digests = {
+        digest_of(secret)(body, previous)
+        for secret in (None, chain_secret(KEY), chain_secret(KEY + b"!"))
+        for body in (b"a", b"b")
+        for previous in (FIRST_PREVIOUS, "1" * 64)
+    }
+    assert len(digests) == 12
+
+
+def test_the_name_of_a_key_is_short_and_its_own() -> None:
+    names = {key_name(chain_secret(KEY + bytes([number]))) for number in range(50)}
+    assert len(names) == 50
+    assert {len(name) for name in names} == {8}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        EVENT[:-1],
+        _line(),  # its newline is not part of it
+        b" " + _line()[:-1],
+        _line()[:-1] + b"\r",
+        _line()[:-2],
+        _line().replace(b'"seq":7', b'"seq":07')[:-1],
+        _line().replace(b'"seq":7', b'"seq":-7')[:-1],
+        _line().replace(b'"seq":7', b'"seq":' + b"9" * 19)[:-1],
+        _line().replace(CHAIN.encode(), b"x" * 36)[:-1],
+        _line().replace(b'"hash"', b'"HASH"')[:-1],
+        _line().replace(b'"schema":1', b'"schema":"1"')[:-1],
+    ],
+)
+def test_anything_else_is_no_line_of_a_chain(line: bytes) -> None:
+    assert read_link(line) is None
+
+
+@pytest.mark.parametrize("marks", [b'[[1,"0000000000000000",2]]', b'[1,"0000000000000000"]', b'[["0000000000000000"]'])
+def test_marks_that_are_none_are_no_marks(marks: bytes) -> None:
+    line = _line().replace(b'"seq":7,', b'"seq":7,"cut":' + marks + b",")[:-1]
+    link = read_link(line)
+    assert link is not None
+    assert link.cuts == ()
+
+
+def test_a_whole_line_behind_a_cut_one_is_found() -> None:
+    whole = _line()[:-1]
+    cut = _line(6)[:100]
+    found = last_link_in(cut + whole)
+    assert found is not None
+    assert found[0] == cut
+    assert found[1] == read_link(whole)
+    assert last_link_in(whole) is None
+    assert last_link_in(cut + whole[:-1]) is None
+    assert last_link_in(b"") is None
+
+
+def test_what_a_chain_adds_fits_into_its_room() -> None:
+    cuts = tuple(Cut(4095, "f" * 16) for _ in range(MAX_CUTS))
+    for marks in ((), cuts[:1], cuts):
+        body = body_of(CHAIN, 10**18 - 1, marks, EVENT)
+        assert len(linked_line(body, "f" * 64, keyed=True)) + 1 - len(EVENT) <= room_of(marks)
+
+
+def test_the_mark_of_a_cut_line_knows_its_length_and_bytes() -> None:
+    assert cut_of(b"abc") == Cut(3, hashlib.sha256(b"abc").hexdigest()[:16])
+    assert cut_of(b"abd") != cut_of(b"abc")
+
+
+def test_what_looks_like_ours() -> None:
+    assert _line().startswith(start_of(CHAIN, 7))
+    assert looks_linked(_line()[:20])
+    assert looks_linked(EVENT)
+    assert looks_linked(b'x {"a":1,"event":"decision"}')
+    assert not looks_linked(b'INFO: 127.0.0.1 - "GET / HTTP/1.1" 200')

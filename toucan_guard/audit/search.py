@@ -1,0 +1,67 @@
+"""Find the lines of one person, token or address, by name or by pseudonym."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, Final
+
+from toucan_guard.core.audit_event import Event
+from toucan_guard.core.pseudonyms import PREFIX, Pseudonyms
+
+_CUT: Final = "…"
+
+
+class Search:
+    """Says of each line whether it is about whom is looked for.
+
+    Args:
+        wanted: Names of fields (``subject``, ``token_id``, ``client``) and the values that all of them must have.
+        key: The operator's ``AUDIT_HMAC_KEY``; None finds names only.
+    """
+
+    def __init__(self, wanted: Mapping[str, str], key: bytes | None) -> None:
+        self._wanted = {name: _as_recorded(name, value) for name, value in wanted.items()}
+        pseudonyms = None if key is None else Pseudonyms(key)
+        self._pseudonyms = {
+            name: None if pseudonyms is None else pseudonyms.of(name, value) for name, value in self._wanted.items()
+        }
+        self._decisions: set[str] = set()
+        self._has_key = key is not None
+        self.has_pseudonyms_without_key = False
+
+    def matching(self, line: bytes) -> Event | None:
+        """The event of a line, where it is one that is looked for; a completion belongs to its decision."""
+        try:
+            event: Any = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(event, dict):
+            return None
+        if event.get("event") == "completion":
+            return event if event.get("decision_id") in self._decisions else None
+        if not all(self._fits(name, event.get(name)) for name in self._wanted):
+            return None
+        self._decisions.add(str(event.get("event_id")))
+        return event
+
+    def _fits(self, name: str, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        if value.startswith(PREFIX):
+            self.has_pseudonyms_without_key = self.has_pseudonyms_without_key or not self._has_key
+            return value == self._pseudonyms[name]
+        wanted = self._wanted[name]
+        # What was too long for the line stands in it cut.
+        return value == wanted or (len(value) > 32 and value.endswith(_CUT) and wanted.startswith(value[:-1]))
+
+
+def _as_recorded(name: str, value: str) -> str:
+    """An address in the one form that the record has."""
+    if name != "client":
+        return value
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        return value
