@@ -120,7 +120,7 @@ def _travellers(report: Report) -> Iterator[Notice]:
             "two_sites",
             "look",
             f"One person was seen on {plural(len(person.sites), 'web site')}",
-            f"{harmless(person.subject)}{whose} opened charts in the pages of "
+            f"{harmless(person.subject)}{whose} was seen in the pages of "
             f"{listed([harmless(site) for site in person.sites])}, last on {minute(person.last)}.",
             "Right, if both sites belong to this customer. Otherwise a pass was handed on: ask the customer, and let "
             "tokens name their origins.",
