@@ -63,7 +63,7 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
             "another site asked for a method, or a private network, that is not allowed", "use a standard method"
         ),
         Reason.TOKEN_MISSING: Told(
-            "no token was sent, or in a way that is switched off", "send one; see `TOKEN_CARRIERS`"
+            "no token was sent, or in a way that is switched off", "open the chart from its page; see `TOKEN_CARRIERS`"
         ),
         Reason.CREDENTIALS_REPEATED: Told("two tokens in one request", "send one"),
         Reason.TOKEN_TOO_LARGE: Told("the token is larger than 8 KiB", "fewer grants or attributes"),
@@ -80,17 +80,15 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
         ),
         Reason.SIGNATURE_INVALID: Told(
             "the signature does not hold: the token was changed, or signed with another key",
-            "same secret on both sides?",
+            "compare the secret, or the key, on both sides",
         ),
-        Reason.TOKEN_EXPIRED: Told(
-            "the token has run out (`exp`)", "get a new one in time; `detail` and reason are stable for scripts"
-        ),
+        Reason.TOKEN_EXPIRED: Told("the token has run out (`exp`)", "let the page get a new one in time"),
         Reason.TOKEN_NOT_YET_VALID: Told(
             "the token begins in the future (`iat`, `nbf`)", "set the clocks; see `LEEWAY_SECONDS`"
         ),
         Reason.TOKEN_LIFETIME_TOO_LONG: Told(
             "the token would live longer than the limit (`exp - iat`)",
-            "mint shorter, or raise `TOKEN_LIFETIME_SECONDS`",
+            "make shorter tokens, or raise `TOKEN_LIFETIME_SECONDS`",
         ),
         Reason.ISSUER_NOT_ALLOWED: Told("somebody else issued the token (`iss`)", "it must be `ISSUER`, to the letter"),
         Reason.AUDIENCE_NOT_ALLOWED: Told(
@@ -119,30 +117,35 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
         ),
         Reason.ORIGINS_MISSING: Told(
             "neither token nor tenant names the web sites that may show it",
-            "mint with `origins`; see `REQUIRE_TOKEN_ORIGINS`",
+            "put `origins` into the token; see `REQUIRE_TOKEN_ORIGINS`",
         ),
         Reason.TOKEN_ORIGIN_NOT_ALLOWED: Told(
-            "the web site is on the list, but not on this token's", "mint with this origin"
+            "the web site is on the list, but not on this token's",
+            "add the site to the token's `origins`, if it is theirs",
         ),
         Reason.TENANT_ORIGIN_NOT_ALLOWED: Told(
             "the web site is on the list, but not on this tenant's", "add it in `TENANT_ORIGINS_FILE`, if it is theirs"
         ),
-        Reason.REGION_MISMATCH: Told("the token belongs to another region", "send the viewer to theirs"),
+        Reason.REGION_MISMATCH: Told(
+            "the token belongs to another region", "send the viewer to the server of their region"
+        ),
         Reason.RLS_MISSING: Told(
-            "the token does not say whose data to show (no row-level attributes)", "mint with `rls`"
+            "the token does not say whose data to show (no row-level attributes)",
+            "the host's server must put `rls` into its tokens",
         ),
         Reason.RLS_ATTRIBUTE_UNKNOWN: Told(
             "the token limits rows by something that the policy does not know",
             "mend the name: a typing mistake must not widen",
         ),
         Reason.RLS_ATTRIBUTE_MISSING: Told(
-            "the token leaves out an attribute that rows are limited by", "mint with it"
+            "the token leaves out an attribute that rows are limited by",
+            "the host's server must put it into its tokens",
         ),
         Reason.RLS_ATTRIBUTE_INVALID: Told(
-            "an attribute that rows are limited by is of another type", "mint with the policy's type"
+            "an attribute that rows are limited by is of another type", "the host's server must send the policy's type"
         ),
         Reason.GRANT_MISSING: Told(
-            "the token does not open this object (no grant)", "mint with it, if the viewer should see it"
+            "the token does not open this object (no grant)", "add the grant to the token, if the viewer should see it"
         ),
         Reason.STORE_UNAVAILABLE: Told("the session store does not answer, or is full", "look at the store"),
         Reason.AUDIT_UNAVAILABLE: Told("the record could not be written", "look at where `AUDIT` points"),

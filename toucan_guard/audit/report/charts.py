@@ -60,7 +60,8 @@ def _svg(chart: Chart, width: int, form: str) -> str:
     thick = step * 0.72 if step > 3 else max(step * 0.86, 0.6)
     every = math.ceil(_LABEL / step)
     parts = [
-        f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{floor - tick * scale:.1f}" y2="{floor - tick * scale:.1f}"/>'
+        f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{floor - tick * scale:.1f}" '
+        f'y2="{floor - tick * scale:.1f}"/>'
         f'<text class="tick" x="{_LEFT - 8}" y="{floor - tick * scale + 4:.1f}" text-anchor="end">{number(tick)}</text>'
         for tick in ticks
     ]

@@ -1,4 +1,4 @@
-"""Requests over time, minute by minute at first; and the hours in which there were unusually many refusals of one reason.
+"""Requests over time, minute by minute at first; and when there were unusually many refusals of one reason.
 
 A record of days is kept hour by hour, one of years day by day, or month by month: the memory stays bounded.
 """

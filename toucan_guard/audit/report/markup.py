@@ -32,7 +32,10 @@ def element(name: str, *children: str, **attributes: str | bool) -> Html:
 
 def name(text: str, *, empty: str = "none") -> Html:
     """A name out of the record. Writing from right to left stays within it."""
-    return element("bdi", text, class_="name") if text else element("span", empty, class_="soft")
+    if not text:
+        return element("span", empty, class_="soft")
+    # A long name may break behind a dot.
+    return element("bdi", Html(esc(text).replace(".", ".<wbr>")), class_="name")
 
 
 def words(text: str) -> Html:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from toucan_guard.audit.report.figures import Key, Notice, Report
+from toucan_guard.audit.report.figures import Burst, Key, Notice, Report, Traveller
 from toucan_guard.audit.report.hours import moment_of
 from toucan_guard.audit.report.words import day, duration, harmless, listed, minute, number, plural, share, told_of
 from toucan_guard.core.decisions import Reason
@@ -18,6 +18,7 @@ UNUSED_DAYS: Final = 30
 LONG_SECONDS: Final = 4_000  # an hour, and some leeway for clocks
 
 _FAILURES_OF_A_HUNDRED: Final = 1
+_MOST_OF_A_KIND: Final = 4
 
 
 def notices_of(report: Report) -> tuple[Notice, ...]:
@@ -112,40 +113,49 @@ def _no_limit_on_rows(report: Report) -> Iterator[Notice]:
 
 
 def _travellers(report: Report) -> Iterator[Notice]:
-    if not report.travellers:
-        return
-    for person in report.travellers[:5]:
-        whose = f" of {harmless(person.tenant)}" if person.tenant else ""
+    groups: dict[tuple[str, ...], list[Traveller]] = {}
+    for person in report.travellers:
+        groups.setdefault(person.sites, []).append(person)
+    for sites, people in list(groups.items())[:_MOST_OF_A_KIND]:
+        first = people[0]
+        whose = f" of {harmless(first.tenant)}" if first.tenant else ""
+        others = f" and {plural(len(people) - 1, 'other')}" if len(people) > 1 else ""
         yield Notice(
             "two_sites",
             "look",
-            f"One person was seen on {plural(len(person.sites), 'web site')}",
-            f"{harmless(person.subject)}{whose} was seen in the pages of "
-            f"{listed([harmless(site) for site in person.sites])}, last on {minute(person.last)}.",
-            "Right, if both sites belong to this customer. Otherwise a pass was handed on: ask the customer, and let "
+            f"{plural(len(people), 'person was', 'people were')} seen on {plural(len(sites), 'web site')}",
+            f"{harmless(first.subject)}{whose}{others} came from the pages of "
+            f"{listed([harmless(site) for site in sites])}, last on {minute(max(person.last for person in people))}.",
+            "Right, if these sites belong to one customer. Otherwise a token was handed on: ask the customer, and let "
             "tokens name their origins.",
         )
-    more = len(report.travellers) - 5
+    more = len(groups) - _MOST_OF_A_KIND
     if more > 0:
         yield Notice(
             "two_sites",
             "look",
-            f"{plural(more, 'more person was', 'more people were')} seen on several web sites",
-            "They are listed below.",
-            "See above.",
+            f"People were seen on {plural(more, 'more pair')} of web sites",
+            "They are listed under “People seen on several web sites”.",
+            "Ask the customers whether the sites belong together.",
         )
 
 
 def _bursts(report: Report) -> Iterator[Notice]:
-    for burst in report.bursts[:5]:
-        site = f" {number(burst.site_count)} or more came from {harmless(burst.site)}." if burst.site else ""
+    reasons: dict[str, list[Burst]] = {}
+    for burst in report.bursts:
+        reasons.setdefault(burst.reason, []).append(burst)
+    for reason, bursts in list(reasons.items())[:_MOST_OF_A_KIND]:
+        most = bursts[0]
+        again = f" It happened {plural(len(bursts), 'time')} in all." if len(bursts) > 1 else ""
+        site = f", {number(most.site_count)} or more of them from {harmless(most.site)}" if most.site else ""
+        usual = f"about {number(most.usual)}" if most.usual >= 1 else "hardly any"
         yield Notice(
             "burst",
             "look",
-            f"A burst of refusals: {told_of(burst.reason).meaning}",
-            f"{number(burst.count)} in {plural(burst.hours, burst.unit)} from {minute(burst.start)}; in as long a time "
-            f"there are about {number(burst.usual)} otherwise.{site}",
-            f"What helps: {told_of(burst.reason).mend}.",
+            f"A burst of refusals: {told_of(reason).meaning}",
+            f"{number(most.count)} in {plural(most.hours, most.unit)} from {minute(most.start)}{site}. "
+            f"In as long a time there are {usual} otherwise.{again}",
+            f"What helps: {told_of(reason).mend}.",
         )
 
 

@@ -13,6 +13,7 @@ from toucan_guard.audit.report.notices import UNUSED_DAYS, covered_days, retirab
 from toucan_guard.audit.report.words import (
     as_read,
     at_least,
+    date,
     day,
     duration,
     minute,
@@ -24,6 +25,7 @@ from toucan_guard.audit.report.words import (
     told_of,
 )
 
+_SCOPES: Final = 8
 _ROWS: Final = 15  # of a table; what is left out is counted below it
 _ICONS: Final = {
     "act": '<path d="M12 3 2.5 20h19L12 3Z"/><path d="M12 10v4.5M12 17.4v.1"/>',
@@ -163,7 +165,7 @@ def reasons(report: Report) -> Html:
         table(
             f"{plural(whole, 'refusal')} by reason, the most frequent first",
             [Column("What happened", "main"), Column("Refused", "number"), Column("Share", "meter"),
-             Column("What to do"), Column("Mostly from")],
+             Column("What to do"), Column("Mostly from", "place")],
             rows,
         ),
     )  # fmt: skip
@@ -183,8 +185,8 @@ def sites(report: Report) -> Html:
             number(row.refused),
             at_least(row.count, row.at_most),
             lines(*(words(told_of(reason).meaning) for reason, _ in row.notes[:2])),
-            day(row.first),
-            day(row.last),
+            date(row.first),
+            date(row.last),
         ]
         for row in refused[:_ROWS]
     ]
@@ -199,7 +201,7 @@ def sites(report: Report) -> Html:
         table(
             f"{number(len(refused))} of {_names(listing, 'web site')} that asked were refused at least once",
             [Column("Web site", "main"), Column("Refused", "number"), Column("Requests", "number"),
-             Column("Mostly because"), Column("First seen"), Column("Last seen")],
+             Column("Mostly because"), Column("First seen", "date"), Column("Last seen", "date")],
             rows,
         ),
         _left_out(len(refused) - _ROWS, "web site"),
@@ -212,19 +214,21 @@ def scopes(report: Report) -> Html:
     title = "What tokens open"
     if not report.scopes:
         return section("scopes", title, element("p", "No token was used."))
-    used = table(
-        f"The {min(8, len(report.scopes))} scopes that were used most, of {number(report.scopes_known)}"
-        f"{' or more' if report.scopes_overflowed else ''}",
-        _SCOPE_COLUMNS,
-        map(_scope_row, report.scopes[:8]),
-    )
-    widest = table("The widest scopes, the widest first", _SCOPE_COLUMNS, map(_scope_row, report.widest[:8]))
-    lead = (
+    lead = element(
+        "p",
         "A scope is everything that a token allows: which objects, which actions, and by which attributes the rows are "
-        "limited. The narrower, the less is lost with a token."
+        "limited. The narrower, the less is lost with a token.",
     )
-    wide = [element("h3", "The widest"), widest] if len(report.scopes) > 1 else []
-    return section("scopes", title, element("p", lead), used, *wide)
+    widest = table("The widest scopes, the widest first", _SCOPE_COLUMNS, map(_scope_row, report.widest[:_SCOPES]))
+    if report.scopes_known <= _SCOPES:
+        return section("scopes", title, lead, widest)
+    known = f"{number(report.scopes_known)}{' or more' if report.scopes_overflowed else ''}"
+    used = table(
+        f"The {_SCOPES} scopes that were used most, of {known}",
+        _SCOPE_COLUMNS,
+        map(_scope_row, report.scopes[:_SCOPES]),
+    )
+    return section("scopes", title, lead, used, element("h3", "The widest"), widest)
 
 
 _SCOPE_COLUMNS: Final = (
@@ -232,7 +236,7 @@ _SCOPE_COLUMNS: Final = (
     Column("Rows limited by"),
     Column("Customers"),
     Column("Requests", "number"),
-    Column("Last used"),
+    Column("Last used", "date"),
 )
 
 
@@ -253,7 +257,7 @@ def _scope_row(scope: Scope) -> Sequence[str]:
         limited,
         _several(scope.tenants),
         at_least(scope.count, scope.at_most),
-        day(scope.last),
+        date(scope.last),
     ]
 
 
@@ -274,7 +278,7 @@ def tokens(report: Report) -> Html:
         element("p", "The shorter a token lives, the less a stolen one is worth. Minutes are best."),
         table(
             "How long tokens still had to live when they were used",
-            [Column("Time left", "main"), Column("Requests", "number"), Column("Share", "number"), Column("", "meter")],
+            [Column("Time left", "main"), Column("Requests", "number"), Column("Share", "number"), Column("Bar", "meter")],
             spans,
         ),
         element("h3", "The longest-lived"),
@@ -308,7 +312,7 @@ def keys(report: Report) -> Html:
         rows.append([
             lines(name(key.key_id, empty="a key without a name"), element("span", key.issuer, class_="soft name")),
             kind,
-            lines(day(key.last), element("span", _ago(key.unused_days), class_="soft")),
+            lines(date(key.last), element("span", _ago(key.unused_days), class_="soft")),
             lines(*used),
             _several(key.tenants),
             state,
@@ -325,7 +329,7 @@ def keys(report: Report) -> Html:
         element("p", caveat + "A key that was never used in this record is not in this table."),
         table(
             "Keys, those unused for longest first",
-            [Column("Key", "main"), Column("Kind"), Column("Last used"), Column("In this time"),
+            [Column("Key", "main"), Column("Kind"), Column("Last used", "date"), Column("In this time"),
              Column("Customers"), Column("State")],
             rows[:_ROWS],
         ),
@@ -345,11 +349,11 @@ def customers(report: Report) -> Html:
         title,
         table(
             f"{_names(listing, 'customer')} by requests with a valid token",
-            [Column("Customer", "main"), Column("Requests", "number"), Column("", "meter"),
-             Column("Refused", "number"), Column("Last seen")],
+            [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter"),
+             Column("Refused", "number"), Column("Last seen", "date")],
             (
                 [name(row.name), at_least(row.count, row.at_most), bar(row.count, most),
-                 f"{number(row.refused)} ({share(row.refused, row.count)})", day(row.last)]
+                 f"{number(row.refused)} ({share(row.refused, row.count)})", date(row.last)]
                 for row in listing.rows[:_ROWS]
             ),
         ),
@@ -390,7 +394,7 @@ def trial(report: Report) -> Html:
         table(
             f"{plural(listing.total, 'request')} that would have been refused",
             [Column("What happened", "main"), Column("Requests", "number"), Column("What to do"),
-             Column("Mostly from")],
+             Column("Mostly from", "place")],
             (
                 [lines(sentence(told_of(row.name).meaning), element("code", row.name, class_="soft")),
                  number(row.count), sentence(told_of(row.name).mend),
@@ -411,7 +415,7 @@ def people(report: Report) -> Html:
         element("p", "Right where the sites belong to one customer; otherwise a token was handed on."),
         table(
             plural(len(report.travellers), "person", "people"),
-            [Column("Person", "main"), Column("Customer"), Column("Web sites"), Column("Last seen")],
+            [Column("Person", "main"), Column("Customer"), Column("Web sites"), Column("Last seen", "date")],
             (
                 [name(person.subject), name(person.tenant or ""), lines(*map(name, person.sites)), minute(person.last)]
                 for person in report.travellers[:_ROWS]

@@ -22,6 +22,7 @@ h1,h2,h3{line-height:1.25;text-wrap:balance;margin:0}
 h1{font-size:2rem;font-weight:650;letter-spacing:-.015em;margin:6px 0 0}
 h2{font-size:1.3rem;font-weight:650;letter-spacing:-.008em}
 h3{font-size:1rem;font-weight:650}
+section>h3{margin-top:26px}
 p{margin:0;text-wrap:pretty}
 .over{color:var(--soft);font-size:.875rem;font-weight:600}
 .lede{font-size:1.0625rem;color:var(--soft);margin-top:12px;max-width:46em}
@@ -41,7 +42,8 @@ a{color:var(--blue)}
 border-top:1px solid var(--line);border-bottom:1px solid var(--line)}
 .tiles div{padding:14px 16px 15px 0}
 .tiles dt{font-size:.8125rem;color:var(--soft)}
-.tiles dd{margin:0;font-size:1.625rem;font-weight:620;letter-spacing:-.02em;font-variant-numeric:tabular-nums;line-height:1.3}
+.tiles dd{margin:0;font-size:1.5rem;
+font-weight:620;letter-spacing:-.02em;font-variant-numeric:tabular-nums;line-height:1.3}
 .tiles dd small{display:block;font-size:.8125rem;font-weight:400;letter-spacing:0;color:var(--soft)}
 .tiles .bad dd{color:var(--red)}
 nav{margin:22px 0 0;font-size:.875rem}
@@ -49,9 +51,8 @@ nav ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:4px 16
 nav a{text-decoration:none}nav a:hover{text-decoration:underline}
 section{margin:46px 0 0}
 section>p{margin-top:6px;max-width:46em;color:var(--soft)}
-.notices{list-style:none;margin:16px 0 0;padding:0}
+.notices{list-style:none;margin:16px 0 0;padding:0;display:grid;grid-template-columns:1fr 1fr;gap:0 44px}
 .notices li{display:grid;grid-template-columns:22px 1fr;gap:0 10px;padding:13px 0;border-top:1px solid var(--line)}
-.notices li:last-child{border-bottom:1px solid var(--line)}
 .notices .mark{width:17px;height:17px;margin-top:3px}
 .notices p{margin-top:3px}
 .notices .advice{color:var(--soft)}
@@ -77,8 +78,10 @@ vertical-align:bottom}
 tbody tr:first-child>*{border-top:0}
 tbody tr:last-child>*{border-bottom:1px solid var(--line)}
 th.main{min-width:11em;max-width:24em}
-td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.meter{width:17%}
+td.number,th.number{text-align:right;padding-right:24px;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.meter,th.meter{width:13%}
+td.place,th.place{min-width:13.5em}
+td.date{white-space:nowrap}
 .tag{display:inline-block;font-size:.75rem;line-height:1.5;padding:0 7px;border-radius:9px;background:var(--tint);
 color:var(--soft);white-space:nowrap}
 .tag.warn{background:var(--look);color:var(--amber)}
@@ -90,7 +93,7 @@ summary{cursor:pointer;color:var(--blue)}
 dl.facts{display:grid;grid-template-columns:minmax(8em,auto) 1fr;gap:5px 18px;margin:14px 0 0;font-size:.9063rem}
 dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 footer{margin:52px 0 0;padding:16px 0 0;border-top:1px solid var(--line);font-size:.8125rem;color:var(--soft)}
-@media (max-width:760px){.two{display:block}}
+@media (max-width:760px){.two,.notices{display:block}}
 @media (max-width:640px){
 .page{padding:24px 18px 44px}
 h1{font-size:1.5rem}
@@ -99,14 +102,15 @@ h1{font-size:1.5rem}
 .chart.wide{display:none}.chart.narrow{display:block}
 thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 table,tbody,caption{display:block}
-tr{display:grid;grid-template-columns:minmax(6.5em,34%) 1fr;gap:2px 12px;padding:11px 0;border-top:1px solid var(--line)}
+tr{display:grid;
+grid-template-columns:minmax(6.5em,34%) 1fr;gap:2px 12px;padding:11px 0;border-top:1px solid var(--line)}
 tbody tr>*,tbody tr:first-child>*,tbody tr:last-child>*{border:0;padding:0}
 tbody tr:last-child{border-bottom:1px solid var(--line)}
 tbody th{grid-column:1/-1;max-width:none;margin-bottom:3px}
 tbody td{display:contents}
 tbody td::before{content:attr(data-label);color:var(--soft);font-size:.8125rem}
 td.number{text-align:left;white-space:normal}
-td.meter{display:none}
+td.meter{display:none}td.date{white-space:normal}
 dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:8px}
 }
 @page{size:A4;margin:15mm 14mm 16mm}
@@ -114,14 +118,18 @@ dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:8px}
 :root{color-scheme:light;--paper:#fff;--tint:#f4f6f9;--ink:#16202c;--soft:#4c5964;--line:#d3dae2;--grid:#e5e9ee;
 --blue:#2b69ad;--red:#b93a2a;--deep:#7d1d12;--amber:#8f5b00;--green:#1b7a4e;--act:#fdf0ee;--look:#fdf6e8;--calm:#edf7f1}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-body{font-size:10.5pt}
+body{font-size:9.5pt}
+table{font-size:8.5pt}th,td{padding-top:6px;padding-bottom:6px}
+.notices{display:grid}
 .page{max-width:none;padding:0}
+.tiles{grid-template-columns:repeat(6,1fr)}.tiles dd{font-size:1.25rem}
 nav,details{display:none}
 h1{font-size:20pt}
 section{margin-top:28px}
 h2,h3,caption,figcaption,section>p{break-after:avoid}
 figure,tr,.notices li,.tiles,.verdict,.keep{break-inside:avoid}
-thead{display:table-header-group}
+thead{display:table-header-group;break-after:avoid;break-inside:avoid}
+tbody tr:first-child,tbody tr:nth-child(2){break-before:avoid}
 .two{grid-template-columns:1fr 1fr}
 a{color:inherit;text-decoration:none}
 }

@@ -69,23 +69,28 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A percentage that is 0 % only for nothing and 100 % only for everything."""
+    """A percentage that is 0% only for nothing and 100% only for everything."""
     if not whole or not part:
-        return "0 %"
+        return "0%"
     percent = 100 * part / whole
     if part == whole:
-        return "100 %"
+        return "100%"
     if percent < 0.1:
-        return "under 0.1 %"
+        return "under 0.1%"
     if percent > 99.9:
-        return "over 99.9 %"
-    return f"{percent:.1f} %"
+        return "over 99.9%"
+    return f"{percent:.1f}%"
 
 
 def day(time: str) -> str:
     """``7 October 2026``."""
     moment = moment_of(time)
     return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+def date(time: str) -> str:
+    """``7 Oct 2026``, for tables."""
+    return f"{short_day(time)} {time[:4]}"
 
 
 def short_day(time: str) -> str:
