@@ -17,6 +17,7 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 _DEEPEST: Final = 20  # middleware around an app, and mounts in mounts
+_MOST_UNKNOWN: Final = 1_000
 
 
 class _Template(NamedTuple):
@@ -25,11 +26,38 @@ class _Template(NamedTuple):
     pattern: re.Pattern[str] | None
 
 
+class _Index:
+    """The templates of one app by endpoint, which is told by its identity: not every endpoint has a hash."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._known: dict[int, tuple[Any, tuple[_Template, ...]]] = {}
+        self._unknown = 0
+
+    def templates(self, endpoint: Any) -> tuple[_Template, ...]:
+        known = self._known.get(id(endpoint))
+        if known is None:
+            # The first time, or a route that was added since. An app that makes endpoints as it goes is given up.
+            if self._unknown < _MOST_UNKNOWN:
+                self._list()
+                if id(endpoint) not in self._known:
+                    self._unknown += 1
+                    self._known[id(endpoint)] = endpoint, ()
+            known = self._known.get(id(endpoint), (None, ()))
+        return known[1]
+
+    def _list(self) -> None:
+        listed: dict[int, tuple[Any, dict[str, _Template]]] = {}
+        for endpoint, text in _below(_app_with_routes(self._root), "", _DEEPEST):
+            listed.setdefault(id(endpoint), (endpoint, {}))[1][text] = _compiled(text)
+        self._known.update((key, (endpoint, tuple(texts.values()))) for key, (endpoint, texts) in listed.items())
+
+
 class RouteTemplates:
     """Finds route templates. One for each layer: it remembers the routes of the apps that it has seen."""
 
     def __init__(self) -> None:
-        self._apps: dict[int, tuple[Any, dict[Any, tuple[_Template, ...]]]] = {}
+        self._apps: dict[int, _Index] = {}
 
     def find(self, scope: Scope, root: Any, root_path: str) -> str | None:
         """The template of the endpoint that a router has chosen; None before that, and where it cannot be told.
@@ -42,10 +70,10 @@ class RouteTemplates:
         endpoint = scope.get("endpoint")
         if endpoint is None:
             return None
-        try:
-            found = self._templates(root, endpoint)
-        except TypeError:  # an endpoint that has no hash
-            found = ()
+        index = self._apps.get(id(root))
+        if index is None:
+            index = self._apps[id(root)] = _Index(root)
+        found = index.templates(endpoint)
         given = scope.get("path_params") or {}
         fitting = [template for template in found if template.parameters == given.keys()]
         if len(fitting) > 1:
@@ -55,19 +83,6 @@ class RouteTemplates:
             return fitting[0].text if len(fitting) == 1 else None
         inner: str | None = getattr(scope.get("route"), "path", None)
         return inner
-
-    def _templates(self, root: Any, endpoint: Any) -> tuple[_Template, ...]:
-        _, index = self._apps.get(id(root), (None, {}))
-        found = index.get(endpoint)
-        if found is None:
-            # The first time, or a route that was added since: listed anew, once for each endpoint.
-            listed: dict[Any, dict[str, _Template]] = {}
-            for known, text in _below(_app_with_routes(root), "", _DEEPEST):
-                listed.setdefault(known, {})[text] = _compiled(text)
-            index = {**index, **{known: tuple(texts.values()) for known, texts in listed.items()}}
-            found = index.setdefault(endpoint, ())
-            self._apps[id(root)] = root, index
-        return found
 
 
 def _app_with_routes(app: Any) -> Any:

@@ -29,7 +29,7 @@ Digest = Callable[[bytes, str], str]
 
 _LINE: Final = re.compile(
     rb'(\{"chain":"([0-9a-f-]{36})","seq":(0|[1-9][0-9]{0,17}),(?:"cut":(\[[^"{}]*(?:"[0-9a-f]{16}"[^"{}]*)*\]),)?'
-    rb'("schema":[0-9]+,"event":"([a-z_]+)",.*)),"(hash|mac)":"([0-9a-f]{64})"\}',
+    rb'("schema":[0-9]+,"event":"([a-z_]+)"(?:,.*)?)),"(hash|mac)":"([0-9a-f]{64})"\}',
     re.DOTALL,
 )
 _START: Final = b'{"chain":"'
