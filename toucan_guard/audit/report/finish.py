@@ -55,7 +55,7 @@ def finish(gathered: Gatherer, verdict: Verdict | None, *, made: datetime) -> Re
         newest=gathered.span.last or None,
         known_since=known_since,
         source=Source(
-            files=tuple(gathered.files),
+            files=gathered.files,
             lines=gathered.lines,
             before=gathered.before,
             bad=gathered.bad,

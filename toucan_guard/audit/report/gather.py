@@ -30,12 +30,13 @@ class Gatherer:
     Args:
         since: Events before this time (RFC 3339 in UTC) only say what was known already.
         until: Events after this time lie in the future: a clock was wrong, or a line is not genuine.
+        files: The names of the files, for the report.
     """
 
-    def __init__(self, *, since: str | None, until: str) -> None:
+    def __init__(self, *, since: str | None, until: str, files: Iterable[str] = ()) -> None:
         self.since = since
         self.until = until
-        self.files: dict[str, None] = {}
+        self.files = tuple(files)
         self.lines = self.before = self.bad = self.ahead = 0
         self.bad_lines: list[BadLine] = []
         self.span = Seen()  # of the whole record
@@ -71,8 +72,6 @@ class Gatherer:
             number: Its place in the file, from 1.
         """
         self.lines += 1
-        if number == 1:
-            self.files[file] = None
         event = self._reader.read(line)
         if isinstance(event, str):
             self.bad += 1

@@ -278,7 +278,8 @@ def tokens(report: Report) -> Html:
         element("p", "The shorter a token lives, the less a stolen one is worth. Minutes are best."),
         table(
             "How long tokens still had to live when they were used",
-            [Column("Time left", "main"), Column("Requests", "number"), Column("Share", "number"), Column("Bar", "meter")],
+            [Column("Time left", "main"), Column("Requests", "number"), Column("Share", "number"),
+             Column("Bar", "meter")],
             spans,
         ),
         element("h3", "The longest-lived"),

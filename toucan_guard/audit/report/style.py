@@ -119,7 +119,9 @@ dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:8px}
 --blue:#2b69ad;--red:#b93a2a;--deep:#7d1d12;--amber:#8f5b00;--green:#1b7a4e;--act:#fdf0ee;--look:#fdf6e8;--calm:#edf7f1}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 body{font-size:9.5pt}
-table{font-size:8.5pt}th,td{padding-top:6px;padding-bottom:6px}
+table,thead th,caption{font-size:8.5pt}
+.tiles dt,.tiles dd small{font-size:7.5pt}
+th,td{padding-top:6px;padding-bottom:6px}
 .notices{display:grid}
 .page{max-width:none;padding:0}
 .tiles{grid-template-columns:repeat(6,1fr)}.tiles dd{font-size:1.25rem}
