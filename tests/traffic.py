@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from toucan_guard.audit.chain import Chain
 from toucan_guard.core.audit_event import close_event
-from toucan_guard.core.audit_line import dump_json
+from toucan_guard.core.audit_line import dump_json, encode_line
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 DAYS = 31
@@ -82,6 +82,31 @@ def month(requests: int, *, seed: int = 7, key: bytes | None = None) -> Iterator
             yield linked(chain.begin())
 
 
+NAMES = (
+    "reason", "detail", "route", "method", "origin", "embedder", "fetch_site", "fetch_dest", "issuer", "key_id",
+    "token_id", "subject", "tenant", "region", "client", "policy_version", "trace_id", "kind",
+)  # fmt: skip
+
+
+def naughty(strings: Iterable[str]) -> Iterator[bytes]:
+    """Each string in every place of the record that holds text: refused, let pass, on trial, failed; and by itself."""
+    for index, string in enumerate(strings):
+        for day, outcome in enumerate(("deny", "allow", "would_deny", "error")):
+            yield encode_line(
+                _event(
+                    START + timedelta(days=day * 7, seconds=index),
+                    outcome=outcome,
+                    steps=[{"layer": string, "decision": f"would_deny:{string}"}],
+                    grants=[string, f"{string}:*:{string}"],
+                    rls_attributes=[string],
+                    tables={string: string},
+                    expires_in_seconds=90_000 - index,
+                    **{**dict.fromkeys(NAMES, string), "embedder": f"{string}{day // 2}"},
+                )
+            )
+        yield string.encode("utf-8", "surrogatepass")
+
+
 def _day(chance: random.Random, start: datetime, requests: float, day: int) -> Iterator[dict[str, Any]]:
     weekend = start.weekday() >= 5
     for _ in range(round(requests * (0.35 if weekend else 1.25) * chance.uniform(0.92, 1.08))):
@@ -129,7 +154,9 @@ def _second_of_day(chance: random.Random) -> float:
 def _request(chance: random.Random, moment: datetime, day: int) -> dict[str, Any]:
     tenant = chance.choices(list(TENANTS), [weight for _, weight, _ in TENANTS.values()])[0]
     site, _, region = TENANTS[tenant]
-    key = "2025-legacy" if day == 0 and moment.hour < 12 and chance.random() < 0.3 else "2026-q3" if chance.random() < 0.4 else "2026-q4"
+    key = "2026-q3" if chance.random() < 0.4 else "2026-q4"
+    if day == 0 and moment.hour < 12 and chance.random() < 0.3:
+        key = "2025-legacy"
     claims = _claims(chance, tenant, key)
     where = {"embedder": site} if chance.random() < 0.7 else {"origin": site, "fetch_dest": "empty"}
     if chance.random() < 0.021:

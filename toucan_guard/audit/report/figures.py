@@ -336,7 +336,7 @@ class Report:
     Attributes:
         made: When the report was made, RFC 3339 in UTC.
         since: From when on events were counted; None is from the record's beginning.
-        begins: The first event of the period; None where there is none.
+        begins: When the period begins, the record's beginning at the earliest; None where no event falls into it.
         ends: The last event of the period.
         newest: The last event of the whole record, before the period too.
         known_since: Sites that came later than this are new; None where nothing came before it to compare with.

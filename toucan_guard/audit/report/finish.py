@@ -44,13 +44,14 @@ def finish(gathered: Gatherer, verdict: Verdict | None, *, made: datetime) -> Re
         made: Now.
     """
     some = bool(gathered.period.last)
-    begins, ends = gathered.since or gathered.period.first, gathered.period.last
+    # What lies before the record's beginning is no time in which nothing happened.
+    begins, ends = max(gathered.since or "", gathered.span.first), gathered.period.last
     unit, timeline = gathered.hours.timeline(begins, ends) if some else ("day", ())
     known_since = _known_since(gathered)
     report = Report(
         made=text_of_moment(made),
         since=gathered.since,
-        begins=gathered.period.first if some else None,
+        begins=begins if some else None,
         ends=ends if some else None,
         newest=gathered.span.last or None,
         known_since=known_since,

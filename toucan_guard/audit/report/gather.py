@@ -52,7 +52,7 @@ class Gatherer:
         self.lifetimes = [0] * len(LIFETIMES)
         self.keys: Tally[KeyName] = Tally(4_000)
         self.issued: dict[KeyName, int] = {}
-        self.tenants: Tally[str] = Tally(8_000)
+        self.tenants: Tally[str] = Tally(5_000)
         self.regions: Tally[str] = Tally(200)
         self.tables: Tally[str] = Tally(1_000)
         self.report_only: Tally[str] = Tally(500)
@@ -156,10 +156,13 @@ class Gatherer:
         if region is not None:
             self.regions.count(region, time, refused=refused)
         self._tables(event)
-        issuer = text_of(event, "issuer")
+        issuer, tenant = text_of(event, "issuer"), text_of(event, "tenant")
+        issued = b'"api_key"' in line and _issues(event)
+        if tenant is not None and not issued:
+            self.tenants.count(tenant, time, refused=refused)
         if issuer is not None:
             site_of_person = embedder or (origin if event.get("fetch_site") in _OTHER_SITES else None)
-            self._claims(event, time, issuer, outcome, site_of_person, issued=b'"api_key"' in line and _issues(event))
+            self._claims(event, time, issuer, outcome, site_of_person, issued=issued)
 
     def _claims(self, event: Event, time: str, issuer: str, outcome: int, site: str | None, *, issued: bool) -> None:
         """What a verified token says; one that is given away now is not used yet."""
@@ -179,8 +182,6 @@ class Gatherer:
             self.long_tokens.offer(token, left, (tenant, subject, key[0], time))
         if issued:
             return
-        if tenant is not None:
-            self.tenants.count(tenant, time, refused=outcome == REFUSED)
         if outcome in (ALLOWED, WOULD_REFUSE):
             self._scope(event, time, tenant, left)
         if subject is not None and site is not None:

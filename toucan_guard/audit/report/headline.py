@@ -50,7 +50,7 @@ def covered(report: Report) -> str:
     if report.begins is None or report.ends is None:
         newest = f" The newest line is of {minute(report.newest)}." if report.newest else ""
         return f"No line of the record falls into this time.{newest}"
-    return period(report.since or report.begins, report.ends)
+    return period(report.begins, report.ends)
 
 
 def verdict(report: Report) -> Verdict:

@@ -24,6 +24,7 @@ h2{font-size:1.3rem;font-weight:650;letter-spacing:-.008em}
 h3{font-size:1rem;font-weight:650}
 section>h3{margin-top:26px}
 p{margin:0;text-wrap:pretty}
+p,li,h1,h2,h3,caption,code{overflow-wrap:anywhere}
 .over{color:var(--soft);font-size:.875rem;font-weight:600}
 .lede{font-size:1.0625rem;color:var(--soft);margin-top:12px;max-width:46em}
 .soft{color:var(--soft)}
