@@ -17,6 +17,7 @@ ROOMS = [
     {"__main__", "cli"},
     {"__init__", "testing", "fastapi"},
     {"stack"},
+    {"recording"},
     {"settings", "settings_audit", "settings_env", "settings_rules", "settings_values"},
     {"layers"},
     {"recorded"},
@@ -132,6 +133,24 @@ def test_the_public_names() -> None:
     for name in ("ToucanGuard", "GuardSettings", "Embed", "Grant", "Allow", "Deny", "Refused", "Reason"):
         assert name in toucan_guard.__all__
         assert getattr(toucan_guard, name) is not None
+    for name in toucan_guard.__all__:
+        assert getattr(toucan_guard, name).__name__ == name
+        assert name in dir(toucan_guard)
+    with pytest.raises(AttributeError, match="has no attribute 'ToucanGard'"):
+        toucan_guard.ToucanGard  # noqa: B018
+
+
+def test_a_pure_part_is_imported_without_settings_and_cryptography() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, toucan_guard\n"
+        "toucan_guard.Allow, toucan_guard.Grant\n"
+        "print(sorted({'pydantic_settings', 'jwt', 'cryptography', 'starlette'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 def test_importing_the_package_loads_neither_structlog_nor_an_extra() -> None:
@@ -139,7 +158,7 @@ def test_importing_the_package_loads_neither_structlog_nor_an_extra() -> None:
     import sys
 
     script = (
-        "import sys, toucan_guard\n"
+        "import sys; from toucan_guard import *\n"
         "heavy = {'structlog', 'rich', 'sqlalchemy', 'fastapi', 'opentelemetry', 'typer'} & set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )

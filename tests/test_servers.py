@@ -123,7 +123,8 @@ class Served:
         return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, open_timeout=10, **options)
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
+        events = [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
+        return [event for event in events if event["event"] not in ("open", "close")]
 
     def new_events(self, seen: int, expected: int) -> list[Any]:
         """What was written since; a completion may come a moment after the answer's last byte."""

@@ -8,12 +8,13 @@ read and the audit event are views of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
-from toucan_guard.core.decisions import Allow, Decision, Deny
+from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
@@ -25,10 +26,23 @@ from toucan_guard.tokens.keys import KeyRing
 
 GUARDED_SCOPES: Final = ("http", "websocket")
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
-_TRAIL: Final = "toucan_guard.trail"
-
 HeaderList = list[tuple[bytes, bytes]]
 HeaderEdit = Callable[[HeaderList], HeaderList]
+
+_TRAIL: Final = "toucan_guard.trail"
+_READ_HEADERS: Final = frozenset(
+    {
+        b"access-control-request-method",
+        b"authorization",
+        b"cookie",
+        b"origin",
+        b"referer",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"x-embed-token",
+    }
+)
 
 
 class Refused(Exception):
@@ -50,6 +64,10 @@ class Step(NamedTuple):
     layer: str
     decision: Decision
     enforced: bool
+
+
+# The step of a layer that had nothing to say but yes, which is nearly every step: made once for each layer.
+_ALLOWED: Final[dict[str, Step]] = {}
 
 
 class Trail:
@@ -76,58 +94,68 @@ class Trail:
         edits: What is done to the headers of every response that leaves, crashes included.
     """
 
-    __slots__ = (
-        "_send",
-        "access",
-        "audit",
-        "bootstrap_tokens",
-        "caller",
-        "claims",
-        "edits",
-        "embed",
-        "embedder",
-        "exempt",
-        "narrowing",
-        "opaque_caller",
-        "own_page",
-        "refusal",
-        "report_only_grants",
-        "request_id",
-        "ring",
-        "session_cookies",
-        "steps",
-    )
+    # Set where a layer has something to say; a connection costs no more than what it sets.
+    bootstrap_tokens: tuple[str, ...] = ()
+    caller: Origin | None = None
+    embedder: Origin | None = None
+    opaque_caller = False
+    own_page = False
+    session_cookies: tuple[str, ...] = ()
+    claims: VerifiedClaims | None = None
+    ring: KeyRing | None = None
+    narrowing: OriginAllowlist | None = None
+    embed: Embed | None = None
+    access: RowAccess | None = None
+    refusal: Deny | None = None
+    exempt = False
+    report_only_grants = False
+    audit: Any = None
+    _send: Send | None = None
+    _state: dict[str, Any] | None = None
+    _headers: Sequence[object] = ()
+    _header_count = -1
+    _header_values: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.request_id = new_id()
         self.steps: list[Step] = []
-        self.bootstrap_tokens: tuple[str, ...] = ()
-        self.caller: Origin | None = None
-        self.embedder: Origin | None = None
-        self.opaque_caller = False
-        self.own_page = False
-        self.session_cookies: tuple[str, ...] = ()
-        self.claims: VerifiedClaims | None = None
-        self.ring: KeyRing | None = None
-        self.narrowing: OriginAllowlist | None = None
-        self.embed: Embed | None = None
-        self.access: RowAccess | None = None
-        self.refusal: Deny | None = None
-        self.exempt = False
-        self.report_only_grants = False
-        self.audit: Any = None
         self.edits: list[HeaderEdit] = []
-        self._send: Send | None = None
+
+    def headers_of(self, scope: Scope) -> Mapping[bytes, tuple[str, ...]]:
+        """The values of the headers that the guard reads, by name, read in one pass.
+
+        Read again where the list is another one: what a guard in front took away is gone for the one behind it.
+        """
+        headers = scope["headers"]
+        if headers is self._headers and len(headers) == self._header_count:
+            return self._header_values
+        found: dict[bytes, tuple[str, ...]] = {}
+        for name, value in headers:
+            if name in _READ_HEADERS:
+                found[name] = (*found.get(name, ()), value.decode("latin-1"))
+        self._headers, self._header_count, self._header_values = headers, len(headers), found
+        return found
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
+        if decision is ALLOW and not report_only:
+            step = _ALLOWED.get(layer)
+            if step is None:
+                step = _ALLOWED[layer] = Step(layer, ALLOW, enforced=True)
+            self.steps.append(step)
+            return
         if not isinstance(decision, Allow | Deny):
             raise TypeError(f"the layer {layer!r} decided {type(decision).__name__}, not Allow or Deny")
         self.steps.append(Step(layer, decision, not report_only))
 
     def decided(self, layer: str) -> bool:
         """Whether a layer of this name has decided already."""
-        return any(step.layer == layer for step in self.steps)
+        return layer in [step.layer for step in self.steps]
+
+    def release(self) -> None:
+        """Let go of what refers back to the connection, at its end: it is freed at once, not by the collector."""
+        self.edits = []
+        self.audit = self._send = None
 
     def wrap(self, send: Send) -> Send:
         """A ``send`` that edits the headers of every response; the first layer that asks is the outermost."""
@@ -166,9 +194,11 @@ def existing_trail(scope: Scope) -> Trail | None:
     return scope.get(_TRAIL)
 
 
-def header_values(scope: Scope, name: bytes) -> list[str]:
+def header_values(scope: Scope, name: bytes) -> tuple[str, ...]:
     """Every value of a header, in order: ``Headers.get`` would hide the second one."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    if name in _READ_HEADERS:
+        return trail_of(scope).headers_of(scope).get(name, ())
+    return tuple(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 
 def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
@@ -177,7 +207,12 @@ def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
     The state becomes a dictionary of this connection's own: some servers hand out one for all.
     """
     trail.embed = embed
-    scope["state"] = {**(scope.get("state") or {}), "embed": embed}
+    given: dict[str, Any] = scope.get("state") or {}
+    state = trail._state  # noqa: SLF001 - made here
+    if state is None or state is not given:
+        state = {**given}
+    state["embed"] = embed
+    scope["state"] = trail._state = state  # noqa: SLF001
 
 
 async def deny(scope: Scope, receive: Receive, send: Send, decision: Deny) -> None:

@@ -15,6 +15,13 @@ from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bear
 
 HeaderList = list[tuple[bytes, bytes]]
 
+_FIRST_OF_OURS: Final = b"x-embed-"  # with underscores it sorts behind this
+_TELLING: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol"})
+_PRIVATE: Final[HeaderList] = [
+    (b"cache-control", b"private, no-store"),
+    (b"referrer-policy", b"same-origin"),
+    (b"vary", b"Authorization, Cookie, X-Embed-Token"),
+]
 _CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
 
 
@@ -33,14 +40,12 @@ def strip_credentials(scope: Scope) -> None:
     The bearer token, ``X-Embed-…``, the cookies of embed sessions, the WebSocket subprotocol that carries a token.
     """
     kept: HeaderList = []
-    for name, value in _without_ours(scope["headers"]):
-        if name == b"authorization" and bearer_token(value.decode("latin-1")) is not None:
-            continue
-        if name == b"sec-websocket-protocol":
-            value = ", ".join(_harmless(value.decode("latin-1").split(","))).encode("latin-1")  # noqa: PLW2901
-            if not value:
-                continue
-        kept.append((name, value))
+    for header in scope["headers"]:
+        name = header[0]
+        if name < _FIRST_OF_OURS and name not in _TELLING:
+            kept.append(header)  # nearly every header, so it comes first
+        else:
+            kept += _without_credentials(header)
     scope["headers"] = kept
     if scope["type"] == "websocket":
         scope["subprotocols"] = _harmless(scope.get("subprotocols") or ())
@@ -51,6 +56,12 @@ def keep_private(headers: HeaderList) -> HeaderList:
 
     No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
     """
+    for name, _ in headers:
+        lowered = name.lower()
+        if lowered == b"referrer-policy" or _tells_caches(lowered):
+            break
+    else:
+        return headers + _PRIVATE  # the usual case: the app says nothing about either
     kept = [(name, value) for name, value in headers if not _tells_caches(name.lower()) or _is_private(value)]
     names = {name.lower() for name, _ in kept}
     if b"cache-control" not in names:
@@ -70,6 +81,18 @@ def _is_private(cache_control: bytes) -> bool:
     # With quotes it may be `private="name"`, which keeps one header private and shares the rest.
     directives = [directive.strip().lower() for directive in cache_control.split(b",")]
     return b'"' not in cache_control and (b"private" in directives or b"no-store" in directives)
+
+
+def _without_credentials(header: tuple[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in _without_ours((header,)):
+        if name == b"authorization" and bearer_token(value.decode("latin-1")) is not None:
+            continue
+        if name == b"sec-websocket-protocol":
+            offers = ", ".join(_harmless(value.decode("latin-1").split(","))).encode("latin-1")
+            if offers:
+                yield name, offers
+            continue
+        yield name, value
 
 
 def _without_ours(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

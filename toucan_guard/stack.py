@@ -13,14 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
 from toucan_guard.asgi import existing_trail
-from toucan_guard.audit.metrics import Metrics
-from toucan_guard.audit.open import open_sink
 from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
+from toucan_guard.recording import audit_options
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
-from toucan_guard.settings_audit import settings_digest
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.sessions import EmbedSessions, shared_memory_store
 
@@ -45,7 +43,8 @@ class ToucanGuard:
     def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None) -> None:
         settings = GuardSettings() if settings is None else settings
         reported = settings.report_only
-        self._sink = None if settings.insecure_no_audit else self._open_sink(settings)
+        audit = audit_options(settings)
+        self._sink: Sink | None = audit["sink"]
 
         origin_policy = OriginPolicy(
             allowlist=settings.allowlist,
@@ -76,15 +75,7 @@ class ToucanGuard:
             ),
             (
                 layers.AuditLogMiddleware,
-                {
-                    "sink": self._sink,
-                    "mode": settings.audit_mode,
-                    "region": settings.region,
-                    "trusted_proxies": settings.trusted_proxies,
-                    "pseudonyms": settings.pseudonyms,
-                    "metrics": Metrics() if settings.metrics else None,
-                    "routes_of": app,
-                },
+                {**audit, "routes_of": app},
             ),
             (
                 layers.CorsMiddleware,
@@ -139,16 +130,6 @@ class ToucanGuard:
             app = layer(app, **options)
         self.app = app
 
-    @staticmethod
-    def _open_sink(settings: GuardSettings) -> Sink:
-        return open_sink(
-            settings.audit,
-            mode=settings.audit_mode,
-            queue_size=settings.audit_queue_size,
-            chain_key=settings.chain_key,
-            settings=settings_digest(settings),
-        )
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             try:
@@ -158,12 +139,15 @@ class ToucanGuard:
             return
         # Servers reuse contexts from one request of a connection to the next: every connection begins with nobody's
         # rows. A guard inside another one continues what that one has found.
-        previous = current_row_access.set(None) if existing_trail(scope) is None else None
+        if existing_trail(scope) is not None:
+            return await self.app(scope, receive, send)
+        previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
         finally:
-            if previous is not None:
-                current_row_access.reset(previous)
+            current_row_access.reset(previous)
+            if (trail := existing_trail(scope)) is not None:
+                trail.release()
 
     def close(self) -> None:
         """Give back what the guard holds open; called at the end of the app's lifespan."""

@@ -56,7 +56,7 @@ def gate() -> Iterator[Gate]:
 
 
 def sink_of(gate: Any, size: int = 100) -> QueuedSink:
-    return QueuedSink(LineSink(gate, Chain(None, settings=None, dump=dump_json)), size=size)
+    return QueuedSink(LineSink(gate, Chain(None, settings=None, dump=dump_json), counts=True), size=size)
 
 
 def told(gate: Gate) -> list[tuple[str, str | None, int | None]]:

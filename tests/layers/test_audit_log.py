@@ -604,8 +604,7 @@ async def test_the_route_is_the_template_and_never_the_path(http: Any) -> None:
     await http(app, path="/t/customers/secret-customer")
     await http(app, path="/nothing/secret-path")
     assert sink.told("status") == [(200,), (404,)]
-    # The oldest Starlette that we support does not name the route.
-    assert sink.events[0]["route"] in ("/customers/{name}", None)
+    assert sink.events[0]["route"] == "/t/customers/{name}"
     assert sink.events[1]["route"] is None
     assert "secret" not in json.dumps(sink.events)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -32,9 +33,9 @@ def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> 
             yield line
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> AbstractContextManager[BinaryIO]:
     if str(path) == "-":
-        return open(sys.stdin.fileno(), "rb", closefd=False)
+        return nullcontext(sys.stdin.buffer)  # not ours to close
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.open(path, "rb"))
     return path.open("rb")

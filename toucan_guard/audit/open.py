@@ -48,8 +48,12 @@ def open_sink(
             raise ConfigError(
                 f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({error.strerror})"
             ) from None
-    lines = LineSink(writer, Chain(chain_key, settings=settings, dump=fastest_dump()))
-    sink = lines if mode == "strict" else QueuedSink(lines, size=queue_size)
+    chain = Chain(chain_key, settings=settings, dump=fastest_dump())
+    sink: LineSink | QueuedSink
+    if mode == "strict":
+        sink = LineSink(writer, chain)
+    else:
+        sink = QueuedSink(LineSink(writer, chain, counts=True), size=queue_size)
     # A guard around some routes only is not told by the lifespan when the end has come.
     atexit.register(_close, weakref.ref(sink))
     return sink

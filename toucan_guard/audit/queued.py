@@ -24,7 +24,7 @@ class QueuedSink:
     """Takes events at once, and lets a thread of its own write them.
 
     Args:
-        sink: Where they are written.
+        sink: Where they are written; it counts what it drops.
         size: How many may wait.
     """
 
@@ -68,14 +68,8 @@ class QueuedSink:
         self._thread.start()
 
     def _write_all(self, queue: SimpleQueue[Event | None]) -> None:
-        lost = 0
         while (event := queue.get()) is not None:
-            if lost:
-                event = {**event, "dropped": event.get("dropped", 0) + lost}
             try:
                 self._sink.write(event)
             except AuditWriteError as error:
                 _log.error("toucan_guard audit: %s", error)
-                lost = event.get("dropped", 0) + 1
-            else:
-                lost = 0

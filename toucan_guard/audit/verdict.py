@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 TAMPERING: Final = frozenset({"altered", "dropped", "inserted", "reordered", "replaced", "unkeyed"})
 HONEST: Final = frozenset({"open_ended", "begins_elsewhere", "cut", "blank", "unchecked"})
 
-_MOST: Final = 1_000
+_MOST: Final = 10_000
 
 
 class Place(NamedTuple):
@@ -47,7 +47,7 @@ class Finding:
 
 
 class Findings:
-    """Collects findings, the first thousand of them whole."""
+    """Collects findings, the first ten thousand of them whole."""
 
     def __init__(self) -> None:
         self._kept: list[Finding] = []

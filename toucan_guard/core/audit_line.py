@@ -60,21 +60,28 @@ def encode_line(event: Mapping[str, Any], *, max_bytes: int = MAX_LINE_BYTES, du
 
 def _is_short(value: object) -> bool:
     """Whether nothing in a value needs a cap, which is so for nearly every event."""
-    characters, entries = _CAPS[0]
-    match value:
-        case str():
-            return len(value) <= characters
-        case None | bool():
-            return True
-        case int():
-            return -_LARGEST <= value < _LARGEST
-        case float():
-            return math.isfinite(value)
-        case list():
-            return len(value) <= entries and all(map(_is_short, value))
-        case dict():
-            return len(value) <= entries and all(map(_is_short, (*value, *value.values())))
-    return False
+    # By exact type, the usual ones first: this looks at every value of every event.
+    kind = type(value)
+    if kind is str:
+        return len(value) <= _CAPS[0][0]  # type: ignore[arg-type]
+    if value is None or kind is bool:
+        return True
+    if kind is dict or kind is list:
+        items: Any = value
+        if len(items) > _CAPS[0][1]:
+            return False
+        if kind is dict:
+            items = (*items, *items.values())
+        for item in items:
+            if type(item) is str:
+                if len(item) > _CAPS[0][0]:
+                    return False
+            elif not _is_short(item):
+                return False
+        return True
+    if kind is float:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    return kind is int and -_LARGEST <= value < _LARGEST  # type: ignore[operator]
 
 
 def _capped_event(event: Mapping[str, Any], characters: int, entries: int) -> Event:

@@ -73,6 +73,12 @@ def explicit_credential(
         The credential, None where there is none, or a refusal where there are two. A carrier that is switched off
         still counts as a second one: whoever sends two may not choose which one is believed.
     """
+    if len(authorization) == 1 and not (x_embed_token or subprotocols or bootstrap_tokens):
+        # What nearly every request looks like; the rest of this function says the same of it.
+        token = bearer_token(authorization[0])
+        if token is None:
+            return None
+        return TokenCredential(token, AUTHORIZATION) if AUTHORIZATION in carriers else _switched_off(AUTHORIZATION)
     found: list[TokenCredential] = []
     for value in authorization:
         token = bearer_token(value)
@@ -91,10 +97,12 @@ def explicit_credential(
         return Deny(Reason.CREDENTIALS_REPEATED, f"{len(found)} credentials were sent; exactly one may be")
     carrier = SESSION if found[0].carrier == "bootstrap" else found[0].carrier
     if carrier not in carriers:
-        return Deny(
-            Reason.TOKEN_MISSING, f"the token carrier {carrier!r} is switched off in TOUCAN_GUARD_TOKEN_CARRIERS"
-        )
+        return _switched_off(carrier)
     return found[0]
+
+
+def _switched_off(carrier: str) -> Deny:
+    return Deny(Reason.TOKEN_MISSING, f"the token carrier {carrier!r} is switched off in TOUCAN_GUARD_TOKEN_CARRIERS")
 
 
 def bearer_token(authorization: str) -> str | None:
@@ -103,6 +111,8 @@ def bearer_token(authorization: str) -> str | None:
     Any white space ends the scheme: a token after a tab must not be overlooked, or the browser's cookie would
     stand in for it.
     """
+    if authorization.startswith("Bearer "):
+        return authorization[7:].strip()  # what the rest would find, without looking for white space in the token
     scheme, *rest = authorization.split(maxsplit=1) or [""]
     if scheme.lower() != "bearer":
         return None

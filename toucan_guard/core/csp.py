@@ -79,7 +79,10 @@ def outgoing_headers(
     if report_only:
         return [*headers, (_CSP_REPORT_ONLY, _report_only_value(ours, report_uri))]
     found = list(headers)
-    if all(name.lower() not in _FRAMING_HEADERS for name, _ in found):
+    for name, _ in found:
+        if name.lower() in _FRAMING_HEADERS:
+            break
+    else:
         return [*found, *ours.headers]  # the common case: the app says nothing about framing
     kept = [(name, value) for name, value in found if name.lower() != X_FRAME_OPTIONS]
     if framing == "sole":

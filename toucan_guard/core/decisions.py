@@ -95,6 +95,10 @@ class Allow:
         raise TypeError("a decision is not a boolean: use isinstance(decision, Deny)")
 
 
+ALLOW: Final = Allow()
+"""Yes, and nothing to add."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deny:
     """The layer refuses the request.

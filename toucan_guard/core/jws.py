@@ -12,8 +12,9 @@ import json
 import math
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, NoReturn, Protocol
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from toucan_guard.core.decisions import Deny, Reason
 
@@ -24,7 +25,11 @@ MAX_KID_LENGTH: Final = 256
 # verifier that skips what it does not implement checks something else than what was signed.
 _MEANING_CHANGERS: Final = ("crit", "b64", "zip", "enc")
 
-_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+# To the standard alphabet; its own two characters and padding become a byte that no alphabet has.
+_TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
+_PADDING: Final = (b"", None, b"==", b"=")  # by the length modulo four; one character alone is nothing
+# The last characters whose spare bits are zero (RFC 4648 §3.5), by the same.
+_LAST: Final = (None, None, frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
 
 
 class VerifyingKey(Protocol):
@@ -49,8 +54,7 @@ class KeyFinder(Protocol):
         """The one key that this ``kid`` and ``alg`` may use, or the refusal."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompactJws:
+class CompactJws(NamedTuple):
     """A compact JWS that is well-formed; nothing about it is verified yet.
 
     Attributes:
@@ -61,9 +65,12 @@ class CompactJws:
     """
 
     header: Mapping[str, object]
-    payload: bytes = field(repr=False)
-    signing_input: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return f"CompactJws(header={self.header!r})"
 
 
 def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bool = False) -> CompactJws | Deny:
@@ -87,18 +94,32 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     if len(segments) != 3:
         return Deny(Reason.TOKEN_MALFORMED, "the token does not have exactly three segments")
     header_segment, payload_segment, signature_segment = segments
-    header_bytes = decode_segment(header_segment)
     payload = decode_segment(payload_segment)
     signature = decode_segment(signature_segment)
-    if not header_bytes or not signature or payload is None or not (payload or allow_empty_payload):
+    if not header_segment or not signature or payload is None or not (payload or allow_empty_payload):
+        return Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
+    header = (_usual_header if len(header_segment) <= _USUAL_HEADER else _read_header)(header_segment)
+    if isinstance(header, Deny):
+        return header
+    return CompactJws(header, payload, raw[: len(header_segment) + 1 + len(payload_segment)], signature)
+
+
+def _read_header(segment: bytes) -> Mapping[str, object] | Deny:
+    decoded = decode_segment(segment)
+    if decoded is None:
         return Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
     try:
-        header = strict_json(header_bytes)
+        header = strict_json(decoded)
     except ValueError:
         return Deny(Reason.TOKEN_MALFORMED, "the token's header is not strict JSON")
     if not isinstance(header, dict):
         return Deny(Reason.TOKEN_MALFORMED, "the token's header is not a JSON object")
-    return CompactJws(header, payload, raw[: len(header_segment) + 1 + len(payload_segment)], signature)
+    return MappingProxyType(header)
+
+
+# All tokens of a key have the same header, so it is read once. Short ones only: strangers must not fill the memory.
+_USUAL_HEADER: Final = 512
+_usual_header: Final = lru_cache(maxsize=256)(_read_header)
 
 
 def check_signature(jws: CompactJws, keys: KeyFinder) -> VerifyingKey | Deny:
@@ -133,14 +154,16 @@ def check_signature(jws: CompactJws, keys: KeyFinder) -> VerifyingKey | Deny:
 def decode_segment(segment: bytes) -> bytes | None:
     """Canonical base64url without padding (RFC 4648 §5, RFC 7515 §2), or None.
 
-    Decoding is lenient and encoding is not, so encoding again and comparing refuses every foreign byte, padding and
-    stray bits in the last character at once.
+    One text for one value: foreign bytes, padding and stray bits in the last character are refused.
     """
+    rest = len(segment) % 4
+    padding, last = _PADDING[rest], _LAST[rest]
+    if padding is None or (last is not None and segment[-1] not in last):
+        return None
     try:
-        decoded = binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4))
+        return binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True)
     except ValueError:
         return None
-    return decoded if encode_segment(decoded) == segment else None
 
 
 def encode_segment(raw: bytes) -> bytes:
@@ -159,7 +182,13 @@ def strict_json(raw: bytes) -> object:
     """
     try:
         text = raw.decode("utf-8")
-        decoded: object = _DECODER.decode(text)
+        decoded: object
+        if text.startswith("{"):
+            decoded, end = _DECODER.raw_decode(text)  # without looking for white space around it
+            if end != len(text):
+                decoded = _DECODER.decode(text)
+        else:
+            decoded = _DECODER.decode(text)
         # Nesting cannot be deeper than there are brackets, so that most tokens are not walked at all.
         if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _is_deeper(decoded, MAX_JSON_DEPTH):
             raise ValueError("nested too deeply")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny, Reason
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
 
@@ -38,7 +38,7 @@ class TenancyPolicy:
     def decide_region(self, claims: VerifiedClaims) -> Decision:
         """A token's region and the deployment's must be equal where either names one."""
         if claims.region == self.region:
-            return Allow() if self.region is None else Allow({"region": self.region})
+            return ALLOW if self.region is None else Allow({"region": self.region})
         return Deny(Reason.REGION_MISMATCH, "the token's region is not the region of this deployment")
 
     def decide_origins(
@@ -58,4 +58,4 @@ class TenancyPolicy:
             return Deny(Reason.TENANT_ORIGIN_NOT_ALLOWED, "the origin is not on the tenant's list")
         if claims.origins is not None and (opaque_caller or not all(map(claims.origins.allows, callers))):
             return Deny(Reason.TOKEN_ORIGIN_NOT_ALLOWED, "the origin is not among the token's origins")
-        return Allow()
+        return ALLOW

@@ -308,12 +308,12 @@ def _invalid(name: str, what: str) -> _ClaimError:
 
 
 def _text(payload: Mapping[str, object], name: str) -> str:
+    value = payload.get(name)
+    if isinstance(value, str) and value:
+        return value
     if name not in payload:
         raise _missing(name)
-    value = payload[name]
-    if not isinstance(value, str) or not value:
-        raise _invalid(name, "is not a string, or is empty")
-    return value
+    raise _invalid(name, "is not a string, or is empty")
 
 
 def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
@@ -322,9 +322,11 @@ def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
 
 
 def _time(payload: Mapping[str, object], name: str) -> float:
+    value = payload.get(name)
+    if type(value) is int and -_MAX_TIME <= value <= _MAX_TIME:
+        return value
     if name not in payload:
         raise _missing(name)
-    value = payload[name]
     # A boolean is an int in Python. Strict JSON has no NaN and no Infinity, but claims may be read from elsewhere.
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_TIME <= value <= _MAX_TIME:
         raise _invalid(name, "is not a number of seconds since the epoch")

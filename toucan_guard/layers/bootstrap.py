@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
 from toucan_guard.core.credentials import COOKIE_PREFIX, session_cookies
-from toucan_guard.core.decisions import Allow, Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import is_frame_navigation
 from toucan_guard.core.token import BOOTSTRAP
@@ -46,7 +46,7 @@ class BootstrapExchangeMiddleware:
         if trail.claims is None or trail.claims.token_type != BOOTSTRAP:
             return await self.app(scope, receive, send)
         opened = await self._exchange(scope, trail)
-        trail.add(_LAYER, opened if isinstance(opened, Deny) else Allow())
+        trail.add(_LAYER, opened if isinstance(opened, Deny) else ALLOW)
         if isinstance(opened, Deny):
             return await deny(scope, receive, send, opened)
         await _redirect(scope, opened, self._clock())(scope, receive, send)

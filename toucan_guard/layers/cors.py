@@ -6,6 +6,7 @@ guard's own decision, so that it is audited. Never ``Access-Control-Allow-Creden
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -17,6 +18,8 @@ from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
 
 _MAX_AGE_SECONDS: Final = 600
+_REMEMBERED: Final = 1024
+_SHARING: Final = frozenset({b"access-control-allow-origin", b"access-control-allow-credentials"})
 
 
 class CorsMiddleware:
@@ -36,6 +39,8 @@ class CorsMiddleware:
         self._policy = policy
         self._allowlist = allowlist
         self._report_only = report_only
+        self._unreadable = _readable_by(None)
+        self._readers: dict[str, HeaderEdit] = {}
         # The origin was judged before it answers. Every header may be asked for: no ambient credential goes with it.
         self._preflights = CORSMiddleware(
             app, allow_origin_regex=".*", allow_methods=ALL_METHODS, allow_headers=("*",), max_age=_MAX_AGE_SECONDS
@@ -47,7 +52,7 @@ class CorsMiddleware:
         trail = trail_of(scope)
         send = trail.wrap(send)
         origins = header_values(scope, b"origin")
-        trail.edits.append(_readable_by(origins[0] if len(origins) == 1 and self._may_read(origins[0]) else None))
+        trail.edits.append(self._edit_for(origins))
 
         if scope["method"] != "OPTIONS" or not origins or not header_values(scope, b"access-control-request-method"):
             return await self.app(scope, receive, send)
@@ -64,6 +69,19 @@ class CorsMiddleware:
         trail.narrowing = OriginAllowlist()
         await answer(scope, receive, send)
 
+    def _edit_for(self, origins: Sequence[str]) -> HeaderEdit:
+        if len(origins) != 1:
+            return self._unreadable
+        edit = self._readers.get(origins[0])
+        if edit is not None:
+            return edit
+        if not self._may_read(origins[0]):
+            return self._unreadable
+        if len(self._readers) >= _REMEMBERED:
+            self._readers.clear()
+        edit = self._readers[origins[0]] = _readable_by(origins[0])
+        return edit
+
     def _may_read(self, origin: str) -> bool:
         if origin == "null":
             return self._policy.insecure_allow_null or self._report_only
@@ -74,15 +92,10 @@ class CorsMiddleware:
 def _readable_by(origin: str | None) -> HeaderEdit:
     """The CORS headers of one response (Fetch §3.3.3). What the app says about sharing does not widen them."""
 
+    allowed = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
+    ours: HeaderList = [*allowed, (b"vary", b"Origin")]
+
     def edit(headers: HeaderList) -> HeaderList:
-        kept = [
-            (name, value)
-            for name, value in headers
-            if name.lower() not in (b"access-control-allow-origin", b"access-control-allow-credentials")
-        ]
-        if origin is not None:
-            kept.append((b"access-control-allow-origin", origin.encode("latin-1")))
-        kept.append((b"vary", b"Origin"))
-        return kept
+        return [header for header in headers if header[0].lower() not in _SHARING] + ours
 
     return edit

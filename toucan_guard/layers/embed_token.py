@@ -27,7 +27,7 @@ from toucan_guard.core.credentials import (
     session_credential,
     session_readable,
 )
-from toucan_guard.core.decisions import Allow, Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
@@ -99,7 +99,7 @@ class EmbedTokenMiddleware:
             await self._revocations.keep_fresh()
             revoked = self._revocations.judge(claims, self._clock())
             claims = claims if revoked is None else revoked
-        trail.add(_LAYER, claims if isinstance(claims, Deny) else Allow())
+        trail.add(_LAYER, claims if isinstance(claims, Deny) else ALLOW)
         if isinstance(claims, Deny):
             return await deny(scope, receive, send, claims)
 
@@ -195,7 +195,7 @@ class EmbedTokenMiddleware:
         )
         if unreadable is not None:
             return unreadable
-        referers = header_values(scope, b"referer") if fetch_site == ["same-origin"] else []
+        referers = header_values(scope, b"referer") if fetch_site == ("same-origin",) else []
         referer_handles = handle_values(referers[0].partition("#")[0].partition("?")[2]) if len(referers) == 1 else []
         session = session_credential(cookies, query_handles=query_handles, referer_handles=referer_handles)
         return _NO_TOKEN if session is None else session

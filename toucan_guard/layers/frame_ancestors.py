@@ -8,6 +8,7 @@ see it, and the header names no other customer.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -63,20 +64,18 @@ class FrameAncestorsMiddleware:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        send = trail.wrap(send)
+        trail.edits.append(partial(self._add_policy, trail, scope))
+        await self.app(scope, receive, trail.wrap(send))
 
-        def add_policy(headers: HeaderList) -> HeaderList:
-            return outgoing_headers(
-                headers,
-                self._who_may_frame(trail, scope),
-                framing=self._framing,
-                report_only=self._report_only,
-                report_uri=self._report_uri,
-                self_origins=self._public_origins,
-            )
-
-        trail.edits.append(add_policy)
-        await self.app(scope, receive, send)
+    def _add_policy(self, trail: Trail, scope: Scope, headers: HeaderList) -> HeaderList:
+        return outgoing_headers(
+            headers,
+            self._who_may_frame(trail, scope),
+            framing=self._framing,
+            report_only=self._report_only,
+            report_uri=self._report_uri,
+            self_origins=self._public_origins,
+        )
 
     def _who_may_frame(self, trail: Trail, scope: Scope) -> FrameAncestors:
         if trail.refusal is not None or (self._tenants_listed and trail.claims is None):

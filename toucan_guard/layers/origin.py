@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, trail_of
 from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
-from toucan_guard.core.decisions import Allow, Deny
+from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin, referer_origin
+from toucan_guard.core.origins import Origin, OriginAllowlist, OriginPolicy, parse_origin, referer_origin
 from toucan_guard.proxies import own_origin
+
+_REMEMBERED: Final = 1024
+_LONGEST_REFERER: Final = 512
+
+
+class _Judged(NamedTuple):
+    """A decision, and whom it let in (see ``Trail``)."""
+
+    decision: Decision
+    own_page: bool
+    caller: Origin | None
+    opaque_caller: bool
+    embedder: Origin | None
+
+    @classmethod
+    def of(cls, decision: Decision) -> _Judged:
+        facts = decision.facts if isinstance(decision, Allow) else {}
+        ours = "self" in facts
+        origin = facts.get("origin", facts.get("referer_origin"))
+        caller = None if ours or origin is None else parse_origin(origin)
+        return cls(
+            decision,
+            own_page=ours and origin is not None,
+            caller=caller,
+            opaque_caller=not ours and origin is not None and caller is None,
+            embedder=referer_origin(facts["embedder"]) if "embedder" in facts else None,
+        )
 
 
 class OriginMiddleware:
@@ -47,47 +75,70 @@ class OriginMiddleware:
         self._policy = policy
         self._trusted_proxies = tuple(trusted_proxies)
         self._report_only = report_only
+        self._judged: dict[object, _Judged] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        websocket = scope["type"] == "websocket"
-        decision = self._policy.decide(
-            "GET" if websocket else scope["method"],
-            header_values(scope, b"origin"),
-            websocket=websocket,
-            fetch_site=header_values(scope, b"sec-fetch-site"),
-            fetch_mode=header_values(scope, b"sec-fetch-mode"),
-            fetch_dest=header_values(scope, b"sec-fetch-dest"),
-            referers=header_values(scope, b"referer"),
-            ambient_credential=_has_only_ambient_credential(scope, trail.bootstrap_tokens),
-            self_origins=own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None,
-        )
+        judged = self._judge(scope, trail)
+        decision = judged.decision
         trail.add("origin", decision, report_only=self._report_only)
         if isinstance(decision, Deny) and not self._report_only:
             return await deny(scope, receive, send, decision)
-        _remember(trail, decision.facts if isinstance(decision, Allow) else {})
+        # Whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds.
+        trail.own_page, trail.caller = judged.own_page, judged.caller
+        trail.opaque_caller, trail.embedder = judged.opaque_caller, judged.embedder
         await self.app(scope, receive, send)
 
+    def _judge(self, scope: Scope, trail: Trail) -> _Judged:
+        """The decision about what these headers say, which is the same whenever they say the same."""
+        received = trail.headers_of(scope)
+        websocket = scope["type"] == "websocket"
+        said = (
+            "GET" if websocket else scope["method"],
+            received.get(b"origin", ()),
+            websocket,
+            received.get(b"sec-fetch-site", ()),
+            received.get(b"sec-fetch-mode", ()),
+            received.get(b"sec-fetch-dest", ()),
+            received.get(b"referer", ()),
+            _has_only_ambient_credential(scope, trail),
+        )
+        judged = self._judged.get(said)
+        if judged is not None:
+            return judged
+        method, origins, _, fetch_site, fetch_mode, fetch_dest, referers, ambient = said
+        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
+        judged = _Judged.of(
+            self._policy.decide(
+                method,
+                origins,
+                websocket=websocket,
+                fetch_site=fetch_site,
+                fetch_mode=fetch_mode,
+                fetch_dest=fetch_dest,
+                referers=referers,
+                ambient_credential=ambient,
+                self_origins=forwarded,
+            )
+        )
+        # What a proxy says is another input. Refusals are not kept: strangers would fill the room of our own callers.
+        if forwarded is None and isinstance(judged.decision, Allow) and sum(map(len, referers)) <= _LONGEST_REFERER:
+            if len(self._judged) >= _REMEMBERED:
+                self._judged.clear()
+            self._judged[said] = judged
+        return judged
 
-def _remember(trail: Trail, facts: Mapping[str, str]) -> None:
-    """Note whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds."""
-    ours = "self" in facts
-    origin = facts.get("origin", facts.get("referer_origin"))
-    trail.own_page = ours and origin is not None
-    trail.caller = None if ours or origin is None else parse_origin(origin)
-    trail.opaque_caller = not ours and origin is not None and trail.caller is None
-    trail.embedder = referer_origin(facts["embedder"]) if "embedder" in facts else None
 
-
-def _has_only_ambient_credential(scope: Scope, bootstrap_tokens: Sequence[str]) -> bool:
+def _has_only_ambient_credential(scope: Scope, trail: Trail) -> bool:
     """Whether the browser alone may have put a credential here: a cookie or Basic, and no token."""
-    if bootstrap_tokens or header_values(scope, b"x-embed-token"):
+    headers = trail.headers_of(scope)
+    authorization = headers.get(b"authorization", ())
+    if not authorization and b"cookie" not in headers:
+        return False
+    if trail.bootstrap_tokens or b"x-embed-token" in headers:
         return False
     if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
         return False
-    authorization = header_values(scope, b"authorization")
-    if any(bearer_token(value) is not None for value in authorization):
-        return False
-    return bool(authorization) or bool(header_values(scope, b"cookie"))
+    return all(bearer_token(value) is None for value in authorization)

@@ -1,0 +1,220 @@
+"""``toucan-guard audit``: exit statuses, what is said, and whom lines are about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from toucan_guard.audit.open import open_sink
+from toucan_guard.cli import app
+from toucan_guard.core.pseudonyms import Pseudonyms
+
+KEY = "correct-horse-battery-staple-0123456789"
+OTHER_KEY = "another-horse-battery-staple-9876543210"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a command on a machine that has no guard's configuration, but for what a test sets."""
+
+    def invoke(*arguments: Any, stdin: bytes | None = None, **variables: str) -> Any:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Callable[..., Path]:
+    """``log("a.jsonl", events, key=…)``: a file as the guard writes it."""
+
+    def write(name: str = "audit.jsonl", events: Any = ({},) * 5, *, key: str | None = None) -> Path:
+        sink = open_sink(str(tmp_path / name), chain_key=None if key is None else key.encode())
+        for number, event in enumerate(events):
+            sink.write({"schema": 1, "event": "decision", "event_id": f"e-{number}", "outcome": "allow", **event})
+        sink.close()
+        return tmp_path / name
+
+    return write
+
+
+class TestVerify:
+    def test_a_sound_record(self, run: Any, log: Any) -> None:
+        path = log()
+        result = run("audit", "verify", path)
+        assert result.exit_code == 0, result.output
+        assert "7 lines of 1 chains are as they were written" in result.stdout
+        told = json.loads(run("audit", "verify", path, "--json").stdout)
+        assert (told["tampered"], told["lines"], told["findings"], len(told["chains"])) == (False, 7, [], 1)
+        assert told["chains"][0]["anchor"] in result.stdout
+
+    def test_tampering_is_a_finding_with_its_place(self, run: Any, log: Any) -> None:
+        path = log()
+        path.write_bytes(path.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2","outcome":"error"'))
+        result = run("audit", "verify", path)
+        assert result.exit_code == 1
+        assert f"✗ {path}:4: altered." in result.stdout
+        assert "not as it was written" in result.stdout
+        result = run("audit", "verify", path, "--json")
+        assert result.exit_code == 1
+        (finding,) = json.loads(result.stdout)["findings"]
+        assert (finding["kind"], finding["number"], finding["tampering"]) == ("altered", 4, True)
+
+    def test_a_chain_without_close_is_named_and_is_no_finding(self, run: Any, log: Any) -> None:
+        path = log()
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        result = run("audit", "verify", path)
+        assert result.exit_code == 0
+        assert "ended without close" in result.stdout
+
+    def test_an_anchor_finds_what_was_cut_off(self, run: Any, log: Any) -> None:
+        path = log()
+        anchor = json.loads(run("audit", "verify", path, "--json").stdout)["chains"][0]["anchor"]
+        assert run("audit", "verify", path, "--expect", anchor).exit_code == 0
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        result = run("audit", "verify", path, "--expect", anchor)
+        assert result.exit_code == 1
+        assert "is not in these files" in result.stdout
+        assert run("audit", "verify", path, "--expect", "nonsense").exit_code == 2
+
+    @pytest.mark.parametrize("way", ["file", "variable", "file variable"])
+    def test_the_key_comes_from_a_file_or_the_environment(self, way: str, run: Any, log: Any, tmp_path: Path) -> None:
+        path = log(key=KEY)
+        (tmp_path / "key").write_text(KEY + "\n")
+        arguments, variables = {
+            "file": (["--key-file", tmp_path / "key"], {}),
+            "variable": ([], {"TOUCAN_GUARD_AUDIT_CHAIN_KEY": KEY}),
+            "file variable": ([], {"TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE": str(tmp_path / "key")}),
+        }[way]
+        result = run("audit", "verify", path, *arguments, **variables)
+        assert result.exit_code == 0, result.output
+        assert KEY not in result.output
+
+    def test_a_keyed_chain_without_its_key_proves_nothing(self, run: Any, log: Any) -> None:
+        result = run("audit", "verify", log(key=KEY))
+        assert result.exit_code == 2
+        assert "give the key" in result.output
+
+    def test_another_key_does_not_fit(self, run: Any, log: Any, tmp_path: Path) -> None:
+        (tmp_path / "key").write_text(OTHER_KEY)
+        result = run("audit", "verify", log(key=KEY), "--key-file", tmp_path / "key")
+        assert result.exit_code == 1
+        assert "does not agree with the key" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("name", "value", "words"),
+        [
+            ("TOUCAN_GUARD_AUDIT_CHAIN_KEY", "short", "TOUCAN_GUARD_AUDIT_CHAIN_KEY: the secret is shorter"),
+            ("TOUCAN_GUARD_AUDIT_CHAIN_KEY", "", "TOUCAN_GUARD_AUDIT_CHAIN_KEY is set but empty"),
+            ("TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE", "/nowhere/key", "TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE names a file"),
+        ],
+    )
+    def test_a_key_that_is_none_is_wrong_use(self, name: str, value: str, words: str, run: Any, log: Any) -> None:
+        result = run("audit", "verify", log(), **{name: value})
+        assert result.exit_code == 2
+        assert words in result.output
+
+    def test_files_in_any_order_and_each_once(self, run: Any, log: Any, tmp_path: Path) -> None:
+        lines = log("whole", ({},) * 20).read_bytes().splitlines(keepends=True)
+        (tmp_path / "new").write_bytes(b"".join(lines[10:]))
+        (tmp_path / "old").write_bytes(b"".join(lines[:10]))
+        result = run("audit", "verify", tmp_path / "new", tmp_path / "old", tmp_path / "new")
+        assert (result.exit_code, "22 lines of 1 chains" in result.stdout) == (0, True), result.output
+
+    def test_a_stream_of_several_programs(self, run: Any, log: Any) -> None:
+        text = b"INFO: started\n" + log().read_bytes()
+        assert run("audit", "verify", "-", stdin=text).exit_code == 1
+        assert run("audit", "verify", "-", "--mixed", stdin=text).exit_code == 0
+
+    @pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b\x08broken"], ids=["absent", "empty", "broken"])
+    def test_nothing_to_read_is_wrong_use(self, content: bytes | None, run: Any, tmp_path: Path) -> None:
+        path = tmp_path / "audit.jsonl.gz"
+        if content is not None:
+            path.write_bytes(content)
+        assert run("audit", "verify", path).exit_code == 2
+
+    def test_what_stands_in_a_file_cannot_move_the_cursor(self, run: Any, tmp_path: Path) -> None:
+        path = tmp_path / "\x1b[31mred"
+        path.write_bytes(b"\x1b[2J\x07[bold]x[/bold]\n")
+        result = run("audit", "verify", path)
+        assert result.exit_code == 1
+        assert "\x1b" not in result.stdout
+        assert "\x07" not in result.stdout
+
+
+class TestWho:
+    EVENTS = (
+        {"subject": "user-1", "token_id": "t-1", "client": "192.0.2.7", "route": "/a", "method": "GET"},
+        {"subject": "user-2", "token_id": "t-2", "client": "192.0.2.7"},
+        {"event": "completion", "decision_id": "e-0", "outcome": "error"},
+        {"event": "completion", "decision_id": "e-1", "outcome": "error"},
+        {"subject": None, "client": None},
+        {"subject": "x" * 96 + "…"},
+    )
+
+    def _found(self, result: Any) -> list[str]:
+        assert result.exit_code == 0, result.output
+        return [json.loads(line)["event_id"] for line in result.stdout.splitlines()]
+
+    def test_by_name(self, run: Any, log: Any) -> None:
+        path = log(events=self.EVENTS)
+        assert self._found(run("audit", "who", "--subject", "user-1", path, "--json")) == ["e-0", "e-2"]
+        assert self._found(run("audit", "who", "--client", "192.0.2.7", path, "--json")) == ["e-0", "e-1", "e-2", "e-3"]
+        assert self._found(
+            run("audit", "who", "--client", "192.0.2.7", "--token-id", "t-2", path, "--json")
+        ) == ["e-1", "e-3"]  # fmt: skip
+        assert self._found(run("audit", "who", "--subject", "x" * 200, path, "--json")) == ["e-5"]
+        assert self._found(run("audit", "who", "--subject", "x" * 90, path, "--json")) == []
+        result = run("audit", "who", "--subject", "user-1", path)
+        assert f"{path}:2: decision allow GET /a" in result.stdout
+        assert "2 lines." in result.stdout
+
+    @pytest.mark.parametrize("way", ["file", "variable"])
+    def test_by_pseudonym_with_the_key(self, way: str, run: Any, log: Any, tmp_path: Path) -> None:
+        hidden = [dict(event) for event in self.EVENTS]
+        for event in hidden:
+            Pseudonyms(KEY.encode()).hide(event)
+        path = log(events=hidden)
+        assert "user-1" not in path.read_text()
+        (tmp_path / "key").write_text(KEY)
+        more = ["--key-file", tmp_path / "key"] if way == "file" else []
+        variables = {} if way == "file" else {"TOUCAN_GUARD_AUDIT_HMAC_KEY": KEY}
+        for option, value, found in (
+            ("--subject", "user-1", ["e-0", "e-2"]),
+            ("--token-id", "t-2", ["e-1", "e-3"]),
+            ("--client", "192.0.2.7", ["e-0", "e-1", "e-2", "e-3"]),
+            ("--subject", "t-2", []),
+        ):
+            result = run("audit", "who", option, value, path, "--json", *more, **variables)
+            assert self._found(result) == found
+            assert KEY not in result.output
+
+    def test_pseudonyms_without_the_key_are_no_answer(self, run: Any, log: Any) -> None:
+        hidden = dict(self.EVENTS[0])
+        Pseudonyms(KEY.encode()).hide(hidden)
+        result = run("audit", "who", "--subject", "user-1", log(events=[hidden]))
+        assert result.exit_code == 2
+        assert "need the key" in result.output
+
+    def test_nobody_is_wrong_use(self, run: Any, log: Any) -> None:
+        assert run("audit", "who", log()).exit_code == 2
+
+    def test_lines_that_are_none_are_passed_over(self, run: Any, tmp_path: Path) -> None:
+        path = tmp_path / "mixed"
+        path.write_bytes(
+            b'garbage\n[1]\n{"subject":1}\n{"event":"decision","subject":"user-1\\u001b[2J","event_id":"e"}\n'
+        )
+        assert self._found(run("audit", "who", "--subject", "user-1\x1b[2J", path, "--json")) == ["e"]
+        assert "\x1b" not in run("audit", "who", "--subject", "user-1\x1b[2J", path).stdout
+
+
+def test_the_schema_is_printed(run: Any) -> None:
+    result = run("audit", "schema")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["title"] == "A line of the record of toucan_guard"
