@@ -83,6 +83,7 @@ def test_duration(seconds: float, told: str) -> None:
         pytest.param(
             "2026-10-01T08:00:00.123Z", "2026-10-01T09:30:00Z", "1 October 2026, 08:00 to 09:30 UTC", id="an hour"
         ),
+        pytest.param("2026-10-01T08:00:01Z", "2026-10-01T08:00:59Z", "1 October 2026, 08:00 UTC", id="a minute"),
     ],
 )
 def test_period(begins: str, ends: str, told: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
@@ -30,6 +31,7 @@ from toucan_guard.cli.output import out, say
 _MARKS: Final = {"act": ("✗", "red"), "look": ("!", "yellow"), "calm": ("✓", "green")}
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _ROWS: Final = 10
+_WIDE: Final = 110
 _WIDTH: Final = 62  # columns of the lines over time
 
 
@@ -214,11 +216,13 @@ def _others(report: Report) -> None:
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], more: int = 0) -> None:
     """A table of what stands in the record, taken literally; nothing where there is no row."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
+    # On a narrow terminal, what happened has to do: the page says the rest.
+    shown = [column != "what to do" or out.width >= _WIDE for column in columns]
+    for column in compress(columns, shown):
         counts = column in {"requests", "refused", "days ago", "would be refused"}
         table.add_column(column, justify="right" if counts else "left", overflow="fold", no_wrap=counts)
     for row in rows:
-        table.add_row(*(Text(harmless(cell)) for cell in row))
+        table.add_row(*(Text(harmless(cell)) for cell in compress(row, shown)))
     if not table.row_count:
         return
     say("")

@@ -279,7 +279,7 @@ def tokens(report: Report) -> Html:
         table(
             "How long tokens still had to live when they were used",
             [Column("Time left", "main"), Column("Requests", "number"), Column("Share", "number"),
-             Column("Bar", "meter")],
+             Column("Bar", "meter long")],
             spans,
         ),
         element("h3", "The longest-lived"),
@@ -350,7 +350,7 @@ def customers(report: Report) -> Html:
         title,
         table(
             f"{_names(listing, 'customer')} by requests with a valid token",
-            [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter"),
+            [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter long"),
              Column("Refused", "number"), Column("Last seen", "date")],
             (
                 [name(row.name), at_least(row.count, row.at_most), bar(row.count, most),
@@ -437,7 +437,7 @@ def gaps(report: Report) -> Html:
         ("Lines shortened for length", number(totals.shortened)),
         ("Lines that could not be read", number(source.bad)),
         ("Lines dated in the future", number(source.ahead)),
-        ("Requests to open paths", f"{number(totals.exempt)} (health checks and the like; counted nowhere else)"),
+        ("Requests to open paths", f"{number(totals.exempt)} (health checks and the like)"),
         ("Processes started", number(totals.starts)),
     ]
     bad = [element("li", f"{line.file}:{line.number}: {line.problem}") for line in source.bad_lines[:10]]

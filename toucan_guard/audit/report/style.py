@@ -80,8 +80,9 @@ tbody tr:first-child>*{border-top:0}
 tbody tr:last-child>*{border-bottom:1px solid var(--line)}
 th.main{min-width:11em;max-width:24em}
 td.number,th.number{text-align:right;padding-right:24px;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.meter,th.meter{width:13%}
-td.place,th.place{min-width:13.5em}
+td.meter,th.meter{width:10%}
+td.long,th.long{width:30%}
+td.place,th.place{min-width:17em}
 td.date{white-space:nowrap}
 .tag{display:inline-block;font-size:.75rem;line-height:1.5;padding:0 7px;border-radius:9px;background:var(--tint);
 color:var(--soft);white-space:nowrap}
@@ -96,6 +97,7 @@ dl.facts dt{color:var(--soft)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 footer{margin:52px 0 0;padding:16px 0 0;border-top:1px solid var(--line);font-size:.8125rem;color:var(--soft)}
 @media (max-width:760px){.two,.notices{display:block}}
 @media (max-width:640px){
+td.place{min-width:0}
 .page{padding:24px 18px 44px}
 h1{font-size:1.5rem}
 .lede{font-size:1rem}
@@ -127,10 +129,12 @@ th,td{padding-top:6px;padding-bottom:6px}
 .page{max-width:none;padding:0}
 .tiles{grid-template-columns:repeat(6,1fr)}.tiles dd{font-size:1.25rem}
 nav,details{display:none}
+td.place,th.place{min-width:15em}
 h1{font-size:20pt}
 section{margin-top:28px}
 h2,h3,caption,figcaption,section>p{break-after:avoid}
-figure,tr,.notices li,.tiles,.verdict,.keep{break-inside:avoid}
+figure,tr,p,.notices li,.tiles,.verdict,.facts{break-inside:avoid}
+dl.facts{font-size:8.5pt}
 thead{display:table-header-group;break-after:avoid;break-inside:avoid}
 tbody tr:first-child,tbody tr:nth-child(2){break-before:avoid}
 .two{grid-template-columns:1fr 1fr}

@@ -113,6 +113,8 @@ def minute(time: str) -> str:
 def period(begins: str, ends: str) -> str:
     """``1 to 31 October 2026``, with the least that is needed."""
     first, last = moment_of(begins), moment_of(ends)
+    if begins[:16] == ends[:16]:
+        return minute(begins)
     if first.date() == last.date():
         return f"{day(begins)}, {begins[11:16]} to {ends[11:16]} UTC"
     if (first.year, first.month) == (last.year, last.month):
