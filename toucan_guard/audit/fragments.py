@@ -14,16 +14,19 @@ from toucan_guard.audit.verdict import Findings, Place
 from toucan_guard.core.audit_chain import Cut, cut_of
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
-_MOST: Final = 1_000
+_MOST: Final = 100
 
 
 @dataclass(slots=True)
 class _Fragment:
     place: Place
     content: bytes
+    cut: Cut
 
     def without(self, cut: Cut) -> bytes | None:
         """What is left of it when a cut line is taken away; None where that is not in it."""
+        if cut.length >= self.cut.length:
+            return b"" if cut == self.cut else None
         if cut_of(self.content[: cut.length]) == cut:
             return self.content[cut.length :]
         if cut_of(self.content[-cut.length :]) == cut:
@@ -44,7 +47,7 @@ class Fragments:
         if len(content) > _LONGEST or len(self._waiting) >= _MOST:
             self._unknown(place)
         else:
-            self._waiting.append(_Fragment(place, content))
+            self._waiting.append(_Fragment(place, content, cut_of(content)))
 
     def own(self, cut: Cut, chain: str, place: Place, *, must_be_here: bool) -> None:
         """Take what a chain says of a line that was cut.
@@ -86,8 +89,8 @@ class Fragments:
         for index, fragment in enumerate(self._waiting):
             rest = fragment.without(cut)
             if rest is not None:
-                if rest:
-                    fragment.content = rest
+                if rest:  # those of two chains stood together
+                    fragment.content, fragment.cut = rest, cut_of(rest)
                 else:
                     del self._waiting[index]
                 return True
