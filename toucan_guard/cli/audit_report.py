@@ -34,6 +34,10 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
     key_file: Annotated[
         Path | None, typer.Option("--key-file", help="The chain's key; TOUCAN_GUARD_AUDIT_CHAIN_KEY otherwise.")
     ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option("--expect", help="CHAIN:NUMBER:DIGEST of a line that must be there, kept from an earlier run."),
+    ] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="Other programs write into the same stream.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
@@ -47,7 +51,7 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
     if html is not None:
         _look_at(html, files)
     try:
-        verifier = ChainVerifier(audit_key("audit_chain_key", key_file), mixed=mixed)
+        verifier = ChainVerifier(audit_key("audit_chain_key", key_file), mixed=mixed, expect=expect or ())
     except ConfigError as error:
         wrong_use(*error.problems)
     gatherer = Gatherer(since=start, until=text_of_moment(now + _AHEAD), files=map(str, files))
