@@ -217,12 +217,12 @@ def test_completions_and_open_paths_are_no_requests(event: Any) -> None:
     assert [(row.name, row.count) for row in report.tables.rows] == [("flights", 3)]
 
 
-def test_lines_of_the_future_and_of_other_programs_are_told_and_not_counted(event: Any) -> None:
-    report = _report([event(), event(days=400, embedder=B), b"INFO: started\n", b"\n"])
-    assert (report.totals.requests, report.source.ahead, report.source.bad) == (1, 1, 2)
-    assert [(bad.file, bad.number) for bad in report.source.bad_lines] == [("audit.jsonl", 3), ("audit.jsonl", 4)]
-    assert _kinds(report) == {"unreadable", "ahead"}
-    assert report.ends == "2026-10-01T08:00:00.000Z"
+def test_lines_of_another_age_and_of_other_programs_are_told_and_not_counted(event: Any) -> None:
+    report = _report([event(), event(days=400, embedder=B), event(days=-20_000), b"INFO: started\n", b"\n"])
+    assert (report.totals.requests, report.source.misdated, report.source.bad) == (1, 2, 2)
+    assert [(bad.file, bad.number) for bad in report.source.bad_lines] == [("audit.jsonl", 4), ("audit.jsonl", 5)]
+    assert _kinds(report) == {"unreadable", "misdated"}
+    assert report.begins == report.ends == "2026-10-01T08:00:00.000Z"
 
 
 def test_a_record_that_was_changed_needs_somebody_to_act(month: list[bytes]) -> None:

@@ -125,6 +125,30 @@ def test_a_sealed_record_wants_its_key(report: Any, traffic: Any, tmp_path: Path
     assert report(path, "--key-file", key).exit_code == 2
 
 
+def test_a_line_that_somebody_else_holds_must_be_there(report: Any, lines: list[bytes], tmp_path: Path) -> None:
+    path, last = tmp_path / "audit.jsonl", json.loads(lines[-1])
+    path.write_bytes(b"".join(lines[:-1]))
+    anchor = f"{last['chain']}:{last['seq']}:{last['hash']}"
+    assert report(path).exit_code == 0, "the end of an open chain can be cut off unseen"
+    assert report(path, "--expect", anchor).exit_code == 1
+    assert report(path, "--expect", "x").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda packed: packed[:-9], lambda packed: packed[:200] + b"?" * 50 + packed[250:]],
+    ids=["its end is gone", "its middle is another"],
+)
+def test_a_compressed_file_that_is_damaged_is_told(
+    report: Any, lines: list[bytes], tmp_path: Path, damage: Any
+) -> None:
+    path = tmp_path / "audit.jsonl.gz"
+    path.write_bytes(damage(gzip.compress(b"".join(lines))))
+    told = report(path)
+    assert told.exit_code == 2
+    assert "cannot be read" in told.stderr.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"INFO: started\nINFO: stopped\n"], ids=["an empty file", "another program's"]
 )

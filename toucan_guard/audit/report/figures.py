@@ -265,7 +265,7 @@ class Source:
         before: Lines from before the period.
         bad: Lines that are no audit events.
         bad_lines: The first of these.
-        ahead: Events whose time lies in the future; counted nowhere else.
+        misdated: Events dated in the future, or before there was a guard; counted nowhere else.
     """
 
     files: tuple[str, ...]
@@ -273,7 +273,7 @@ class Source:
     before: int
     bad: int
     bad_lines: tuple[BadLine, ...]
-    ahead: int
+    misdated: int
 
 
 @dataclass(frozen=True, slots=True)

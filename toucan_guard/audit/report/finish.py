@@ -61,7 +61,7 @@ def finish(gathered: Gatherer, verdict: Verdict | None, *, made: datetime) -> Re
             before=gathered.before,
             bad=gathered.bad,
             bad_lines=tuple(gathered.bad_lines),
-            ahead=gathered.ahead,
+            misdated=gathered.misdated,
         ),
         totals=Totals(**gathered.numbers),
         unit=unit,

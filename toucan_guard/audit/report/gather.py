@@ -18,6 +18,7 @@ PersonName = tuple[str, str | None]  # subject and tenant
 LIFETIMES: Final = (300, 900, 3_600, 28_800, None)  # seconds; None is more
 
 _OUTCOME: Final = {"allow": ALLOWED, "deny": REFUSED, "would_deny": WOULD_REFUSE, "error": FAILED}
+_FIRST: Final = "2025"  # before the first version; what a clock that was never set says
 _MOST_BAD: Final = 50
 _MOST_PEOPLE: Final = 100_000
 _MOST_SITES: Final = 5_000
@@ -37,7 +38,7 @@ class Gatherer:
         self.since = since
         self.until = until
         self.files = tuple(files)
-        self.lines = self.before = self.bad = self.ahead = 0
+        self.lines = self.before = self.bad = self.misdated = 0
         self.bad_lines: list[BadLine] = []
         self.span = Seen()  # of the whole record
         self.period = Seen()
@@ -79,8 +80,8 @@ class Gatherer:
                 self.bad_lines.append(BadLine(file, number, event))
             return
         time: str = event["time"]
-        if time > self.until:
-            self.ahead += 1
+        if time > self.until or time < _FIRST:
+            self.misdated += 1
             return
         self.span.at(time)
         in_period = self.since is None or time >= self.since

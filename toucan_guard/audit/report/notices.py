@@ -76,13 +76,13 @@ def _holes(report: Report) -> Iterator[Notice]:
             f"The first is line {number(first.number)} of {harmless(first.file)}: {first.problem}.",
             "Lines of other programs in the same file are harmless. Otherwise something damaged the record.",
         )
-    ahead = report.source.ahead
-    if ahead:
+    misdated = report.source.misdated
+    if misdated:
         yield Notice(
-            "ahead",
+            "misdated",
             "look",
-            f"{plural(ahead, 'line is', 'lines are')} dated in the future",
-            "They are not counted.",
+            f"{plural(misdated, 'line has', 'lines have')} a date that cannot be",
+            "They are dated in the future, or before there was a guard, and are not counted.",
             "Set the clock of the machine that wrote them, or find out who wrote them.",
         )
 

@@ -436,7 +436,7 @@ def gaps(report: Report) -> Html:
         ("Decisions not written down", number(totals.dropped)),
         ("Lines shortened for length", number(totals.shortened)),
         ("Lines that could not be read", number(source.bad)),
-        ("Lines dated in the future", number(source.ahead)),
+        ("Lines with an impossible date", number(source.misdated)),
         ("Requests to open paths", f"{number(totals.exempt)} (health checks and the like)"),
         ("Processes started", number(totals.starts)),
     ]
