@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -219,3 +220,14 @@ def websocket() -> Callable[..., Any]:
         return await drive(app, websocket_scope(path, pairs, **more), incoming)
 
     return connect
+
+
+@pytest.fixture(scope="session")
+def traffic() -> Any:
+    """The module ``tests/traffic.py``: a month in the life of a guard, made up."""
+    spec = importlib.util.spec_from_file_location("traffic", Path(__file__).with_name("traffic.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -25,6 +25,7 @@ def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> 
     Raises:
         OSError: The file cannot be read.
         EOFError: A compressed file ends too early.
+        zlib.error: A compressed file is damaged.
     """
     with _open(path) as stream:
         while line := stream.readline(_LONGEST):

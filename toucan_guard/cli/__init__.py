@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from toucan_guard.cli import apikey, audit, check, explain, inspect, keygen, mint, revoke, rls_sql, routes
+from toucan_guard.cli import apikey, audit, audit_report, check, explain, inspect, keygen, mint, revoke, rls_sql, routes
 
 app = typer.Typer(
     name="toucan-guard",
@@ -16,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+audit.audit.command("report")(audit_report.report)
 app.add_typer(audit.audit)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -121,7 +122,7 @@ def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
                         bar.update(task, advance=size)
                         size = 0
                     yield str(path), number, line
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 wrong_use(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
 
 

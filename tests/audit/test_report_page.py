@@ -1,0 +1,189 @@
+"""The page: whole, readable without scripts, and nothing that stands in the record can be markup in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toucan_guard.audit.report.charts import ticks_up_to
+from toucan_guard.audit.report.figures import Report
+from toucan_guard.audit.report.finish import finish
+from toucan_guard.audit.report.gather import Gatherer
+from toucan_guard.audit.report.markup import Html, element, esc
+from toucan_guard.audit.report.page import page
+from toucan_guard.core.audit_line import encode_line
+
+NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "div", "header", "main", "section", "footer", "nav", "h1", "h2",
+    "h3", "p", "ul", "li", "dl", "dt", "dd", "a", "strong", "small", "span", "bdi", "wbr", "code", "table", "caption",
+    "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "details", "summary",
+    "svg", "desc", "g", "rect", "line", "text", "path", "circle",
+}  # fmt: skip
+ATTACKS = (
+    "<script>alert(1)</script>",
+    "</style><script>alert(1)</script>",
+    "'\"><img src=x onerror=alert(1)>",
+    "</title></svg><svg onload=alert(1)>",
+    "javascript:alert(1)",
+    "{{7*7}}${7*7}<%= 7*7 %>",
+    "&lt;b&gt; &amp; &#60;",
+    "a`<b>`c",
+    "<!-- --> ]]> <![CDATA[",
+    "\x1b]0;title\x07\x1b[2J",
+    "\u202etxet",
+    "\ud800\udfff\x00\ufffe",
+)
+
+
+class Reader(HTMLParser):
+    """Reads a page as a browser would, and remembers what is in it."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "wbr"} and not self.get_starttag_text().endswith("/>"):  # type: ignore[union-attr]
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def read(html: str) -> Reader:
+    """The page as read; fails where it is not well-formed, or holds anything but what we put into it."""
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    assert {tag for tag, _ in reader.tags} <= TAGS
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcset")], tag
+        assert all((value or "").startswith("#") for name, value in attributes.items() if name == "href")
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    return reader
+
+
+def _report(lines: Iterable[bytes]) -> Report:
+    gatherer = Gatherer(since=None, until="2026-11-03T00:00:00Z", files=["audit.jsonl"])
+    for number, line in enumerate(lines, 1):
+        gatherer.feed(line, file="audit.jsonl", number=number)
+    return finish(gatherer, None, made=NOW)
+
+
+@pytest.fixture(scope="module")
+def october(traffic: Any) -> str:
+    return page(_report(traffic.month(3_000)))
+
+
+def test_the_page_is_well_formed_and_says_what_the_record_says(october: str) -> None:
+    reader = read(october)
+    text = " ".join("".join(reader.words).split())
+    for words in ("1 to 31 October 2026", "Nothing needs action", "Northwind Air", "https://free-flight-charts.example",
+                  "the token has run out", "2025-legacy", "can be retired", "every one"):  # fmt: skip
+        assert words in text
+
+
+def test_its_own_policy_allows_its_style_sheet_and_nothing_else(october: str) -> None:
+    policy = re.search('<meta http-equiv="Content-Security-Policy" content="([^"]*)">', october)
+    style = re.search("<style>(.*?)</style>", october, re.DOTALL)
+    assert policy is not None
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert policy[1] == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    # The policy stands before everything that it is about.
+    assert october.index("Content-Security-Policy") < october.index("<title>") < october.index("<style>")
+    assert "http" not in style[1]
+    assert "@import" not in style[1]
+    assert "url(" not in style[1]
+
+
+def test_it_can_be_read_without_seeing_it(october: str) -> None:
+    reader = read(october)
+    ids = {attributes["id"] for _, attributes in reader.tags if "id" in attributes}
+    levels = [int(tag[1]) for tag, _ in reader.tags if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+    for tag, attributes in reader.tags:
+        if tag == "svg" and attributes.get("role") == "img":
+            assert set(str(attributes["aria-labelledby"]).split()) <= ids
+        elif tag == "svg":
+            assert attributes["aria-hidden"] == "true"
+        if tag == "a":
+            assert str(attributes["href"])[1:] in ids
+        if tag == "th":
+            assert attributes["scope"] in ("row", "col")
+    tables = [tag for tag, _ in reader.tags if tag in ("table", "caption")]
+    assert tables == ["table", "caption"] * (len(tables) // 2)
+    assert 'lang="en"' in october
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ascii)
+def test_nothing_in_the_record_can_be_markup(traffic: Any, attack: str) -> None:
+    html = page(_report(traffic.naughty([attack])))
+    read(html)
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    html.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(lambda event: [], id="no line at all"),
+        pytest.param(lambda event: [b"INFO started"], id="no line of ours"),
+        pytest.param(lambda event: [event()], id="one request"),
+        pytest.param(lambda event: [event(exempt=True)], id="health checks alone"),
+        pytest.param(lambda event: [event(outcome="deny", reason="token_missing", status=401)], id="one refusal"),
+    ],
+)
+def test_a_record_with_little_in_it_gives_a_page_all_the_same(
+    traffic: Any, lines: Callable[[Callable[..., bytes]], list[bytes]]
+) -> None:
+    def event(**said: Any) -> bytes:
+        return encode_line(traffic._event(datetime(2026, 10, 1, tzinfo=UTC), **said))
+
+    reader = read(page(_report(lines(event))))
+    assert [tag for tag, _ in reader.tags].count("h1") == 1
+
+
+@given(text=st.text(max_size=60))
+def test_text_becomes_markup_that_shows_it(text: str) -> None:
+    reader = Reader()
+    reader.feed(f"<p>{esc(text)}</p>{element('p', text, title=text)}")
+    reader.close()
+    assert [tag for tag, _ in reader.tags] == ["p", "p"]
+    assert isinstance(esc(text), Html)
+
+
+@given(highest=st.integers(0, 10**12))
+def test_the_axis_reaches_over_the_highest_column(highest: int) -> None:
+    ticks = ticks_up_to(highest)
+    assert ticks[0] == 0
+    assert ticks[-1] >= highest
+    assert ticks[-1] > 0
+    assert 2 <= len(ticks) <= 5
+    assert ticks == sorted(set(ticks))

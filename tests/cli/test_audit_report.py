@@ -1,0 +1,200 @@
+"""``toucan-guard audit report``, as a security officer runs it every month."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from toucan_guard.cli import app
+
+KEY = "a key of the chain that nobody guesses, 0123456789"
+
+
+@pytest.fixture
+def report() -> Callable[..., Any]:
+    def run(*arguments: object, stdin: bytes | None = None) -> Any:
+        return CliRunner().invoke(app, ["audit", "report", *map(str, arguments)], input=stdin)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def lines(traffic: Any) -> list[bytes]:
+    return list(traffic.month(1_500))
+
+
+@pytest.fixture
+def record(tmp_path: Path, lines: list[bytes]) -> Path:
+    path = tmp_path / "october.jsonl"
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def test_a_month_in_the_terminal(report: Any, record: Path) -> None:
+    told = report(record)
+    assert told.exit_code == 0, told.output
+    for words in ("1 to 31 October 2026", "Nothing needs action", "A burst of refusals", "Northwind Air",
+                  "can be retired", "Is this record genuine?", "Yes, as far as it goes"):  # fmt: skip
+        assert words in told.stdout
+    assert "\x1b" not in told.stdout
+
+
+def test_a_month_for_programs(report: Any, record: Path) -> None:
+    made = report(record, "--json")
+    value = json.loads(made.stdout)
+    assert (made.exit_code, value["report"], value["integrity"]["state"]) == (0, 1, "intact")
+    assert value["totals"]["requests"] == sum(
+        value["totals"][name] for name in ("allowed", "refused", "would_refuse", "failed")
+    )
+    assert {notice["kind"] for notice in value["notices"]} >= {"burst", "unused_key"}
+
+
+def test_a_month_as_a_page(report: Any, record: Path, tmp_path: Path) -> None:
+    html = tmp_path / "report.html"
+    made = report(record, "--html", html)
+    assert made.exit_code == 0
+    assert "Northwind Air" in made.stdout, "the page comes beside the summary"
+    assert str(html) in made.stderr.replace("\n", "")
+    assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_files_in_any_order_and_compressed_and_twice(report: Any, lines: list[bytes], tmp_path: Path) -> None:
+    first, second = tmp_path / "b.jsonl.gz", tmp_path / "a.jsonl"
+    first.write_bytes(gzip.compress(b"".join(lines[:700])))
+    second.write_bytes(b"".join(lines[700:]))
+    (tmp_path / "again.jsonl").symlink_to(second)
+    value = json.loads(report(second, first, tmp_path / "again.jsonl", "--json").stdout)
+    assert value["source"]["lines"] == len(lines)
+    assert value["integrity"]["state"] == "intact"
+
+
+def test_since_a_day(report: Any, record: Path) -> None:
+    value = json.loads(report(record, "--since", "2026-10-20", "--json").stdout)
+    assert value["since"] == "2026-10-20T00:00:00.000Z"
+    assert value["timeline"][0]["start"] == "2026-10-20T00:00:00Z"
+    assert 0 < value["totals"]["requests"] < value["source"]["before"]
+    assert value["integrity"]["state"] == "intact", "the seals of all lines are checked"
+
+
+@pytest.mark.parametrize("since", ["30d", "12h", "4w", "9999w", "2026-10-01T08:00:00+02:00", " 2026-10-01 "])
+def test_since_is_understood(report: Any, record: Path, since: str) -> None:
+    assert report(record, "--since", since, "--json").exit_code == 0
+
+
+def test_a_time_in_which_nothing_happened_says_so(report: Any, record: Path) -> None:
+    told = report(record, "--since", "1h")
+    assert told.exit_code == 0
+    assert "Nothing is on record for this time" in told.stdout
+    assert "The newest line is of 31 October 2026" in told.stdout
+
+
+@pytest.mark.parametrize(
+    "since", ["yesterday", "30", "99999999d", "2026-13-01", "", "-1d"], ids=lambda since: since or "nothing"
+)
+def test_since_is_not_understood(report: Any, record: Path, since: str) -> None:
+    told = report(record, f"--since={since}")
+    assert told.exit_code == 2
+    assert "2026-10-01, or 30d" in told.stderr.replace("\n", " ")
+
+
+def test_evidence_of_tampering_leaves_with_1(report: Any, lines: list[bytes], tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(lines[:300] + lines[301:]))
+    told = report(path)
+    assert told.exit_code == 1
+    assert "One thing needs somebody to act" in told.stdout
+    assert "The record was changed after it was written" in told.stdout
+
+
+def test_a_sealed_record_wants_its_key(report: Any, traffic: Any, tmp_path: Path) -> None:
+    path, key = tmp_path / "audit.jsonl", tmp_path / "key"
+    path.write_bytes(b"".join(traffic.month(200, key=KEY.encode())))
+    key.write_text(KEY + "\n")
+    without, with_key = report(path), report(path, "--key-file", key)
+    assert (without.exit_code, with_key.exit_code) == (0, 0)
+    assert "was not given" in without.stdout
+    assert "whoever does not hold it could not have written a line" in with_key.stdout
+    assert KEY not in with_key.output
+    key.write_text("short")
+    assert report(path, "--key-file", key).exit_code == 2
+
+
+def test_a_line_that_somebody_else_holds_must_be_there(report: Any, lines: list[bytes], tmp_path: Path) -> None:
+    path, last = tmp_path / "audit.jsonl", json.loads(lines[-1])
+    path.write_bytes(b"".join(lines[:-1]))
+    anchor = f"{last['chain']}:{last['seq']}:{last['hash']}"
+    assert report(path).exit_code == 0, "the end of an open chain can be cut off unseen"
+    assert report(path, "--expect", anchor).exit_code == 1
+    assert report(path, "--expect", "x").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda packed: packed[:-9], lambda packed: packed[:200] + b"?" * 50 + packed[250:]],
+    ids=["its end is gone", "its middle is another"],
+)
+def test_a_compressed_file_that_is_damaged_is_told(
+    report: Any, lines: list[bytes], tmp_path: Path, damage: Any
+) -> None:
+    path = tmp_path / "audit.jsonl.gz"
+    path.write_bytes(damage(gzip.compress(b"".join(lines))))
+    told = report(path)
+    assert told.exit_code == 2
+    assert "cannot be read" in told.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"INFO: started\nINFO: stopped\n"], ids=["an empty file", "another program's"]
+)
+def test_a_file_that_is_no_record_is_wrong_use(report: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "log").write_bytes(content)
+    told = report(tmp_path / "log")
+    assert told.exit_code == 2
+    assert "There is no audit event in this record" in told.stderr
+
+
+def test_a_file_that_is_not_there_is_wrong_use(report: Any, tmp_path: Path) -> None:
+    told = report(tmp_path / "none.jsonl")
+    assert told.exit_code == 2
+    assert "cannot be read" in told.stderr.replace("\n", " ")
+
+
+def test_a_page_never_overwrites_the_record(report: Any, record: Path, tmp_path: Path) -> None:
+    before = record.read_bytes()
+    link = tmp_path / "report.html"
+    link.symlink_to(record)
+    for path in (record, link):
+        told = report(record, "--html", path)
+        assert told.exit_code == 2
+        assert "would be overwritten" in told.stderr.replace("\n", " ")
+    assert record.read_bytes() == before
+
+
+@pytest.mark.parametrize("where", [".", "no/such/folder/report.html"])
+def test_a_page_that_cannot_be_written_is_told_before_reading(
+    report: Any, record: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = report(record, "--html", where)
+    assert (told.exit_code, told.stdout) == (2, "")
+
+
+def test_names_out_of_the_record_do_nothing_to_the_terminal(report: Any, traffic: Any, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    attacks = [
+        "\x1b[2J\x1b]0;title\x07",
+        "[red]not red[/red] [link=https://evil.example]x[/link]",
+        "\u202etxet",
+        "a\rb\x00",
+    ]
+    path.write_bytes(b"".join(line.rstrip(b"\n") + b"\n" for line in traffic.naughty(attacks)))
+    told = report(path, "--mixed")
+    assert told.exit_code == 0, told.output
+    assert all(line.isprintable() for line in told.stdout.split("\n"))
+    assert "[link=https://evil.example]" in told.stdout.replace("\n", ""), "taken literally"

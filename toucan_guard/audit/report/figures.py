@@ -1,0 +1,377 @@
+"""The report as a plain value: what both renderers read, and what ``--json`` prints.
+
+Everything in it is text, a number or a tuple of these; names are as they stand in the record, unescaped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["act", "look"]
+Unit = Literal["minute", "hour", "day", "week", "month"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One name of a list.
+
+    Attributes:
+        name: As the record has it.
+        count: How often it was certainly seen in the period.
+        at_most: How often it may have been seen, where the list was too long to keep whole; else ``count``.
+        refused: How many of ``count`` were refusals.
+        first: When it was first seen, RFC 3339 in UTC; before the period too.
+        last: When it was last seen.
+        notes: What it was seen with, the most frequent first, and how often.
+        unnoted: How often it was seen with something that is not in ``notes``.
+    """
+
+    name: str
+    count: int
+    at_most: int
+    refused: int
+    first: str
+    last: str
+    notes: tuple[tuple[str, int], ...]
+    unnoted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Names with what was counted of each, the most frequent first.
+
+    Attributes:
+        rows: The first of them.
+        names: How many names there were; at least so many where ``overflowed``.
+        total: Everything that was counted, under any name.
+        overflowed: There were more names than could be kept: those with the least are counted together.
+    """
+
+    rows: tuple[Row, ...]
+    names: int
+    total: int
+    overflowed: bool
+
+    @property
+    def others(self) -> int:
+        """How much of the total belongs to names that have no row."""
+        return self.total - sum(row.count for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What tokens open, as a whole: every grant, and the attributes that limit rows.
+
+    Attributes:
+        grants: Each as ``type:id:action,action``.
+        rls_attributes: The names of the row-level attributes; empty is no limit on rows.
+        count: How many requests were let pass with it.
+        at_most: See ``Row``.
+        tenants: Whose tokens these were, some of them.
+        last: When it was last used.
+        objects_of_a_type: How many of the grants open every object of their type (``*``).
+        actions: How many actions the grants allow, together.
+    """
+
+    grants: tuple[str, ...]
+    rls_attributes: tuple[str, ...]
+    count: int
+    at_most: int
+    tenants: tuple[str, ...]
+    last: str
+    objects_of_a_type: int
+    actions: int
+
+
+@dataclass(frozen=True, slots=True)
+class LongToken:
+    """A token that had long to live when it was used.
+
+    Attributes:
+        token_id: Its ``jti``, or its pseudonym.
+        seconds: The longest time that it still had to live.
+        tenant: Whose it was.
+        subject: Who used it.
+        key_id: Which key signed it.
+        time: When.
+    """
+
+    token_id: str
+    seconds: float
+    tenant: str | None
+    subject: str | None
+    key_id: str | None
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A signing key, or an API key (which signs with a key of the same name).
+
+    Attributes:
+        key_id: ``kid``; empty where tokens name none.
+        issuer: Whose tokens it signs.
+        api_key: It asked the token service for tokens.
+        used: How often its tokens were used in the period.
+        issued: How many tokens it was given by the token service in the period.
+        last: When it was last used, in the period or before.
+        unused_days: Whole days from its last use to the end of the record.
+        tenants: Whose tokens it signed, some of them.
+    """
+
+    key_id: str
+    issuer: str
+    api_key: bool
+    used: int
+    issued: int
+    last: str
+    unused_days: int
+    tenants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One column of the charts.
+
+    Attributes:
+        start: When it begins, RFC 3339 in UTC.
+        allowed: Requests that were let pass.
+        refused: Requests that were refused.
+        would_refuse: Requests that report-only let pass.
+        failed: Requests that ended in an error.
+    """
+
+    start: str
+    allowed: int
+    refused: int
+    would_refuse: int
+    failed: int
+
+    @property
+    def requests(self) -> int:
+        """All of them."""
+        return self.allowed + self.refused + self.would_refuse + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Many refusals of one reason in a short time.
+
+    Attributes:
+        reason: Why they were refused.
+        start: When it began.
+        hours: How many hours or days it lasted.
+        unit: ``hour`` or ``day``.
+        count: How many.
+        usual: How many there are in such a time otherwise.
+        site: The web site that certainly sent more than half of them, if there is one.
+        site_count: How many it certainly sent.
+    """
+
+    reason: str
+    start: str
+    hours: int
+    unit: Unit
+    count: int
+    usual: float
+    site: str | None
+    site_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewSite:
+    """A web site that the record had not seen before.
+
+    Attributes:
+        site: Its origin.
+        first: When it came.
+        count: How often it was seen.
+        refused: How often it was refused.
+    """
+
+    site: str
+    first: str
+    count: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traveller:
+    """A person who was seen in the pages of two web sites or more."""
+
+    subject: str
+    tenant: str | None
+    sites: tuple[str, ...]
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What was counted in the period.
+
+    Attributes:
+        allowed: Requests that were let pass.
+        refused: Requests that were refused.
+        would_refuse: Requests that report-only let pass.
+        failed: Requests that ended in an error.
+        exempt: Requests to paths that are not protected; counted nowhere else.
+        cut: Answers that broke off.
+        closed: WebSockets that were closed because a token ended or was withdrawn.
+        dropped: Decisions that could not be written down.
+        shortened: Lines that were too long and lost everything but the essential.
+        starts: Processes that began.
+    """
+
+    allowed: int = 0
+    refused: int = 0
+    would_refuse: int = 0
+    failed: int = 0
+    exempt: int = 0
+    cut: int = 0
+    closed: int = 0
+    dropped: int = 0
+    shortened: int = 0
+    starts: int = 0
+
+    @property
+    def requests(self) -> int:
+        """All requests to protected paths."""
+        return self.allowed + self.refused + self.would_refuse + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no audit event.
+
+    Attributes:
+        file: Where.
+        number: The line in it, from 1.
+        problem: What is wrong with it.
+    """
+
+    file: str
+    number: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was read.
+
+    Attributes:
+        files: The names of the files.
+        lines: All of their lines.
+        before: Lines from before the period.
+        bad: Lines that are no audit events.
+        bad_lines: The first of these.
+        misdated: Events dated in the future, or before there was a guard; counted nowhere else.
+    """
+
+    files: tuple[str, ...]
+    lines: int
+    before: int
+    bad: int
+    bad_lines: tuple[BadLine, ...]
+    misdated: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealFinding:
+    """Something that the check of the record's seals has found."""
+
+    place: str
+    kind: str
+    tampering: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """Whether the record is as it was written.
+
+    Attributes:
+        state: ``intact``; ``tampered``; ``unchecked``, where the key was not given; ``unsealed``, where no line
+            belongs to a chain.
+        keyed: Every chain was made with a key.
+        lines: Lines of chains.
+        chains: How many chains.
+        open_ended: How many of them ended without ``close``.
+        findings: The first findings, tampering first.
+        more: How many are left out.
+    """
+
+    state: Literal["intact", "tampered", "unchecked", "unsealed"]
+    keyed: bool
+    lines: int
+    chains: int
+    open_ended: int
+    findings: tuple[SealFinding, ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the report points out.
+
+    Attributes:
+        kind: A stable name.
+        level: ``act``: somebody has to do something, and the command leaves with 1; ``look``: worth a look.
+        title: In a few words.
+        text: What was found.
+        advice: What to do.
+    """
+
+    kind: str
+    level: Level
+    title: str
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that the report says.
+
+    Attributes:
+        made: When the report was made, RFC 3339 in UTC.
+        since: From when on events were counted; None is from the record's beginning.
+        begins: When the period begins, the record's beginning at the earliest; None where no event falls into it.
+        ends: The last event of the period.
+        newest: The last event of the whole record, before the period too.
+        known_since: Sites that came later than this are new; None where nothing came before it to compare with.
+        lifetimes: How long tokens still had to live when they were used: an upper bound in seconds (None is more),
+            and how many requests.
+    """
+
+    made: str
+    since: str | None
+    begins: str | None
+    ends: str | None
+    newest: str | None
+    known_since: str | None
+    source: Source
+    totals: Totals
+    unit: Unit
+    timeline: tuple[Slot, ...]
+    reasons: Listing
+    sites: Listing
+    scopes: tuple[Scope, ...]
+    widest: tuple[Scope, ...]
+    scopes_known: int
+    scopes_overflowed: bool
+    unlimited: int
+    long_tokens: tuple[LongToken, ...]
+    lifetimes: tuple[tuple[int | None, int], ...]
+    keys: tuple[Key, ...]
+    keys_overflowed: bool
+    tenants: Listing
+    regions: Listing
+    tables: Listing
+    report_only: Listing
+    bursts: tuple[Burst, ...]
+    new_sites: tuple[NewSite, ...]
+    travellers: tuple[Traveller, ...]
+    people_overflowed: bool
+    integrity: Integrity
+    notices: tuple[Notice, ...] = ()

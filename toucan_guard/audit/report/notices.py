@@ -1,0 +1,273 @@
+"""What the report points out. Each notice is a function of its own; none looks at anything but the report.
+
+``act`` is for what somebody has to do something about now: the record was changed or has holes, or a secret is out.
+Everything else that is worth a look is ``look``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from toucan_guard.audit.report.figures import Burst, Key, Notice, Report, Traveller
+from toucan_guard.audit.report.hours import moment_of
+from toucan_guard.audit.report.words import day, duration, harmless, listed, minute, number, plural, share, told_of
+from toucan_guard.core.decisions import Reason
+
+UNUSED_DAYS: Final = 30
+LONG_SECONDS: Final = 4_000  # an hour, and some leeway for clocks
+
+_FAILURES_OF_A_HUNDRED: Final = 1
+_MOST_OF_A_KIND: Final = 4
+
+
+def notices_of(report: Report) -> tuple[Notice, ...]:
+    """Everything that the report points out, what needs somebody to act first."""
+    found = [notice for make in _ALL for notice in make(report)]
+    return tuple(sorted(found, key=lambda notice: notice.level != "act"))
+
+
+def retirable(key: Key) -> bool:
+    """Whether a key was unused for so long that it can probably go."""
+    return key.unused_days >= UNUSED_DAYS
+
+
+def _tampering(report: Report) -> Iterator[Notice]:
+    seals = report.integrity
+    if seals.state == "tampered":
+        evidence = sum(finding.tampering for finding in seals.findings)
+        yield Notice(
+            "tampered",
+            "act",
+            "The record was changed after it was written",
+            f"{plural(evidence, 'place')} where lines were altered, taken out, put in or moved. "
+            "What this report counts may not be what happened.",
+            "Keep the files as they are, and find out who could write to them. The places are listed under "
+            "“Is this record genuine?”.",
+        )
+    elif seals.state == "unchecked":
+        yield Notice(
+            "unchecked",
+            "look",
+            "The record's seals were not checked",
+            "It is sealed with a key, and the key was not given to this report.",
+            "Make the report again with --key-file, or with TOUCAN_GUARD_AUDIT_CHAIN_KEY set.",
+        )
+
+
+def _holes(report: Report) -> Iterator[Notice]:
+    dropped = report.totals.dropped
+    if dropped:
+        yield Notice(
+            "dropped",
+            "act",
+            f"{plural(dropped, 'decision was', 'decisions were')} not written down",
+            "The guard could not write to its record at the time, so this report does not count them.",
+            "Look at the disk or the collector that the record goes to. AUDIT_MODE=strict answers nothing that it "
+            "cannot write down.",
+        )
+    bad = report.source.bad
+    if bad:
+        first = report.source.bad_lines[0]
+        yield Notice(
+            "unreadable",
+            "look",
+            f"{plural(bad, 'line')} could not be read",
+            f"The first is line {number(first.number)} of {harmless(first.file)}: {first.problem}.",
+            "Lines of other programs in the same file are harmless. Otherwise something damaged the record.",
+        )
+    misdated = report.source.misdated
+    if misdated:
+        yield Notice(
+            "misdated",
+            "look",
+            f"{plural(misdated, 'line has', 'lines have')} a date that cannot be",
+            "They are dated in the future, or before there was a guard, and are not counted.",
+            "Set the clock of the machine that wrote them, or find out who wrote them.",
+        )
+
+
+def _exposed_key(report: Report) -> Iterator[Notice]:
+    for row in report.reasons.rows:
+        if row.name == "api_key_exposed":
+            yield Notice(
+                "api_key_exposed",
+                "act",
+                "An API key was sent from a web browser",
+                f"{plural(row.count, 'time')}, last on {minute(row.last)}. A key that a browser has can be read by "
+                "anybody who looks.",
+                "Retire the key and make a new one; it must stay on the server.",
+            )
+
+
+def _no_limit_on_rows(report: Report) -> Iterator[Notice]:
+    if report.unlimited:
+        yield Notice(
+            "no_row_limit",
+            "look",
+            f"{plural(report.unlimited, 'request')} could see every row",
+            "The token that was let pass had no limit on rows, because row-level security is switched off or the "
+            "policy has no rule for it.",
+            "See that INSECURE_NO_RLS is not set where customers share tables.",
+        )
+
+
+def _travellers(report: Report) -> Iterator[Notice]:
+    groups: dict[tuple[str, ...], list[Traveller]] = {}
+    for person in report.travellers:
+        groups.setdefault(person.sites, []).append(person)
+    for sites, people in list(groups.items())[:_MOST_OF_A_KIND]:
+        first = people[0]
+        whose = f" of {harmless(first.tenant)}" if first.tenant else ""
+        others = f" and {plural(len(people) - 1, 'other')}" if len(people) > 1 else ""
+        yield Notice(
+            "two_sites",
+            "look",
+            f"{plural(len(people), 'person was', 'people were')} seen on {plural(len(sites), 'web site')}",
+            f"{harmless(first.subject)}{whose}{others} came from the pages of "
+            f"{listed([harmless(site) for site in sites])}, last on {minute(max(person.last for person in people))}.",
+            "Right, if these sites belong to one customer. Otherwise a token was handed on: ask the customer, and let "
+            "tokens name their origins.",
+        )
+    more = len(groups) - _MOST_OF_A_KIND
+    if more > 0:
+        yield Notice(
+            "two_sites",
+            "look",
+            f"People were seen on {plural(more, 'more pair')} of web sites",
+            "They are listed under “People seen on several web sites”.",
+            "Ask the customers whether the sites belong together.",
+        )
+
+
+def _bursts(report: Report) -> Iterator[Notice]:
+    reasons: dict[str, list[Burst]] = {}
+    for burst in report.bursts:
+        reasons.setdefault(burst.reason, []).append(burst)
+    for reason, bursts in list(reasons.items())[:_MOST_OF_A_KIND]:
+        most = bursts[0]
+        again = f" It happened {plural(len(bursts), 'time')} in all." if len(bursts) > 1 else ""
+        site = f", {number(most.site_count)} or more of them from {harmless(most.site)}" if most.site else ""
+        usual = f"about {number(most.usual)}" if most.usual >= 1 else "hardly any"
+        yield Notice(
+            "burst",
+            "look",
+            f"A burst of refusals: {told_of(reason).meaning}",
+            f"{number(most.count)} in {plural(most.hours, most.unit)} from {minute(most.start)}{site}. "
+            f"In as long a time there are {usual} otherwise.{again}",
+            f"What helps: {told_of(reason).mend}.",
+        )
+
+
+def _new_sites(report: Report) -> Iterator[Notice]:
+    if not report.new_sites or report.known_since is None:
+        return
+    let_in = [site for site in report.new_sites if site.count > site.refused]
+    since = day(report.known_since)
+    if let_in:
+        yield Notice(
+            "new_site",
+            "look",
+            f"{plural(len(let_in), 'web site shows', 'web sites show')} charts for the first time",
+            f"{listed([harmless(site.site) for site in let_in])}: never seen before {since}.",
+            "Right, if a customer has a new site. Otherwise take it off ALLOWED_ORIGINS.",
+        )
+    turned_away = [site for site in report.new_sites if site.count == site.refused]
+    if turned_away:
+        yield Notice(
+            "new_site_refused",
+            "look",
+            f"{plural(len(turned_away), 'unknown web site')} tried for the first time",
+            f"{listed([harmless(site.site) for site in turned_away])}: new since {since}, and refused each time.",
+            "Nothing was shown. If a customer has moved to a new address, add it to ALLOWED_ORIGINS.",
+        )
+
+
+def _unused_keys(report: Report) -> Iterator[Notice]:
+    idle = [key for key in report.keys if retirable(key)]
+    if idle:
+        names = [harmless(key.key_id) or "a key without a name" for key in idle]
+        yield Notice(
+            "unused_key",
+            "look",
+            f"{plural(len(idle), 'key was', 'keys were')} not used for {UNUSED_DAYS} days or more",
+            f"{listed(names)}, last used on {day(idle[0].last)}{' and later' if len(idle) > 1 else ''}.",
+            "A key that nobody uses can be retired: it can only be lost.",
+        )
+
+
+def _wide_scopes(report: Report) -> Iterator[Notice]:
+    wide = [scope for scope in report.widest if scope.objects_of_a_type]
+    if wide:
+        yield Notice(
+            "wide_scope",
+            "look",
+            f"{plural(len(wide), 'kind of token opens', 'kinds of token open')} every object of a type",
+            f"Used for {plural(sum(scope.count for scope in wide), 'request')}, as with "
+            f"{harmless(next(grant for grant in wide[0].grants if ':*:' in grant))}.",
+            "Let tokens name the dashboards that they open.",
+        )
+    long = [token for token in report.long_tokens if token.seconds > LONG_SECONDS]
+    if long:
+        yield Notice(
+            "long_token",
+            "look",
+            f"Tokens live up to {duration(long[0].seconds)}",
+            "Whoever gets hold of such a token can use it for that long.",
+            "Mint tokens for minutes and renew them; TOKEN_LIFETIME_SECONDS sets the limit.",
+        )
+
+
+def _report_only(report: Report) -> Iterator[Notice]:
+    if report.report_only.total:
+        names = [told_of(row.name).meaning for row in report.report_only.rows]
+        yield Notice(
+            "report_only",
+            "look",
+            f"{plural(report.report_only.total, 'refusal')} on trial only",
+            f"REPORT_ONLY let these pass: {listed(names)}.",
+            "If none of them is a customer of yours, end the trial. If some are, list them first.",
+        )
+
+
+def _failures(report: Report) -> Iterator[Notice]:
+    failed, requests = report.totals.failed, report.totals.requests
+    if failed * 100 >= requests * _FAILURES_OF_A_HUNDRED and failed:
+        yield Notice(
+            "failures",
+            "look",
+            f"{share(failed, requests)} of the requests failed",
+            f"{plural(failed, 'request')} ended in an error of the app, or without an answer.",
+            "Show the people who run the app its log of that time.",
+        )
+    for row in report.reasons.rows:
+        if row.name in (Reason.STORE_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE):
+            yield Notice(
+                row.name,
+                "look",
+                f"The service was not ready {plural(row.count, 'time')}",
+                f"{told_of(row.name).meaning.capitalize()}, last on {minute(row.last)}.",
+                f"What helps: {told_of(row.name).mend}.",
+            )
+
+
+def covered_days(report: Report) -> int:
+    """How many days the record covers, from its first event (of the period) to its last."""
+    if report.begins is None or report.ends is None:
+        return 0
+    return (moment_of(report.ends) - moment_of(report.begins)).days
+
+
+_ALL: Final = (
+    _tampering,
+    _holes,
+    _exposed_key,
+    _no_limit_on_rows,
+    _bursts,
+    _travellers,
+    _new_sites,
+    _wide_scopes,
+    _report_only,
+    _failures,
+    _unused_keys,
+)

@@ -1,0 +1,100 @@
+"""The report as one page of HTML that needs nothing else: no script, no font, no address of anybody's.
+
+Its own Content-Security-Policy allows its style sheet, by its hash, and nothing more. It is written for a security
+officer's screen, a board's paper, and a phone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from toucan_guard.audit.report import sections
+from toucan_guard.audit.report.figures import Report
+from toucan_guard.audit.report.headline import covered, headline, tiles, verdict
+from toucan_guard.audit.report.markup import Html, element
+from toucan_guard.audit.report.style import POLICY, STYLE
+from toucan_guard.audit.report.words import listed, minute, number, plural
+
+_CONTENTS: Final = (
+    ("attention", "What to look at"),
+    ("time", "Over time"),
+    ("reasons", "Reasons"),
+    ("sites", "Web sites"),
+    ("scopes", "Scopes"),
+    ("tokens", "Tokens"),
+    ("keys", "Keys"),
+    ("customers", "Customers"),
+    ("regions", "Regions"),
+    ("trial", "On trial"),
+    ("gaps", "Gaps"),
+    ("genuine", "Genuine?"),
+)
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    links = [element("li", element("a", title, href=f"#{anchor}")) for anchor, title in _CONTENTS]
+    state = verdict(report)
+    header = element(
+        "header",
+        element("p", f"Embed security report · {covered(report)}", class_="over"),
+        element("h1", headline(report)),
+        element("div", sections.icon(state.level), element("p", element("strong", state.title), state.text),
+                class_=f"verdict {state.level}"),
+        _tiles(report),
+        element("nav", element("ul", *links), aria_label="Contents"),
+    )  # fmt: skip
+    main = element(
+        "main",
+        sections.attention(report),
+        sections.timeline(report),
+        sections.reasons(report),
+        sections.sites(report),
+        sections.people(report),
+        sections.scopes(report),
+        sections.tokens(report),
+        sections.keys(report),
+        sections.customers(report),
+        element("div", sections.regions(report), sections.gaps(report), class_="two"),
+        sections.trial(report),
+        sections.genuine(report),
+    )
+    body = element("div", header, main, _footer(report), class_="page")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta name="referrer" content="no-referrer"><meta name="robots" content="noindex">'
+        f"{element('title', f'Embed security report, {covered(report)}')}<style>{STYLE}</style></head>"
+        f"<body>{body}</body></html>\n"
+    )
+
+
+def _tiles(report: Report) -> Html:
+    return element(
+        "dl",
+        *(
+            element("div", element("dt", tile.label), element("dd", tile.value, element("small", tile.more)),
+                    class_="bad" if tile.bad else False)
+            for tile in tiles(report)
+        ),
+        class_="tiles",
+    )  # fmt: skip
+
+
+def _footer(report: Report) -> Html:
+    source = report.source
+    before = f", {number(source.before)} of them from before this time" if source.before else ""
+    return element(
+        "footer",
+        element(
+            "p",
+            f"Made on {minute(report.made)} from {plural(source.lines, 'line')}{before} of "
+            f"{listed(list(source.files)) if source.files else 'no file'}. All times are UTC.",
+        ),
+        element(
+            "p",
+            "A token is the pass that a customer's server gives to a viewer. A scope is all that it opens. "
+            "A web site is counted by its origin, as browsers name it.",
+        ),
+    )
