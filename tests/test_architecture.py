@@ -17,12 +17,13 @@ ROOMS = [
     {"__main__", "cli"},
     {"__init__", "testing", "fastapi"},
     {"stack"},
-    {"settings", "settings_env", "settings_rules", "settings_values"},
+    {"settings", "settings_audit", "settings_env", "settings_rules", "settings_values"},
     {"layers"},
     {"recorded"},
     {"asgi"},
-    {"query", "headers", "proxies", "refusals"},
+    {"query", "headers", "proxies", "refusals", "templates"},
     {"tokens", "rls", "audit"},
+    {"ids"},
     {"core"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
@@ -85,13 +86,25 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param("jwt", {"tokens", "core"}, id="jwt belongs to tokens and the token core"),
         pytest.param(
             "os",
-            {"settings_env", "settings_rules", "settings_values", "asgi", "audit", "tokens", "cli"},
+            {
+                "settings_audit",
+                "settings_env",
+                "settings_rules",
+                "settings_values",
+                "asgi",
+                "audit",
+                "tokens",
+                "cli",
+                "ids",
+            },
             id="os stays out of the cores",
         ),
         pytest.param("cachetools", {"tokens"}, id="the cache is tokens'"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),
         pytest.param("fastapi", {"fastapi"}, id="fastapi has one module"),
-        pytest.param("time", {"asgi", "layers", "tokens", "stack", "testing", "cli"}, id="no clock in the cores"),
+        pytest.param(
+            "time", {"ids", "layers", "tokens", "stack", "testing", "cli", "audit"}, id="no clock in the cores"
+        ),
     ],
 )
 def test_each_library_has_a_home(library: str, homes: set[str]) -> None:

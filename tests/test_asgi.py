@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from toucan_guard import Allow, Deny, Reason, Refused
-from toucan_guard.asgi import Trail, deny, existing_trail, header_values, new_id, publish_embed, trail_of
+from toucan_guard.asgi import Trail, deny, existing_trail, header_values, publish_embed, trail_of
 from toucan_guard.core.embed import Embed
 
 
@@ -19,19 +17,6 @@ def test_refused_takes_a_refusal() -> None:
     for wrong in (Allow(), "x_closed", None, Reason.GRANT_MISSING):
         with pytest.raises(TypeError, match="takes a Deny"):
             Refused(wrong)  # type: ignore[arg-type]
-
-
-def test_ids_are_uuids_that_sort_by_time_and_do_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = [UUID(new_id()) for _ in range(2000)]
-    assert len(set(ids)) == 2000
-    for one in ids:
-        assert (one.version, one.variant) == (7, "specified in RFC 4122")
-    assert abs((ids[0].int >> 80) / 1000 - time.time()) < 5
-    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
-    early = new_id()
-    monkeypatch.setattr(time, "time_ns", lambda: 1_001_000_000)
-    assert early < new_id()
-    assert early.startswith("00000000-03e8-7")
 
 
 def test_every_value_of_a_header_is_read() -> None:

@@ -8,8 +8,6 @@ read and the audit event are views of it.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -20,6 +18,7 @@ from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.refusals import refusal_response
 from toucan_guard.rls.context import RowAccess
@@ -44,8 +43,6 @@ _READ_HEADERS: Final = frozenset(
         b"x-embed-token",
     }
 )
-
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 class Refused(Exception):
@@ -244,21 +241,3 @@ async def _send_as_denial(response: Any, send: Send) -> None:
         }
     )
     await send({"type": "websocket.http.response.body", "body": response.body})
-
-
-# Random text for ids, fetched in advance. A child would give out the same as its parent, so it begins with none.
-_randomness: Final[list[str]] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_randomness.clear)
-
-
-def new_id() -> str:
-    """A UUIDv7 (RFC 9562 §5.7): sorts by time, and its random part does not repeat between workers."""
-    try:
-        random = _randomness.pop()  # one step of the interpreter, so that two threads never take the same
-    except IndexError:
-        random, *more = (os.urandom(10).hex() for _ in range(64))
-        _randomness.extend(more)
-    milliseconds = f"{time.time_ns() // 1_000_000:012x}"
-    # The two bits of the variant, and two random ones beside them.
-    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"

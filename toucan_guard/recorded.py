@@ -10,9 +10,11 @@ import sys
 
 from starlette.types import Scope
 
-from toucan_guard.asgi import Trail, header_values, new_id
+from toucan_guard.asgi import Trail, header_values
 from toucan_guard.core.audit_event import Event, decision_event
 from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.pseudonyms import Pseudonyms
+from toucan_guard.ids import new_id
 from toucan_guard.proxies import Networks, client_address
 
 
@@ -27,6 +29,8 @@ def recorded_decision(
     region: str | None,
     trusted_proxies: Networks,
     dropped: int,
+    route: str | None,
+    pseudonyms: Pseudonyms | None,
 ) -> Event:
     """The event of a connection whose answer is about to leave.
 
@@ -40,12 +44,13 @@ def recorded_decision(
         region: The region of this deployment.
         trusted_proxies: Who may say for whom they ask.
         dropped: Events that could not be written since the last one that could.
+        route: The template of the route that answers.
+        pseudonyms: Hides who somebody is.
     """
     outcome, reason = _outcome(trail, status, unanswered=unanswered)
     access = trail.access
     row_filter = None if access is None else access.row_filter
-    route = scope.get("route")
-    return decision_event(
+    event = decision_event(
         now=now,
         event_id=new_id(),
         request_id=trail.request_id,
@@ -55,7 +60,7 @@ def recorded_decision(
         steps=trail.steps,
         kind=scope["type"],
         method=scope.get("method"),
-        route=getattr(route, "path", None),
+        route=route,
         status=status,
         seconds_to_first_byte=seconds_to_first_byte,
         origin=_fact(trail, "origin"),
@@ -71,6 +76,9 @@ def recorded_decision(
         exempt=trail.exempt,
         dropped=dropped,
     )
+    if pseudonyms is not None:
+        pseudonyms.hide(event)
+    return event
 
 
 def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:

@@ -25,8 +25,10 @@ from toucan_guard import settings_values as values
 from toucan_guard.core.csp import FrameAncestors
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
+from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import ClaimNames, TokenPolicy
+from toucan_guard.settings_audit import key_bytes
 from toucan_guard.settings_env import EnvironmentSettings, with_files
 from toucan_guard.settings_rules import Network
 from toucan_guard.settings_values import variable
@@ -54,10 +56,6 @@ _NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "pg_context_key": ((), "remove it"),
     "pg_context_key_file": ((), "remove it"),
     "pg_pooler": (("none",), "use none"),
-    "audit_hmac_key": ((), "remove it"),
-    "audit_hmac_key_file": ((), "remove it"),
-    "audit_chain_key": ((), "remove it"),
-    "audit_chain_key_file": ((), "remove it"),
     "insecure_store_fail_open": ((False,), "remove it"),
 }
 
@@ -71,6 +69,8 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "public_origins": frozenset(),
     "policy": frozenset(),
     "token_policy": frozenset({"issuer", "audience"}),
+    "pseudonyms": frozenset({"audit_hmac_key"}),
+    "chain_key": frozenset({"audit_chain_key"}),
 }
 
 _Flag = Annotated[bool, BeforeValidator(values.read_flag)]
@@ -202,6 +202,10 @@ class GuardSettings(EnvironmentSettings):
     """Keys the audit chain."""
     audit_chain_key_file: _MaybePath = None
     """The chain key in a file."""
+    audit_queue_size: Annotated[int, BeforeValidator(values.whole_number(1, 1_000_000))] = 10_000
+    """``best_effort``: how many events may wait for a slow sink."""
+    metrics: _Flag = False
+    """Count decisions through the OpenTelemetry API."""
 
     report_only: Annotated[tuple[str, ...], BeforeValidator(rules.read_report_only)] = ()
     """Decisions that are recorded and not enforced: ``origin frame_ancestors region grant``."""
@@ -340,6 +344,19 @@ class GuardSettings(EnvironmentSettings):
             text = values.read_file(self.rls_policy)
             return RlsPolicy.from_json(text) if self.rls_policy.suffix == ".json" else RlsPolicy.from_toml(text)
 
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms | None:
+        """What hides people in the record; None where they are written as they are."""
+        with _naming("audit_hmac_key"):
+            key = key_bytes(self.audit_hmac_key)
+        return None if key is None else Pseudonyms(key)
+
+    @cached_property
+    def chain_key(self) -> bytes | None:
+        """What keys the chain of audit lines."""
+        with _naming("audit_chain_key"):
+            return key_bytes(self.audit_chain_key)
+
     @property
     def insecure(self) -> tuple[str, ...]:
         """The variables of the dangerous switches that are on, sorted."""
@@ -417,6 +434,12 @@ class GuardSettings(EnvironmentSettings):
             yield (
                 f"TOUCAN_GUARD_WORKERS (or WEB_CONCURRENCY) is {self.workers}, but sessions are kept in the memory of "
                 "one process: run one worker, or leave session out of TOUCAN_GUARD_TOKEN_CARRIERS"
+            )
+
+        if self.audit == "structlog" and self.audit_chain_key is not None:
+            yield (
+                "TOUCAN_GUARD_AUDIT_CHAIN_KEY needs lines that stay as they are written, and TOUCAN_GUARD_AUDIT is "
+                "structlog, whose processors may change them: write to stdout or a file, or remove the key"
             )
 
         if self.frame_report_uri is not None:

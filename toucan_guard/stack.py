@@ -13,11 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
 from toucan_guard.asgi import existing_trail
-from toucan_guard.audit.sinks import open_sink
+from toucan_guard.audit.metrics import Metrics
+from toucan_guard.audit.open import open_sink
+from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
+from toucan_guard.settings_audit import settings_digest
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.sessions import EmbedSessions, shared_memory_store
 
@@ -42,7 +45,7 @@ class ToucanGuard:
     def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None) -> None:
         settings = GuardSettings() if settings is None else settings
         reported = settings.report_only
-        self._sink = None if settings.insecure_no_audit else open_sink(settings.audit)
+        self._sink = None if settings.insecure_no_audit else self._open_sink(settings)
 
         origin_policy = OriginPolicy(
             allowlist=settings.allowlist,
@@ -78,6 +81,9 @@ class ToucanGuard:
                     "mode": settings.audit_mode,
                     "region": settings.region,
                     "trusted_proxies": settings.trusted_proxies,
+                    "pseudonyms": settings.pseudonyms,
+                    "metrics": Metrics() if settings.metrics else None,
+                    "routes_of": app,
                 },
             ),
             (
@@ -132,6 +138,16 @@ class ToucanGuard:
         for layer, options in reversed(order):
             app = layer(app, **options)
         self.app = app
+
+    @staticmethod
+    def _open_sink(settings: GuardSettings) -> Sink:
+        return open_sink(
+            settings.audit,
+            mode=settings.audit_mode,
+            queue_size=settings.audit_queue_size,
+            chain_key=settings.chain_key,
+            settings=settings_digest(settings),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -7,14 +7,15 @@ decides what that means for the response. The library never calls ``structlog.co
 
 from __future__ import annotations
 
-import os
-import sys
+import threading
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from toucan_guard.core.audit_event import Event, encode_line
-from toucan_guard.core.errors import AuditWriteError, ConfigError
+from toucan_guard.audit.chain import Chain
+from toucan_guard.audit.writers import LineCut, Writer
+from toucan_guard.core.audit_event import Event, close_event
+from toucan_guard.core.errors import AuditWriteError
 
 _LOGGER_NAME: Final = "toucan_guard.audit"
 
@@ -34,46 +35,74 @@ class Sink(Protocol):
         ...
 
 
-def open_sink(target: str) -> Sink:
-    """The sink that ``TOUCAN_GUARD_AUDIT`` names: ``stdout``, ``structlog``, or a file's path."""
-    if target == "stdout":
-        return LineSink(_DescriptorWriter(_stdout_descriptor()))
-    if target == "structlog":
-        return StructlogSink()
-    try:
-        return LineSink(_FileWriter(Path(target)))
-    except OSError as error:
-        raise ConfigError(
-            f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({error.strerror})"
-        ) from None
-
-
 class LineSink:
-    """JSON lines through structlog, one ``os.write`` each."""
+    """Chained JSON lines through structlog, one ``os.write`` each."""
 
-    def __init__(self, writer: _DescriptorWriter | _FileWriter) -> None:
+    def __init__(self, writer: Writer, chain: Chain) -> None:
         # Imported where the stack is built: structlog loads rich where that is installed.
         import structlog
 
         self._writer = writer
+        self._chain = chain
+        self._dropped = 0  # events that failed since the last one that was written, for the line that ends the chain
+        self._lock = threading.Lock()
         self._log = structlog.wrap_logger(
-            writer, processors=[_render_line], wrapper_class=structlog.BoundLogger, context_class=dict
-        )
+            writer, processors=[self._render], wrapper_class=structlog.BoundLogger, context_class=dict
+        ).bind()
 
     def write(self, event: Event) -> None:
         """See ``Sink``."""
-        try:
-            self._log.info(**event)
-        except OSError as error:
-            raise AuditWriteError(f"an audit line could not be written ({error.strerror})") from None
+        if not self._chain.begun:
+            # Of another process, before the fork: a thread there may have held it.
+            self._lock = threading.Lock()
+        with self._lock:
+            try:
+                if not self._chain.begun:
+                    self._begin()
+                self._emit(event)
+            except OSError as error:
+                self._dropped = event.get("dropped", 0) + 1
+                raise AuditWriteError(f"an audit line could not be written ({error.strerror})") from None
+            self._dropped = 0
 
-    def close(self) -> None:
-        """See ``Sink``."""
+    def close(self, *, dropped: int = 0) -> None:
+        """End the chain, and see ``Sink``.
+
+        Args:
+            dropped: Events that did not come as far as this sink since the last one that did.
+        """
+        if self._chain.begun:
+            with self._lock:
+                with suppress(OSError):  # a chain without its last line is reported as what it is
+                    self._emit(close_event(now=self._chain.now(), dropped=self._dropped + dropped))
+                self._chain.end()
         self._writer.close()
+
+    def _begin(self) -> None:
+        opened = self._chain.begin()
+        try:
+            self._emit(opened)
+        except OSError:
+            self._chain.end()  # nothing can follow a first line that is not there
+            raise
+
+    def _emit(self, event: Event) -> None:
+        try:
+            self._log.info(event)
+        except LineCut as error:
+            self._chain.cut(error.written)
+            raise
+        self._chain.written()
+
+    def _render(self, _logger: Any, _method: str, event: Any) -> bytes:
+        return self._chain.render(event["event"])
 
 
 class StructlogSink:
-    """The host's own structlog pipeline, configured by the host: what that filters out is not recorded."""
+    """The host's own structlog pipeline, configured by the host: what that filters out is not recorded.
+
+    Events are not chained: what becomes of the bytes is the pipeline's.
+    """
 
     def __init__(self) -> None:
         import structlog
@@ -89,59 +118,3 @@ class StructlogSink:
 
     def close(self) -> None:
         """Nothing to give back: the pipeline is the host's."""
-
-
-def _render_line(_logger: Any, _method: str, event: Any) -> bytes:
-    return encode_line(event)
-
-
-class _DescriptorWriter:
-    """Writes lines to an open descriptor. ``info`` is the method that structlog calls."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._cut = False
-
-    def info(self, line: bytes) -> None:
-        if self._cut:
-            # The line before was cut; it must not swallow this one.
-            line = b"\n" + line
-        written = os.write(self._descriptor, line)
-        if written:
-            self._cut = written != len(line)
-        if written != len(line):
-            raise OSError(0, "the line was cut")
-
-    def close(self) -> None:
-        """The descriptor is not ours to close."""
-
-
-class _FileWriter(_DescriptorWriter):
-    """Appends lines to a file, opened at once so that a mistake shows at start-up."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._closed = False
-        super().__init__(self._open())
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    def info(self, line: bytes) -> None:
-        if self._closed:
-            self._descriptor = self._open()
-            self._closed = False
-        super().info(line)
-
-    def close(self) -> None:
-        if not self._closed:
-            os.close(self._descriptor)
-            self._closed = True
-
-
-def _stdout_descriptor() -> int:
-    """The descriptor of standard output, also where somebody has put an object of their own in its place."""
-    try:
-        return sys.stdout.fileno()
-    except (OSError, ValueError, AttributeError):
-        return 1

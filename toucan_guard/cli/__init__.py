@@ -1,4 +1,4 @@
-"""The command line: ``toucan-guard check | routes | explain | inspect | keygen | mint``.
+"""The command line: ``toucan-guard audit | check | routes | explain | inspect | keygen | mint``.
 
 Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from toucan_guard.cli import check, explain, inspect, keygen, mint, routes
+from toucan_guard.cli import audit, check, explain, inspect, keygen, mint, routes
 
 app = typer.Typer(
     name="toucan-guard",
@@ -16,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit.audit)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)

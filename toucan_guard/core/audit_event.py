@@ -1,14 +1,11 @@
-"""The audit event: what is written down of every decision, and how it becomes one line.
+"""The audit events: what is written down of every decision, of what changed after it, and of a chain's two ends.
 
-Never in it: tokens, cookies, query strings, values of row-level attributes, raw headers that
-were rejected. Every string is capped and marked, so that a line stays under 4,096 bytes:
-longer writes of several processes into one pipe would interleave (POSIX PIPE_BUF).
+Never in them: tokens, cookies, query strings, values of row-level attributes, raw headers that
+were rejected. How an event becomes one line is ``core/audit_line.py``'s.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,21 +15,8 @@ from toucan_guard.core.grants import Grant
 from toucan_guard.core.token import VerifiedClaims
 
 SCHEMA_VERSION: Final = 1
-MAX_LINE_BYTES: Final = 4096
 
 Event = dict[str, Any]
-
-_MARK: Final = "…"
-_encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
-# Tried in turn until the line fits: characters of a string, entries of a list.
-_CAPS: Final = ((256, 32), (96, 12), (32, 4))
-# Short by construction; cut, they would no longer find each other.
-_IDS: Final = frozenset({"event_id", "request_id", "decision_id"})
-# What stays of an event that no cap could make fit.
-_ESSENTIAL: Final = _IDS | frozenset(
-    {"schema", "event", "time", "outcome", "reason", "status", "method", "subject", "tenant", "dropped"}
-)
-_LARGEST: Final = 2**63  # more than any number that is recorded, and than readers of JSON take
 
 
 def decision_event(
@@ -160,6 +144,40 @@ def completion_event(
     return event
 
 
+def open_event(*, now: float, version: str | None, process: int, settings: str | None, chain_key: str | None) -> Event:
+    """The first line of a chain: a process has begun to record.
+
+    Args:
+        now: Seconds since the epoch.
+        version: The version of this package.
+        process: The number of the process on its machine.
+        settings: A digest of the configuration, without its secrets: it differs where the configuration does.
+        chain_key: The name of the key that the chain was made with (``core/audit_chain.py``), or None for none.
+    """
+    return {
+        "schema": SCHEMA_VERSION,
+        "event": "open",
+        "time": timestamp(now),
+        "version": version,
+        "process": process,
+        "settings": settings,
+        "chain_key": chain_key,
+    }
+
+
+def close_event(*, now: float, dropped: int) -> Event:
+    """The last line of a chain: its process has stopped recording in good order.
+
+    Args:
+        now: Seconds since the epoch.
+        dropped: See ``decision_event``.
+    """
+    event: Event = {"schema": SCHEMA_VERSION, "event": "close", "time": timestamp(now)}
+    if dropped:
+        event["dropped"] = dropped
+    return event
+
+
 def grant_text(grant: Grant) -> str:
     """A grant on one line: ``dashboard:delays:view,export``."""
     return f"{grant.type}:{grant.id}:{','.join(grant.actions)}"
@@ -170,72 +188,7 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def encode_line(event: Mapping[str, Any]) -> bytes:
-    """The event as one JSON line of ASCII bytes, its newline included, at most 4,096 bytes.
-
-    Control characters, lone surrogates and everything outside ASCII are escaped; NaN and infinities become null.
-    """
-    if all(map(_is_short, event.values())):
-        line = _dump(event)
-        if len(line) <= MAX_LINE_BYTES:
-            return line
-    for characters, entries in _CAPS:
-        line = _dump(_capped_event(event, characters, entries))
-        if len(line) <= MAX_LINE_BYTES:
-            return line
-    essential = {name: value for name, value in event.items() if name in _ESSENTIAL}
-    return _dump({**_capped_event(essential, *_CAPS[-1]), "truncated": True})
-
-
 def _name_of(decision: Decision, *, enforced: bool) -> str:
     if not isinstance(decision, Deny):
         return "allow"
     return f"{'deny' if enforced else 'would_deny'}:{decision.reason}"
-
-
-def _dump(event: Mapping[str, Any]) -> bytes:
-    return _encode(event).encode("ascii") + b"\n"
-
-
-def _is_short(value: object) -> bool:
-    """Whether nothing in a value needs a cap, which is so for nearly every event."""
-    characters, entries = _CAPS[0]
-    match value:
-        case str():
-            return len(value) <= characters
-        case None | bool():
-            return True
-        case int():
-            return -_LARGEST <= value < _LARGEST
-        case float():
-            return math.isfinite(value)
-        case list():
-            return len(value) <= entries and all(map(_is_short, value))
-        case dict():
-            return len(value) <= entries and all(map(_is_short, (*value, *value.values())))
-    return False
-
-
-def _capped_event(event: Mapping[str, Any], characters: int, entries: int) -> Event:
-    return {name: value if name in _IDS else _capped(value, characters, entries) for name, value in event.items()}
-
-
-def _capped(value: Any, characters: int, entries: int) -> Any:
-    if isinstance(value, str):
-        return value if len(value) <= characters else value[:characters] + _MARK
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        kept = {
-            _capped(str(name), characters, entries): _capped(item, characters, entries)
-            for name, item in list(value.items())[:entries]
-        }
-        return kept if len(value) <= entries else {**kept, _MARK: len(value) - entries}
-    if isinstance(value, list | tuple):
-        kept_items = [_capped(item, characters, entries) for item in value[:entries]]
-        return kept_items if len(value) <= entries else [*kept_items, f"{_MARK} {len(value) - entries} more"]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if -_LARGEST <= value < _LARGEST else None
-    if value is None or isinstance(value, bool):
-        return value
-    return _capped(str(value), characters, entries)

@@ -20,13 +20,17 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, new_id, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, trail_of
+from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.audit_event import Event, completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.core.pseudonyms import Pseudonyms
+from toucan_guard.ids import new_id
 from toucan_guard.proxies import Networks, inherited_request_id
 from toucan_guard.recorded import recorded_decision
+from toucan_guard.templates import RouteTemplates
 
 _log: Final = logging.getLogger("toucan_guard")
 _WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
@@ -54,6 +58,9 @@ class AuditLogMiddleware:
         mode: ``strict`` answers 503 where the event cannot be written; ``best_effort`` counts it as dropped.
         region: The region of this deployment.
         trusted_proxies: Whose X-Request-ID is taken over.
+        pseudonyms: Hides who somebody is, in every event.
+        metrics: Counts every event.
+        routes_of: The app whose route templates are recorded, where the scope does not name one.
         clock: Seconds since the epoch.
     """
 
@@ -65,6 +72,9 @@ class AuditLogMiddleware:
         mode: Literal["strict", "best_effort"] = "strict",
         region: str | None = None,
         trusted_proxies: Networks = (),
+        pseudonyms: Pseudonyms | None = None,
+        metrics: Metrics | None = None,
+        routes_of: ASGIApp | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
@@ -75,6 +85,10 @@ class AuditLogMiddleware:
         self.clock = clock
         self.dropped = 0
         self.trusted_proxies = tuple(trusted_proxies)
+        self.pseudonyms = pseudonyms
+        self._metrics = metrics
+        self.templates = RouteTemplates()
+        self.routes_of = app if routes_of is None else routes_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
@@ -91,6 +105,8 @@ class AuditLogMiddleware:
         """Write an event; raises ``AuditWriteError`` in ``strict`` mode where that fails."""
         for observe in observers:
             observe(event)
+        if self._metrics is not None:
+            self._metrics.count(event)
         if self._sink is None:
             return
         try:
@@ -99,6 +115,8 @@ class AuditLogMiddleware:
             # The text of a foreign error may quote what could not be written.
             _log.error("toucan_guard audit: %s", error if isinstance(error, AuditWriteError) else type(error).__name__)
             self.dropped += 1
+            if self._metrics is not None:
+                self._metrics.count_dropped()
             if self._strict:
                 raise AuditWriteError("the event was not written") from None
         else:
@@ -118,6 +136,8 @@ class _Connection:
         "_held_back",
         "_host",
         "_receive",
+        "_root",
+        "_root_path",
         "_scope",
         "_send",
         "_start",
@@ -133,6 +153,8 @@ class _Connection:
         self._trail = trail
         # The app whose router called us, where the guard stands around some of its routes.
         self._host: Any = scope.get("app") if "router" in scope else None
+        self._root: Any = scope.get("app") or audit.routes_of
+        self._root_path: str = scope.get("root_path", "")
         self._start = time.perf_counter()
         self._event: Event | None = None
         self._changed: str | None = None  # what became of the answer after its decision was written
@@ -303,6 +325,8 @@ class _Connection:
             region=audit.region,
             trusted_proxies=audit.trusted_proxies,
             dropped=audit.dropped,
+            route=audit.templates.find(self._scope, self._root, self._root_path),
+            pseudonyms=audit.pseudonyms,
         )
 
 

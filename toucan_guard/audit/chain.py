@@ -1,0 +1,104 @@
+"""The chain of one process: what makes each of its audit lines prove the one before.
+
+It begins with the first line that a process writes, and so after the fork: a forked process finds another number of
+its own and begins anew. A line that could not be written is no part of the chain: the next one takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from toucan_guard.core.audit_chain import (
+    FIRST_PREVIOUS,
+    MAX_CUTS,
+    Cut,
+    body_of,
+    chain_secret,
+    cut_of,
+    digest_of,
+    key_name,
+    linked_line,
+    room_of,
+)
+from toucan_guard.core.audit_event import Event, open_event
+from toucan_guard.core.audit_line import MAX_LINE_BYTES, Dump, encode_line
+from toucan_guard.ids import new_id
+
+
+class Chain:
+    """Renders events as linked lines, one after the other. Not for several threads at once.
+
+    Args:
+        key: The operator's ``AUDIT_CHAIN_KEY``, or None for a chain that anybody can check and make.
+        settings: A digest of the configuration.
+        dump: Encodes events as JSON in ASCII.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, key: bytes | None, *, settings: str | None, dump: Dump, clock: Callable[[], float] = time.time
+    ) -> None:
+        secret = None if key is None else chain_secret(key)
+        self._keyed = secret is not None
+        self._key_name = None if secret is None else key_name(secret)
+        self._digest = digest_of(secret)
+        self._settings = settings
+        self._dump = dump
+        self.now = clock
+        self._process: int | None = None
+        # Outlives a chain: where a first or last line was cut, the next chain's first line says so.
+        self._cuts: tuple[Cut, ...] = ()
+        self._pending: tuple[bytes, str] = (b"", "")
+
+    @property
+    def begun(self) -> bool:
+        """Whether this process has a chain."""
+        return self._process == os.getpid()
+
+    def begin(self) -> Event:
+        """Begin a chain of this process's own, with the event that it begins with."""
+        self._process = os.getpid()
+        self._id = new_id()
+        self._number = 0
+        self._previous = FIRST_PREVIOUS
+        return open_event(
+            now=self.now(),
+            version=_version(),
+            process=self._process,
+            settings=self._settings,
+            chain_key=self._key_name,
+        )
+
+    def end(self) -> None:
+        """The chain has ended: the next line begins another one."""
+        self._process = None
+
+    def render(self, event: Event) -> bytes:
+        """The event as the next line of the chain."""
+        line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(self._cuts), dump=self._dump)
+        body = body_of(self._id, self._number, self._cuts, line)
+        digest = self._digest(body, self._previous)
+        line = linked_line(body, digest, keyed=self._keyed)
+        self._pending = line, digest
+        return line
+
+    def written(self) -> None:
+        """The line that was rendered last is part of the chain now."""
+        self._previous = self._pending[1]
+        self._number += 1
+        self._cuts = ()
+
+    def cut(self, written: int) -> None:
+        """Of the line that was rendered last, only so many bytes were written: the next line says so."""
+        if written > 0:
+            self._cuts = (*self._cuts[-MAX_CUTS + 1 :], cut_of(self._pending[0][:written]))
+
+
+def _version() -> str | None:
+    try:
+        return version("toucan-guard")
+    except PackageNotFoundError:
+        return None

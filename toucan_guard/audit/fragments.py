@@ -1,0 +1,104 @@
+"""What is no line of a chain: the rest of a line that a full disk has cut, or something that somebody put there.
+
+A chain says of each of its lines that was cut how much of it was written. A fragment that a chain owns up to is no
+fault; one that nobody knows is evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from toucan_guard.audit.verdict import Findings, Place
+from toucan_guard.core.audit_chain import Cut, cut_of
+
+_LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
+_MOST: Final = 1_000
+
+
+@dataclass(slots=True)
+class _Fragment:
+    place: Place
+    content: bytes
+
+    def without(self, cut: Cut) -> bytes | None:
+        """What is left of it when a cut line is taken away; None where that is not in it."""
+        if cut_of(self.content[: cut.length]) == cut:
+            return self.content[cut.length :]
+        if cut_of(self.content[-cut.length :]) == cut:
+            return self.content[: -cut.length]
+        return None
+
+
+class Fragments:
+    """Remembers fragments until it is known whose they are."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._waiting: list[_Fragment] = []
+        self._owned: list[Cut] = []
+
+    def take(self, content: bytes, place: Place) -> None:
+        """Take a fragment."""
+        if len(content) > _LONGEST or len(self._waiting) >= _MOST:
+            self._unknown(place)
+        else:
+            self._waiting.append(_Fragment(place, content))
+
+    def own(self, cut: Cut, chain: str, place: Place, *, must_be_here: bool) -> None:
+        """Take what a chain says of a line that was cut.
+
+        Args:
+            cut: The line that was cut.
+            chain: Whose it was.
+            place: Of the line that says so.
+            must_be_here: The line before the cut one stands in the same file, so the fragment must as well.
+        """
+        if self._give(cut):
+            return
+        if must_be_here:
+            self._findings.add(
+                "dropped", place, chain, "Before this line another one was cut; what was written of it is not here."
+            )
+        else:
+            self._owned.append(cut)  # the fragment may be in a file that comes later, or was not given
+
+    def finish(self, next_starts: Iterable[bytes]) -> None:
+        """Judge what is left.
+
+        Args:
+            next_starts: What the next lines of chains that were not closed would begin with: a process that is
+                killed, or a machine that stops, may leave the beginning of one.
+        """
+        for cut in self._owned:
+            self._give(cut)
+        starts = list(next_starts)
+        for fragment in self._waiting:
+            begun = next((start for start in starts if _begins(fragment.content, start)), None)
+            if begun is None:
+                self._unknown(fragment.place)
+            else:
+                starts.remove(begun)
+                self._findings.add("cut", fragment.place, None, "A line that was begun when its process ended.")
+
+    def _give(self, cut: Cut) -> bool:
+        for index, fragment in enumerate(self._waiting):
+            rest = fragment.without(cut)
+            if rest is not None:
+                if rest:
+                    fragment.content = rest
+                else:
+                    del self._waiting[index]
+                return True
+        return False
+
+    def _unknown(self, place: Place) -> None:
+        self._findings.add(
+            "inserted", place, None, "This is no line of any chain: it was put here, or altered beyond recognition."
+        )
+
+
+def _begins(content: bytes, start: bytes) -> bool:
+    length = min(len(content), len(start))
+    return content[:length] == start[:length]

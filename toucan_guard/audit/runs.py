@@ -1,0 +1,215 @@
+"""One chain while it is verified: runs of consecutive lines as they are met, put together at the end.
+
+In an undisturbed file a chain is one run. A line that was dropped, inserted or moved ends a run and begins another;
+so does a file that was given out of order, which is no fault.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from toucan_guard.audit.verdict import ChainSummary, Findings, Place
+from toucan_guard.core.audit_chain import FIRST_PREVIOUS, Digest, Link
+
+_ALTERED: Final = "This line, or the digest of the line before it in its chain, is not what was written."
+
+
+@dataclass(slots=True)
+class _Run:
+    first: int
+    last: int
+    start: Place
+    end: Place
+    first_body: bytes  # its digest can be checked once the line before is known
+    first_digest: str
+    last_digest: str
+    otherwise: str | None = None  # the last line's digest as it should be, where the line says another
+
+
+class ChainRuns:
+    """Follows one chain.
+
+    Args:
+        name: The chain's id.
+        keyed: Whether its first line that was met is keyed: all of them must be alike.
+        digest: Makes the digest of a line; None where the key is not at hand.
+        key_name: The name of the key that was given.
+        findings: Where to say what is found.
+    """
+
+    def __init__(
+        self, name: str, *, keyed: bool, digest: Digest | None, key_name: str | None, findings: Findings
+    ) -> None:
+        self._name = name
+        self._keyed = keyed
+        self._digest = digest
+        self._key_name = key_name
+        self._findings = findings
+        self._runs: list[_Run] = []
+        self._lines = 0
+        self._closed_at: int | None = None
+        self._opened: dict[str, Any] = {}
+
+    @property
+    def next_number(self) -> int | None:
+        """What the next line would be numbered; None for a chain that has been closed."""
+        if self._closed_at is not None or not self._runs:
+            return None
+        return max(run.last for run in self._runs) + 1
+
+    def follows(self, link: Link, place: Place) -> bool:
+        """Whether a line is the next one after the last that was met, in the same file."""
+        return bool(self._runs) and (self._runs[-1].last + 1, self._runs[-1].end.file) == (link.number, place.file)
+
+    def begins_run(self, link: Link) -> bool:
+        """Whether a line is another than the next one."""
+        return not self._runs or self._runs[-1].last + 1 != link.number
+
+    def take(self, link: Link, place: Place) -> None:
+        """Take a line of this chain."""
+        self._lines += 1
+        if link.event == "open" and link.number == 0:
+            self._opened = _facts(link)
+        elif link.event == "close":
+            self._closed_at = link.number
+        if self.begins_run(link):
+            run = _Run(link.number, link.number, place, place, link.body, link.digest, link.digest)
+            self._runs.append(run)
+            if link.number == 0:
+                self._check_first(run, FIRST_PREVIOUS, None)
+        else:
+            self._extend(self._runs[-1], link, place)
+
+    def _extend(self, run: _Run, link: Link, place: Place) -> None:
+        otherwise = None
+        if link.keyed != self._keyed:
+            self._findings.add("altered", place, self._name, _ALTERED)
+        elif self._digest is not None:
+            digest = self._digest(link.body, run.last_digest)
+            # Where only the digest of the line before was altered, this one still follows from what it was.
+            follows = run.otherwise is not None and self._digest(link.body, run.otherwise) == link.digest
+            if digest != link.digest and not follows:
+                self._findings.add("altered", place, self._name, _ALTERED)
+                otherwise = digest
+        run.last, run.end, run.last_digest, run.otherwise = link.number, place, link.digest, otherwise
+
+    def _check_first(self, run: _Run, previous: str, otherwise: str | None) -> None:
+        """Check the first line of a run, once the line before it is known."""
+        if self._digest is None:
+            return
+        digest = self._digest(run.first_body, previous)
+        follows = otherwise is not None and self._digest(run.first_body, otherwise) == run.first_digest
+        if digest == run.first_digest or follows:
+            return
+        if run.first == run.last:
+            run.otherwise = digest
+        made_with = self._opened.get("chain_key")
+        if run.first == 0 and self._keyed and made_with != self._key_name:
+            sentence = (
+                f"This chain does not agree with the key {self._key_name} that was given: it says that it was made "
+                f"with the key {made_with!s:.8}."
+            )
+        else:
+            sentence = _ALTERED
+        self._findings.add("altered", run.start, self._name, sentence)
+
+    def finish(self) -> ChainSummary:
+        """Put the runs together."""
+        runs = sorted(self._runs, key=lambda run: (run.first, -run.last))
+        before = runs[0]
+        if before.first > 0:
+            self._findings.add(
+                "begins_elsewhere",
+                before.start,
+                self._name,
+                f"The first {_lines(before.first)} of this chain {_are(before.first)} in another file, or gone: "
+                "files that are rotated look like this.",
+            )
+        for run in runs[1:]:
+            before = self._join(before, run)
+        return self._summary(before)
+
+    def _join(self, before: _Run, run: _Run) -> _Run:
+        """Judge a run by what goes before it; the one that reaches further."""
+        if run.first <= before.last:
+            self._findings.add(
+                "inserted", run.start, self._name, f"{_numbers(run)} of this chain stands here a second time."
+            )
+            return before if run.last <= before.last else run
+        missing = run.first - before.last - 1
+        if missing:
+            numbers = f"{before.last + 1} to {run.first - 1}" if missing > 1 else f"{run.first - 1}"
+            self._findings.add(
+                "dropped",
+                run.start,
+                self._name,
+                f"{_lines(missing).capitalize()} of this chain (number {numbers}) {_are(missing)} missing "
+                f"between {before.end} and {run.start}.",
+            )
+            return run
+        self._check_first(run, before.last_digest, before.otherwise)
+        if run.start.file == before.end.file and run.start.number < before.end.number:
+            moved = run if run.last - run.first <= before.last - before.first else before
+            self._findings.add(
+                "reordered",
+                moved.start,
+                self._name,
+                f"{_numbers(moved)} of this chain does not stand where it was written.",
+            )
+        return run
+
+    def _summary(self, last: _Run) -> ChainSummary:
+        closed = self._closed_at == last.last
+        if self._digest is None:
+            self._findings.add(
+                "unchecked",
+                last.end,
+                self._name,
+                "This chain was made with a key, and the key was not given: only its numbers could be checked.",
+            )
+        if self._closed_at is not None and not closed:
+            self._findings.add("inserted", last.end, self._name, "This chain goes on after its own end.")
+        elif not closed:
+            self._findings.add(
+                "open_ended",
+                last.end,
+                self._name,
+                "This chain ended without close: its process is still running, or it was killed. Whether lines behind "
+                "this one were cut off, only somebody who holds a later one can say.",
+            )
+        return ChainSummary(
+            chain=self._name,
+            lines=self._lines,
+            first=min(run.first for run in self._runs),
+            last=last.last,
+            last_digest=last.last_digest,
+            opened=self._opened.get("time"),
+            process=self._opened.get("process"),
+            version=self._opened.get("version"),
+            settings=self._opened.get("settings"),
+            closed=closed,
+            keyed=self._keyed,
+            checked=self._digest is not None,
+        )
+
+
+def _facts(link: Link) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(link.body + b"}")
+    except (ValueError, RecursionError):
+        return {}
+    return facts
+
+
+def _numbers(run: _Run) -> str:
+    return f"Line {run.first}" if run.first == run.last else f"The run of lines {run.first} to {run.last}"
+
+
+def _lines(count: int) -> str:
+    return "one line" if count == 1 else f"{count} lines"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

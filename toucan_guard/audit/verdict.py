@@ -1,0 +1,128 @@
+"""What the verification of audit files has found: findings with their place, and every chain that was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+# What is evidence of tampering, and what an honest system leaves behind as well.
+TAMPERING: Final = frozenset({"altered", "dropped", "inserted", "reordered", "replaced", "unkeyed"})
+HONEST: Final = frozenset({"open_ended", "begins_elsewhere", "cut", "blank", "unchecked"})
+
+_MOST: Final = 1_000
+
+
+class Place(NamedTuple):
+    """A line of a file, counted from 1."""
+
+    file: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as an undisturbed log would be.
+
+    Attributes:
+        kind: A member of ``TAMPERING`` or of ``HONEST``.
+        file: Where, as it was given to the verifier; empty where it is nowhere.
+        number: The line in it, from 1; 0 where it is nowhere.
+        chain: The chain that it is about, or None.
+        sentence: For people who are no developers.
+    """
+
+    kind: str
+    file: str
+    number: int
+    chain: str | None
+    sentence: str
+
+    @property
+    def tampering(self) -> bool:
+        """Whether this is evidence that somebody changed the log."""
+        return self.kind in TAMPERING
+
+
+class Findings:
+    """Collects findings, the first thousand of them whole."""
+
+    def __init__(self) -> None:
+        self._kept: list[Finding] = []
+        self.more = 0
+        self.tampered = False
+
+    def add(self, kind: str, place: Place | None, chain: str | None, sentence: str) -> None:
+        """Note one."""
+        file, number = ("", 0) if place is None else place
+        finding = Finding(kind, file, number, chain, sentence)
+        self.tampered = self.tampered or finding.tampering
+        if len(self._kept) < _MOST:
+            self._kept.append(finding)
+        else:
+            self.more += 1
+
+    def in_order(self) -> tuple[Finding, ...]:
+        """By their places."""
+        return tuple(sorted(self._kept, key=lambda finding: (finding.file, finding.number)))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSummary:
+    """One chain: what one process wrote from one start on.
+
+    Attributes:
+        chain: Its id.
+        lines: How many of its lines were seen.
+        first: The number of the first of them; 0 is the chain's beginning.
+        last: The number of the last of them.
+        last_digest: What the last of them says its digest is.
+        opened: When the chain began (RFC 3339), where its beginning was seen.
+        process: The number of its process, where its beginning was seen.
+        version: The version that wrote it, where its beginning was seen.
+        settings: The digest of its configuration, where its beginning was seen.
+        closed: Whether it ended in good order.
+        keyed: Whether it was made with a key.
+        checked: Whether its digests could be checked: a keyed one needs the key.
+    """
+
+    chain: str
+    lines: int
+    first: int
+    last: int
+    last_digest: str
+    opened: str | None
+    process: int | None
+    version: str | None
+    settings: str | None
+    closed: bool
+    keyed: bool
+    checked: bool
+
+    @property
+    def anchor(self) -> str:
+        """What somebody else may keep, to prove later that this line was there: ``CHAIN:NUMBER:DIGEST``."""
+        return f"{self.chain}:{self.last}:{self.last_digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result.
+
+    Attributes:
+        findings: In the order of their places; the first ones only where there are very many.
+        more: How many findings are left out.
+        chains: Every chain, in the order of their ids, which is that of their beginnings.
+        lines: How many lines of chains were seen.
+        others: How many lines of other programs were seen in a mixed stream.
+        tampered: Whether there is evidence of tampering.
+    """
+
+    findings: tuple[Finding, ...]
+    more: int
+    chains: tuple[ChainSummary, ...]
+    lines: int
+    others: int
+    tampered: bool

@@ -1,0 +1,113 @@
+"""Where bytes go: an open descriptor, or a file that an outside tool may rotate.
+
+One ``os.write`` for each line. ``info`` is the method that structlog calls.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Protocol
+
+
+class LineCut(OSError):
+    """Some bytes of a line were written, and not all.
+
+    Attributes:
+        written: How many.
+    """
+
+    def __init__(self, written: int) -> None:
+        self.written = written
+        super().__init__(0, "the line was cut")
+
+
+class Writer(Protocol):
+    """Takes one line at a time."""
+
+    def info(self, line: bytes) -> None:
+        """Write the line; raises ``LineCut``, or another ``OSError`` where nothing of it was written."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held. Writing after it opens it again."""
+        ...
+
+
+class DescriptorWriter:
+    """Writes lines to an open descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._mend = b""
+
+    def info(self, line: bytes) -> None:
+        """See ``Writer``."""
+        # The line before was cut; it must not swallow this one.
+        mended = self._mend + line
+        written = os.write(self._descriptor, mended) - len(self._mend)
+        if written >= 0:
+            self._mend = b""
+        if written == len(line):
+            return
+        if written > 0:
+            self._mend = b"\n"
+            # All but its newline, which goes in front of the next: the line is whole.
+            if written == len(line) - 1:
+                return
+        raise LineCut(max(written, 0))
+
+    def close(self) -> None:
+        """The descriptor is not ours to close."""
+
+
+class FileWriter(DescriptorWriter):
+    """Appends lines to a file, opened at once so that a mistake shows at start-up.
+
+    Where the path leads to another file than the one that is open, or to none, it is opened anew: so ``logrotate``
+    needs neither a signal nor ``copytruncate``. The look costs a microsecond for each line. Less often would be
+    cheaper, and would lose what is written between the renaming of a file and its compression.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(self._open())
+
+    def _open(self) -> int:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        state = os.fstat(descriptor)
+        self._identity: tuple[int, int] | None = (state.st_dev, state.st_ino)
+        return descriptor
+
+    def info(self, line: bytes) -> None:
+        """See ``Writer``."""
+        if self._identity is None:
+            self._descriptor = self._open()
+        elif self._moved():
+            # Opened before the old one is closed: a folder that is gone must not cost us the file that we have.
+            old, self._descriptor = self._descriptor, self._open()
+            os.close(old)
+            self._mend = b""
+        super().info(line)
+
+    def _moved(self) -> bool:
+        try:
+            state = self._path.stat()
+        except FileNotFoundError:
+            return True
+        return (state.st_dev, state.st_ino) != self._identity
+
+    def close(self) -> None:
+        """See ``Writer``."""
+        if self._identity is not None:
+            os.close(self._descriptor)
+            self._identity = None
+
+
+def stdout_descriptor() -> int:
+    """The descriptor of standard output, also where somebody has put an object of their own in its place."""
+    try:
+        return sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError):
+        return 1

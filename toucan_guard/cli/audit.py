@@ -1,0 +1,119 @@
+"""``toucan-guard audit``: what the record says, and whether it is as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from toucan_guard.audit.files import read_lines
+from toucan_guard.audit.verdict import ChainSummary, Verdict
+from toucan_guard.audit.verify import ChainVerifier
+from toucan_guard.cli.output import FINDING, WRONG_USE, complain, err, say, say_json, wrong_use
+from toucan_guard.core.errors import ConfigError
+from toucan_guard.settings_audit import audit_key
+
+Files = Annotated[list[Path], typer.Argument(help="Audit files in any order; '-' is standard input, .gz is unpacked.")]
+
+audit = typer.Typer(
+    name="audit",
+    help="Read the record: whether it is as it was written, what it says, whom it is about.",
+    no_args_is_help=True,
+)
+
+
+@audit.command("verify")
+def verify(
+    files: Files,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The chain's key; TOUCAN_GUARD_AUDIT_CHAIN_KEY otherwise.")
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option("--expect", help="CHAIN:NUMBER:DIGEST of a line that must be there, kept from an earlier run."),
+    ] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Other programs write into the same stream.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+) -> None:
+    """Find lines that were altered, dropped, inserted or reordered. Leaves with 1 for evidence of tampering only."""
+    try:
+        verifier = ChainVerifier(audit_key("audit_chain_key", key_file), mixed=mixed, expect=expect or ())
+    except ConfigError as error:
+        wrong_use(*error.problems)
+    for name, number, line in lines_of(files):
+        verifier.feed(line, file=name, number=number)
+    verdict = verifier.finish()
+    if as_json:
+        say_json(_as_json(verdict))
+    else:
+        _tell(verdict)
+    if verdict.tampered:
+        raise typer.Exit(FINDING)
+    if not verdict.lines or not all(chain.checked for chain in verdict.chains):
+        complain("Nothing is proved: " + ("there is no line of a chain." if not verdict.lines else "give the key."))
+        raise typer.Exit(WRONG_USE)
+
+
+def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
+    """Every line of the files, each file once, with a progress bar on a terminal; leaves with 2 where one fails."""
+    unique = {_identity(path): path for path in files}
+    sizes = [path.stat().st_size for path in unique.values() if path.is_file() and path.suffix != ".gz"]
+    total = sum(sizes) if len(sizes) == len(unique) else None
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("reading", total=total)
+        for path in unique.values():
+            number, size = 0, 0
+            try:
+                for number, line in enumerate(read_lines(path), 1):
+                    size += len(line)
+                    if number % 5000 == 0:
+                        bar.update(task, advance=size)
+                        size = 0
+                    yield str(path), number, line
+            except (OSError, EOFError) as error:
+                wrong_use(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return str(path)
+    return state.st_dev, state.st_ino
+
+
+def _as_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "tampered": verdict.tampered,
+        "lines": verdict.lines,
+        "others": verdict.others,
+        "findings": [{**asdict(finding), "tampering": finding.tampering} for finding in verdict.findings],
+        "more": verdict.more,
+        "chains": [{**asdict(chain), "anchor": chain.anchor} for chain in verdict.chains],
+    }
+
+
+def _tell(verdict: Verdict) -> None:
+    for finding in verdict.findings:
+        place = f"{finding.file}:{finding.number}: " if finding.file else ""
+        say(f"{'✗' if finding.tampering else '·'} {place}{finding.kind.replace('_', ' ')}. {finding.sentence}",
+            "red" if finding.tampering else "")  # fmt: skip
+    if verdict.more:
+        say(f"… and {verdict.more} more.")
+    for chain in verdict.chains:
+        say(_line_of(chain))
+    if verdict.tampered:
+        say("✗ This record is not as it was written.", "red")
+    elif verdict.lines:
+        say(f"✓ {verdict.lines} lines of {len(verdict.chains)} chains are as they were written.", "green")
+
+
+def _line_of(chain: ChainSummary) -> str:
+    since = f" since {chain.opened}" if chain.opened else ""
+    process = f", process {chain.process}" if chain.process is not None else ""
+    end = "closed" if chain.closed else "not closed"
+    return f"  {chain.anchor}  {chain.lines} lines{since}{process}, {'keyed, ' if chain.keyed else ''}{end}"

@@ -1,0 +1,164 @@
+"""The hash chain of audit lines: how a line is linked to the one before it, and how a link is read back.
+
+A line of a chain begins with the chain's id and the line's number in it, and ends with a digest over everything
+before the digest and the digest of the line before::
+
+    {"chain":"019ab2…","seq":7,"schema":1,"event":"decision",…,"hash":"9f86d0…"}
+
+``hash`` is SHA-256: it finds accidents, and edits by people who do not make the rest of the chain anew. ``mac`` is
+HMAC-SHA-256 (RFC 2104) with ``AUDIT_CHAIN_KEY``: whoever does not hold the key cannot make a line. The two have
+different names, so that every line says what it is.
+
+Where a line was cut (a full disk), the next line of its chain says how many bytes of it were written, and their
+digest: ``"cut":[[211,"5e884898da280471"]]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+MAX_CUTS: Final = 8
+FIRST_PREVIOUS: Final = "0" * 64
+
+Digest = Callable[[bytes, str], str]
+
+_LINE: Final = re.compile(
+    rb'(\{"chain":"([0-9a-f-]{36})","seq":(0|[1-9][0-9]{0,17}),(?:"cut":(\[[^"{}]*(?:"[0-9a-f]{16}"[^"{}]*)*\]),)?'
+    rb'("schema":[0-9]+,"event":"([a-z_]+)",.*)),"(hash|mac)":"([0-9a-f]{64})"\}',
+    re.DOTALL,
+)
+_START: Final = b'{"chain":"'
+
+
+class Cut(NamedTuple):
+    """A line that was not written whole.
+
+    Attributes:
+        length: How many bytes of it were written.
+        digest: Of those bytes.
+    """
+
+    length: int
+    digest: str
+
+
+class Link(NamedTuple):
+    """One line of a chain, read back.
+
+    Attributes:
+        chain: The chain's id.
+        number: The line's number in its chain, from 0.
+        event: The kind of event.
+        keyed: Whether the digest is an HMAC.
+        digest: What the line says its digest is.
+        body: What the digest is of, but for the digest of the line before.
+        cuts: Lines before this one that were not written whole.
+    """
+
+    chain: str
+    number: int
+    event: str
+    keyed: bool
+    digest: str
+    body: bytes
+    cuts: tuple[Cut, ...]
+
+
+def chain_secret(key: bytes) -> bytes:
+    """The key of chains: the operator's key, bound to this use."""
+    return hmac.digest(key, b"toucan_guard audit chain 1", "sha256")
+
+
+def key_name(secret: bytes) -> str:
+    """A name for the key of a chain, by which the right one is found again; tells nothing about the key."""
+    return hmac.digest(secret, b"name", "sha256").hex()[:8]
+
+
+def digest_of(secret: bytes | None) -> Digest:
+    """The function that makes a line's digest of its body and the digest of the line before."""
+    if secret is None:
+        return lambda body, previous: hashlib.sha256(body + previous.encode()).hexdigest()
+    keyed = hmac.new(secret, digestmod="sha256")
+
+    def mac(body: bytes, previous: str) -> str:
+        made = keyed.copy()  # the key's two blocks are hashed once
+        made.update(body + previous.encode())
+        return made.hexdigest()
+
+    return mac
+
+
+def cut_of(fragment: bytes) -> Cut:
+    """The mark of a line of which only this was written."""
+    return Cut(len(fragment), hashlib.sha256(fragment).hexdigest()[:16])
+
+
+def start_of(chain: str, number: int) -> bytes:
+    """What a line of a chain begins with."""
+    return b'%b%b","seq":%d,' % (_START, chain.encode(), number)
+
+
+def body_of(chain: str, number: int, cuts: Sequence[Cut], line: bytes) -> bytes:
+    """What a line's digest is of.
+
+    Args:
+        chain: The chain's id.
+        number: The line's number.
+        cuts: Lines before this one that were not written whole.
+        line: The event as one JSON line.
+    """
+    marks = b""
+    if cuts:
+        marks = b'"cut":' + json.dumps(cuts, separators=(",", ":")).encode() + b","
+    return start_of(chain, number) + marks + line[1:-2]
+
+
+def room_of(cuts: Sequence[Cut]) -> int:
+    """The most bytes that a chain adds to a line: id, number, digest, marks, and a newline in front."""
+    return 160 + 32 * len(cuts)
+
+
+def linked_line(body: bytes, digest: str, *, keyed: bool) -> bytes:
+    """The whole line, its newline included."""
+    return b'%b,"%b":"%b"}\n' % (body, b"mac" if keyed else b"hash", digest.encode())
+
+
+def read_link(line: bytes) -> Link | None:
+    """Read a line (without its newline); None for whatever is no line of a chain."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return None
+    body, chain, number, cuts, _, event, kind, digest = found.groups()
+    return Link(
+        chain=chain.decode(),
+        number=int(number),
+        event=event.decode(),
+        keyed=kind == b"mac",
+        digest=digest.decode(),
+        body=body,
+        cuts=() if cuts is None else _read_cuts(cuts),
+    )
+
+
+def last_link_in(line: bytes) -> tuple[bytes, Link] | None:
+    """A whole line behind one that was cut, as another process wrote it; and what was cut."""
+    at = line.rfind(_START, 1)
+    link = read_link(line[at:]) if at > 0 else None
+    return None if link is None else (line[:at], link)
+
+
+def looks_linked(line: bytes) -> bool:
+    """Whether a line claims to belong to a chain, or to be an audit event at all."""
+    return line.startswith((_START, b'{"schema":')) or b'"event":"decision"' in line
+
+
+def _read_cuts(text: bytes) -> tuple[Cut, ...]:
+    try:
+        return tuple(Cut(int(length), str(digest)) for length, digest in json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return ()

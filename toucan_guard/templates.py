@@ -1,0 +1,110 @@
+"""The whole template of the route that answers, such as ``/embed/dashboards/{dashboard_id}``; never the path.
+
+Starlette says which endpoint it has chosen, and not by which route; FastAPI names the innermost route, without the
+mounts and routers around it. So the routes of the app are listed by endpoint, once, and the chosen endpoint is looked
+up. An endpoint that stands behind several routes is told by the path; where even that fits more than one, the
+template is None rather than a guess.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from starlette.routing import compile_path
+from starlette.types import Scope
+
+_DEEPEST: Final = 20  # middleware around an app, and mounts in mounts
+
+
+class _Template(NamedTuple):
+    text: str
+    parameters: frozenset[str]
+    pattern: re.Pattern[str] | None
+
+
+class RouteTemplates:
+    """Finds route templates. One for each layer: it remembers the routes of the apps that it has seen."""
+
+    def __init__(self) -> None:
+        self._apps: dict[int, tuple[Any, dict[Any, tuple[_Template, ...]]]] = {}
+
+    def find(self, scope: Scope, root: Any, root_path: str) -> str | None:
+        """The template of the endpoint that a router has chosen; None before that, and where it cannot be told.
+
+        Args:
+            scope: The connection, after the router has seen it.
+            root: The app whose routes are meant, or a middleware around it.
+            root_path: The ``root_path`` with which the root was called.
+        """
+        endpoint = scope.get("endpoint")
+        if endpoint is None:
+            return None
+        try:
+            found = self._templates(root, endpoint)
+        except TypeError:  # an endpoint that has no hash
+            found = ()
+        given = scope.get("path_params") or {}
+        fitting = [template for template in found if template.parameters == given.keys()]
+        if len(fitting) > 1:
+            path = scope["path"].removeprefix(scope.get("app_root_path", root_path))
+            fitting = [template for template in fitting if template.pattern and template.pattern.match(path)]
+        if fitting:
+            return fitting[0].text if len(fitting) == 1 else None
+        inner: str | None = getattr(scope.get("route"), "path", None)
+        return inner
+
+    def _templates(self, root: Any, endpoint: Any) -> tuple[_Template, ...]:
+        _, index = self._apps.get(id(root), (None, {}))
+        found = index.get(endpoint)
+        if found is None:
+            # The first time, or a route that was added since: listed anew, once for each endpoint.
+            listed: dict[Any, dict[str, _Template]] = {}
+            for known, text in _below(_app_with_routes(root), "", _DEEPEST):
+                listed.setdefault(known, {})[text] = _compiled(text)
+            index = {**index, **{known: tuple(texts.values()) for known, texts in listed.items()}}
+            found = index.setdefault(endpoint, ())
+            self._apps[id(root)] = root, index
+        return found
+
+
+def _app_with_routes(app: Any) -> Any:
+    """The app inside its middleware, as far as that names what it wraps."""
+    for _ in range(_DEEPEST):
+        if hasattr(app, "routes") or not hasattr(app, "app"):
+            break
+        app = app.app
+    return app
+
+
+def _below(app: Any, prefix: str, depth: int) -> Iterator[tuple[Any, str]]:
+    """Every endpoint below an app, with its template."""
+    for route in _flat(getattr(app, "routes", None) or ()):
+        path = prefix + (getattr(route, "path", None) or "")
+        endpoint = getattr(route, "endpoint", None)
+        if endpoint is not None:
+            yield endpoint, path
+        elif hasattr(route, "app"):
+            # A mount that has no routes of its own, or where none of them fits, is itself the endpoint.
+            yield route.app, f"{path}/{{path:path}}"
+            if depth:
+                yield from _below(route, path, depth - 1)
+
+
+def _flat(routes: Iterable[Any]) -> Iterable[Any]:
+    """The routes, with those of included routers in their places, where FastAPI keeps them apart."""
+    flatten = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    flat: Iterable[Any] = routes if flatten is None else flatten(routes)
+    return flat
+
+
+def _compiled(text: str) -> _Template:
+    # A mount's own parameter is not among those that the app sees.
+    mounted = text.endswith("/{path:path}")
+    try:
+        pattern, _, parameters = compile_path(text)
+    except ValueError:  # a mount and a route inside it call a parameter the same
+        return _Template(text, frozenset(re.findall(r"\{([a-zA-Z_]\w*)(?::\w+)?\}", text)), None)
+    return _Template(text, frozenset(parameters) - ({"path"} if mounted else set()), pattern)
