@@ -9,15 +9,20 @@ connection to the next.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, deny, publish_embed, trail_of
 from toucan_guard.core.decisions import ALLOW, Deny
+from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.rls.context import RowAccess, current_row_access
+
+_MOST_KEPT: Final = 32
 
 
 class RowLevelSecurityMiddleware:
@@ -49,8 +54,8 @@ class RowLevelSecurityMiddleware:
         if isinstance(judged, Deny):
             return await deny(scope, receive, send, judged)
 
-        if trail.embed is not None and trail.embed.rls is not judged:
-            publish_embed(scope, trail, replace(trail.embed, rls=judged))
+        if trail.embed is not None:
+            publish_embed(scope, trail, self._with_rows(trail.embed, judged, claims))
         access = trail.access = RowAccess(judged)
         previous = current_row_access.set(access)
         try:
@@ -59,3 +64,13 @@ class RowLevelSecurityMiddleware:
             # A task that outlives the connection still holds this object, and finds it closed.
             access.closed = True
             current_row_access.reset(previous)
+
+    def _with_rows(self, embed: Embed, row_filter: RowFilter, claims: VerifiedClaims) -> Embed:
+        """The embed with its rows: made once for each token and embedder, and kept beside its claims."""
+        kept = claims.derived.get((self, embed.embedder))
+        if isinstance(kept, Embed) and kept.rls is row_filter:
+            return kept
+        made = replace(embed, rls=row_filter)
+        if len(claims.derived) < _MOST_KEPT:  # under a wildcard there may be any number of embedders
+            claims.derived[self, embed.embedder] = made
+        return made
