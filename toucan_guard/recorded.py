@@ -7,10 +7,11 @@ When it is written, and what follows where it cannot be, is ``layers/audit_log.p
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 
 from starlette.types import Scope
 
-from toucan_guard.asgi import Trail, header_values
+from toucan_guard.asgi import Trail
 from toucan_guard.core.audit_event import Event, decision_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.pseudonyms import Pseudonyms
@@ -48,6 +49,11 @@ def recorded_decision(
         pseudonyms: Hides who somebody is.
     """
     outcome, reason = _outcome(trail, status, unanswered=unanswered)
+    facts: dict[str, str] = {}
+    for step in reversed(trail.steps):
+        if step.decision.facts:
+            facts |= step.decision.facts  # the first layer that establishes a fact has the last word
+    received = trail.headers_of(scope)
     access = trail.access
     row_filter = None if access is None else access.row_filter
     event = decision_event(
@@ -63,10 +69,10 @@ def recorded_decision(
         route=route,
         status=status,
         seconds_to_first_byte=seconds_to_first_byte,
-        origin=_fact(trail, "origin"),
-        embedder=_fact(trail, "embedder") or _fact(trail, "referer_origin"),
-        fetch_site=_one_word(scope, b"sec-fetch-site"),
-        fetch_dest=_one_word(scope, b"sec-fetch-dest"),
+        origin=facts.get("origin"),
+        embedder=facts.get("embedder") or facts.get("referer_origin"),
+        fetch_site=_one_word(received.get(b"sec-fetch-site", ())),
+        fetch_dest=_one_word(received.get(b"sec-fetch-dest", ())),
         claims=trail.claims,
         rls_attributes=() if row_filter is None else row_filter.attribute_names,
         policy_version=None if row_filter is None else row_filter.policy.version,
@@ -96,13 +102,9 @@ def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str
     return "allow", None
 
 
-def _fact(trail: Trail, name: str) -> str | None:
-    return next((step.decision.facts[name] for step in trail.steps if name in step.decision.facts), None)
-
-
-def _one_word(scope: Scope, name: bytes) -> str | None:
+@lru_cache(maxsize=256)
+def _one_word(values: tuple[str, ...]) -> str | None:
     """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
-    values = header_values(scope, name)
     if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():
         return values[0]
     return None

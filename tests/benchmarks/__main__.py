@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import bench_growth
+import bench_oidc
 import bench_postgres_policies
 import bench_requests
 import bench_servers
@@ -25,7 +26,7 @@ import report
 from rows import Row
 
 GROUPS: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
-    "request": (bench_requests.cached, bench_requests.every_token_new),
+    "request": (bench_requests.cached, bench_requests.every_token_new, bench_oidc.in_fastapi),
     "refusal": (bench_requests.refusing, bench_requests.forged),
     "token": (bench_tokens.one_token,),
     "size": (bench_sizes.allowlist, bench_sizes.tenants, bench_sizes.cache),
@@ -51,11 +52,11 @@ def main() -> int:
         for measure in GROUPS[name]:
             began = time.monotonic()
             found = list(measure())
-            print(f"{name}: {measure.__name__} ({time.monotonic() - began:.0f} s)", file=sys.stderr)  # noqa: T201
+            print(f"{name}: {measure.__name__} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
             rows += found
     for name, value in report.machine().items():
-        print(f"{name}: {value}")  # noqa: T201
-    print(f"\n{report.as_table(rows)}")  # noqa: T201
+        print(f"{name}: {value}")
+    print(f"\n{report.as_table(rows)}")
     if arguments.json:
         arguments.json.write_text(report.as_json(rows))
     if arguments.svg:

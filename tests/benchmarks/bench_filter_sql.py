@@ -61,7 +61,7 @@ def main() -> None:
             adapter._cache.clear()
             new[dialect].append(microseconds(call, 1))
     for dialect in PLACES:
-        print(  # noqa: T201 - it is a script
+        print(
             f"{dialect:9} known {statistics.median(known[dialect]):6.2f} µs (best {min(known[dialect]):.2f})"
             f"   new {statistics.median(new[dialect]) / 1000:6.2f} ms"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import requests as r
+import stacks as r
 from measure import Contest
 from rows import Row, microseconds
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-import requests as r
+import stacks as r
 from asgi_cross_origin_protection import CrossOriginProtection
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -85,7 +85,7 @@ def every_token_new() -> Iterator[Row]:
         secret = isinstance(key, str)
         public = key if secret else key.public_key()
         pem = None if secret else public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        guard = r.guard() if secret else r.guard(secret=None, keys=None, keys_file=_written(pem))
+        guard = r.guard() if secret else r.guard(secret=None, keys=None, keys_file=written(pem))
         fresh, other = _Fresh(r.minter(key)), _Fresh(r.minter(key))
         contest = Contest(
             {
@@ -136,7 +136,7 @@ def forged() -> Iterator[Row]:
         pem = (
             None if secret else key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         )
-        guard = r.guard() if secret else r.guard(secret=None, keys_file=_written(pem))
+        guard = r.guard() if secret else r.guard(secret=None, keys_file=written(pem))
         good, bad = _Fresh(r.minter(key)), _Fresh(_named(r.minter(stranger), key))
         contest = Contest(
             {"new": r.asking(guard, good, 200), "forged": r.asking(guard, bad, 401)},
@@ -157,7 +157,7 @@ def _named(maker: Any, _key: Any) -> Any:
     return maker
 
 
-def _written(text: str | None) -> str:
+def written(text: str | None) -> str:
     import tempfile
     from pathlib import Path
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import requests as r
+import stacks as r
 from measure import Figure
 from rows import Row
 
@@ -24,7 +24,7 @@ _CONNECTIONS = 16
 _SERVED = """
 import sys
 sys.path.insert(0, {here!r})
-import requests as r
+import stacks as r
 bare = r.bare
 def guarded():
     from pathlib import Path

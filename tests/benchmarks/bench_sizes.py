@@ -8,7 +8,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
-import requests as r
+import stacks as r
 from measure import Contest
 from rows import Row, exactly, microseconds
 

@@ -6,11 +6,12 @@ were rejected. How an event becomes one line is ``core/audit_line.py``'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
-from toucan_guard.core.decisions import Decision, Deny
+from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.token import VerifiedClaims
 
@@ -27,7 +28,7 @@ def decision_event(
     trace_id: str | None,
     outcome: str,
     reason: str | None,
-    steps: Iterable[tuple[str, Decision, bool]],
+    steps: Sequence[tuple[str, Decision, bool]],
     kind: str,
     method: str | None,
     route: str | None,
@@ -60,9 +61,7 @@ def decision_event(
         dropped: Events that could not be written since the last one that could.
         key_id: The API key that was named, where there are no claims.
     """
-    steps = list(steps)
-    denials = [decision for _, decision, _ in steps if isinstance(decision, Deny)]
-    event: Event = {
+    return {
         "schema": SCHEMA_VERSION,
         "event": "decision",
         "time": timestamp(now),
@@ -71,10 +70,10 @@ def decision_event(
         "trace_id": trace_id,
         "outcome": outcome,
         "reason": reason,
-        # The sentence that belongs to the reason: a report-only refusal on the way has another one.
-        "detail": next((told for denial in denials if denial.reason == reason and (told := _told(denial))), None),
+        "detail": None if reason is None else _detail_of(steps, reason),
         "steps": [
-            {"layer": layer, "decision": _name_of(decision, enforced=enforced)} for layer, decision, enforced in steps
+            {"layer": layer, "decision": "allow" if type(decision) is Allow else _name_of(decision, enforced=enforced)}
+            for layer, decision, enforced in steps
         ],
         "kind": kind,
         "method": method,
@@ -85,33 +84,16 @@ def decision_event(
         "embedder": embedder,
         "fetch_site": fetch_site,
         "fetch_dest": fetch_dest,
-        "issuer": None,
-        "key_id": key_id,
-        "token_id": None,
-        "subject": None,
-        "tenant": None,
-        "grants": [],
-        "expires_in_seconds": None,
-        "rls_attributes": list(rls_attributes),
+        **({**_NOBODY, "key_id": key_id} if claims is None else _identity_of(claims)),
+        "expires_in_seconds": None if claims is None else round(claims.expires_at - now, 3),
+        "rls_attributes": rls_attributes,
         "policy_version": policy_version,
         "tables": dict(tables),
         "region": region,
         "client": client,
         "exempt": exempt,
+        **({"dropped": dropped} if dropped else {}),
     }
-    if claims is not None:
-        event.update(
-            issuer=claims.issuer,
-            key_id=claims.key_id,
-            token_id=claims.token_id,
-            subject=claims.subject,
-            tenant=claims.tenant,
-            grants=[grant_text(grant) for grant in claims.grants],
-            expires_in_seconds=round(claims.expires_at - now, 3),
-        )
-    if dropped:
-        event["dropped"] = dropped
-    return event
 
 
 def completion_event(
@@ -191,7 +173,48 @@ def grant_text(grant: Grant) -> str:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{_to_the_second(whole)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+def _identity_of(claims: VerifiedClaims) -> Mapping[str, Any]:
+    """Who a token speaks for; written out once for each token, and kept beside its claims."""
+    kept = claims.derived.get(_identity_of)
+    if isinstance(kept, dict):
+        return kept
+    identity = {
+        "issuer": claims.issuer,
+        "key_id": claims.key_id,
+        "token_id": claims.token_id,
+        "subject": claims.subject,
+        "tenant": claims.tenant,
+        "grants": [grant_text(grant) for grant in claims.grants],
+    }
+    claims.derived[_identity_of] = identity
+    return identity
+
+
+_NOBODY: Final[Mapping[str, Any]] = {
+    "issuer": None,
+    "key_id": None,
+    "token_id": None,
+    "subject": None,
+    "tenant": None,
+    "grants": [],
+}
+
+
+def _detail_of(steps: Sequence[tuple[str, Decision, bool]], reason: str) -> str | None:
+    """The sentence that belongs to the reason: a report-only refusal on the way has another one."""
+    for _, decision, _ in steps:
+        if isinstance(decision, Deny) and decision.reason == reason and (told := _told(decision)):
+            return told
+    return None
 
 
 def _told(denial: Deny) -> str:
