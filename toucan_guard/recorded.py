@@ -81,7 +81,7 @@ def recorded_decision(
         client=client_address(scope, trusted_proxies),
         exempt=trail.exempt,
         dropped=dropped,
-        key_id=_fact(trail, "key_id"),
+        key_id=facts.get("key_id"),
     )
     if pseudonyms is not None:
         pseudonyms.hide(event)
