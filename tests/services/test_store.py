@@ -285,6 +285,9 @@ async def test_after_timeouts_and_cancellations_nobody_gets_anothers_answer(valk
                 valkey.thaw()
     assert wrong == []
     assert right > 20, "positive control"
+    deadline = time.monotonic() + 20
+    while not await _answers(store, "nothing"):  # a busy machine is still at what nobody waits for any more
+        assert time.monotonic() < deadline
     for subject in subjects:
         found = await store.get(subject)
         assert found is not None
