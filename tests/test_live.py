@@ -19,6 +19,7 @@ from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware
 from toucan_guard.revocation import revoke
 from toucan_guard.testing import TEST_SECRET
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+from toucan_guard.tokens.key_source import StaticKeys
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.tokens.store import MemoryStore
@@ -92,10 +93,11 @@ async def test_a_socket_is_closed_when_its_key_leaves_the_ring_or_becomes_anothe
 ) -> None:
     settings = make_settings()
     for ring in (KeyRing.from_secret(OTHER_SECRET), KeyRing.from_secret(TEST_SECRET, kid="new")):
-        verifier = CachedVerifier(settings.token_policy, settings.key_ring, TokenCache(10))
+        keys = StaticKeys(settings.key_ring)
+        verifier = CachedVerifier(settings.token_policy, keys, TokenCache(10))
 
-        async def swap(ring: KeyRing = ring, verifier: CachedVerifier = verifier) -> None:
-            verifier.ring = ring
+        async def swap(ring: KeyRing = ring, keys: StaticKeys = keys) -> None:
+            keys.ring = ring
 
         layer = EmbedTokenMiddleware(Feed(swap), verifier=verifier, carriers=["x-embed-token"])
         with anyio.fail_after(20):

@@ -25,10 +25,12 @@ from toucan_guard.testing import TEST_SECRET, sign_token
 PORTAL = "https://portal.example"
 
 SERVED = f"""
+import anyio
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from toucan_guard import Deny, GuardSettings, Refused, ToucanGuard
+from toucan_guard.revocation import revoke
 from toucan_guard.rls.context import current_row_access
 
 async def chart(request):
@@ -71,21 +73,37 @@ async def live_refused(websocket):
     await websocket.receive_text()
     raise Refused(Deny("x_closed"))
 
+async def endless(request):
+    async def rows():
+        yield "row 0 "
+        await revoke(settings, subject=request.state.embed.subject)
+        while True:
+            await anyio.sleep(0.02)
+            yield "row "
+    return StreamingResponse(rows())
+
+async def live_revoked(websocket):
+    await websocket.accept()
+    await revoke(settings, subject=websocket.state.embed.subject)
+    await anyio.sleep_forever()
+
 class Silent:
     __call__ = staticmethod(silent)
 
+settings = GuardSettings(
+    allowed_origins=["{PORTAL}"], issuer="https://host.example", audience="charts", secret="{TEST_SECRET}",
+    rls_columns={{"flights.carrier": "carrier"}}, audit="audit.jsonl", exempt_paths=["/health"],
+    token_carriers=["authorization", "websocket"], revocation_staleness_seconds=1,
+)
 app = ToucanGuard(
     Starlette(routes=[
         Route("/chart", chart), Route("/crash", crash), Route("/refuse", refuse), Route("/stream", stream),
         Route("/broken", broken_stream), Route("/health", context), Route("/silent", Silent()),
         WebSocketRoute("/live", live), WebSocketRoute("/live/crash", live_crash),
-        WebSocketRoute("/live/refused", live_refused),
+        WebSocketRoute("/live/refused", live_refused), WebSocketRoute("/live/revoked", live_revoked),
+        Route("/endless", endless),
     ]),
-    settings=GuardSettings(
-        allowed_origins=["{PORTAL}"], issuer="https://host.example", audience="charts", secret="{TEST_SECRET}",
-        rls_columns={{"flights.carrier": "carrier"}}, audit="audit.jsonl", exempt_paths=["/health"],
-        token_carriers=["authorization", "websocket"],
-    ),
+    settings=settings,
 )
 """
 
@@ -284,7 +302,7 @@ def test_a_socket_that_is_refused_later_is_closed_with_1008(server: Served) -> N
     assert closed.value.rcvd.code == 1008
     assert server.new_events(seen, 2) == [
         ("decision", "allow", None, 101),
-        ("completion", "deny", None, None),
+        ("completion", "deny", "x_closed", None),
     ]
 
 
@@ -313,3 +331,27 @@ def test_a_client_that_hangs_up_before_the_answer_is_recorded_once_at_most(serve
         assert client.get("/chart", headers=_bearer()).status_code == 200
     events = server.new_events(seen, 1)
     assert [event[0] for event in events].count("decision") in (1, 2)
+
+
+def test_an_endless_stream_is_cut_when_its_subject_is_revoked(server: Served) -> None:
+    seen = len(server.events())
+    with server.client() as client, pytest.raises(httpx2.RemoteProtocolError):
+        client.get("/endless", headers=_bearer(subject="u-stream"))
+    assert server.new_events(seen, 2) == [
+        ("decision", "allow", None, 200), ("completion", "deny", "token_revoked", None)
+    ]  # fmt: skip
+
+
+def test_a_socket_is_closed_when_its_subject_is_revoked(server: Served) -> None:
+    seen = len(server.events())
+    token = sign_token(rls={"carrier": "AA"}, subject="u-socket")
+    with (
+        server.socket("/live/revoked", origin=PORTAL, subprotocols=["embed", f"embed.token.{token}"]) as live,
+        pytest.raises(ConnectionClosed) as closed,
+    ):
+        live.recv(timeout=20)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "token_revoked")
+    assert server.new_events(seen, 2) == [
+        ("decision", "allow", None, 101), ("completion", "deny", "token_revoked", None)
+    ]  # fmt: skip

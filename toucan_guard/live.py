@@ -16,13 +16,11 @@ from toucan_guard.asgi import Refused, Trail, close_code, trail_of
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.tokens.cache import CachedVerifier
-from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.revocation import Revocations
 
 _LAYER: Final = "revocation"
 _LONGEST_SECONDS: Final = 5.0  # between two looks, whatever the declared time of revocations
 _EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token or session has run out while the connection was open")
-_OTHER_KEY: Final = Deny(Reason.KEY_UNKNOWN, "the key that signed the token is no longer in use")
 _SOCKET_ENDS: Final = ("websocket.disconnect", "websocket.close", "websocket.http.response.start")
 
 
@@ -64,27 +62,24 @@ class Standing:
             trail.add(_LAYER, refusal, report_only=True)
         return None
 
-    async def ended(self, claims: VerifiedClaims, ring: KeyRing | None, trail: Trail) -> Deny | None:
+    async def ended(self, claims: VerifiedClaims, trail: Trail) -> Deny | None:
         """Whether a connection that these claims let in must end now.
 
         Args:
             claims: What was verified when the connection began.
-            ring: The keys that verified it; None where they have gone already.
             trail: Of the connection.
         """
         now = self._clock()
         if claims.token_type != EMBED and not claims.expires_at > now:
             return _EXPIRED
         checked = self._verifier.recheck(claims, now=now)
+        if isinstance(checked, Deny) and await self._verifier.look_again(checked, claims):
+            checked = self._verifier.recheck(claims, now=self._clock())
         if isinstance(checked, Deny):
             return _EXPIRED if checked.reason == Reason.TOKEN_EXPIRED else checked
-        # A key of the same name, or another one without a name, has not verified this token.
-        held = self._verifier.ring
-        if held is None or ring is None or not held.shares(ring, claims.key_id, claims.algorithm):
-            return _OTHER_KEY
         return await self.revoked(claims, trail)
 
-    def cutting(self, send: Send, claims: VerifiedClaims, ring: KeyRing | None, trail: Trail) -> Send:
+    def cutting(self, send: Send, claims: VerifiedClaims, trail: Trail) -> Send:
         """A ``send`` that lets no further chunk of a stream pass once the token or session has ended.
 
         It raises ``Refused``, so that the app stops; what an app says on in spite of it is not sent either. The client
@@ -98,7 +93,7 @@ class Standing:
                 more = message.get("more_body", False)
                 # The last chunk of a stream is often empty: then everything was sent.
                 if trail.ended is None and (more or (streaming and message.get("body"))):
-                    trail.ended = await self.ended(claims, ring, trail)
+                    trail.ended = await self.ended(claims, trail)
                 if trail.ended is not None:
                     raise Refused(trail.ended)
                 streaming = more
@@ -107,7 +102,7 @@ class Standing:
         return cut
 
     async def while_it_holds(
-        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, claims: VerifiedClaims, ring: KeyRing | None
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, claims: VerifiedClaims
     ) -> None:
         """Run a WebSocket until its token or session ends, and then refuse it (1008, RFC 6455 §7.4.1).
 
@@ -137,7 +132,7 @@ class Standing:
 
         async def watch() -> None:
             with watching:
-                trail.ended = await self._end_of(claims, ring, trail)
+                trail.ended = await self._end_of(claims, trail)
                 life.cancel()
 
         async with anyio.create_task_group() as group:
@@ -158,7 +153,7 @@ class Standing:
             raise Refused(trail.ended)
         await send({"type": "websocket.close", "code": close_code(trail.ended), "reason": str(trail.ended.reason)})
 
-    async def _end_of(self, claims: VerifiedClaims, ring: KeyRing | None, trail: Trail) -> Deny:
+    async def _end_of(self, claims: VerifiedClaims, trail: Trail) -> Deny:
         """Wait until what these claims let in must end."""
         leeway = self._verifier.policy.leeway_seconds if claims.token_type == EMBED else 0
         # By the steady clock too: the other one may be set back.
@@ -168,6 +163,6 @@ class Standing:
             if left <= 0:
                 return _EXPIRED
             await anyio.sleep(min(left, self._every_seconds))
-            ended = await self.ended(claims, ring, trail)
+            ended = await self.ended(claims, trail)
             if ended is not None:
                 return ended
