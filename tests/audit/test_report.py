@@ -206,7 +206,7 @@ def test_completions_and_open_paths_are_no_requests(event: Any) -> None:
     def completion(outcome: str) -> bytes:
         return encode_line(
             completion_event(
-                now=START.timestamp(), request_id="r", event_id="e", decision_id="d", outcome=outcome,
+                now=START.timestamp(), request_id="r", event_id="e", decision_id="d", outcome=outcome, reason=None,
                 tables={"flights": "v"}, dropped=0,
             )
         )  # fmt: skip

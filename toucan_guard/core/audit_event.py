@@ -6,7 +6,7 @@ were rejected. How an event becomes one line is ``core/audit_line.py``'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -28,7 +28,7 @@ def decision_event(
     trace_id: str | None,
     outcome: str,
     reason: str | None,
-    steps: Sequence[tuple[str, Decision, bool]],
+    steps: Iterable[tuple[str, Decision, bool]],
     kind: str,
     method: str | None,
     route: str | None,
@@ -61,6 +61,7 @@ def decision_event(
         dropped: Events that could not be written since the last one that could.
         key_id: The API key that was named, where there are no claims.
     """
+    steps = tuple(steps)
     return {
         "schema": SCHEMA_VERSION,
         "event": "decision",
@@ -86,7 +87,7 @@ def decision_event(
         "fetch_dest": fetch_dest,
         **({**_NOBODY, "key_id": key_id} if claims is None else _identity_of(claims)),
         "expires_in_seconds": None if claims is None else round(claims.expires_at - now, 3),
-        "rls_attributes": rls_attributes,
+        "rls_attributes": list(rls_attributes),
         "policy_version": policy_version,
         "tables": dict(tables),
         "region": region,

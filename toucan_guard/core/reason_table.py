@@ -112,8 +112,8 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
             "the cookie of an open chart came with a request of another site", "send a bearer token"
         ),
         Reason.TOKEN_REVOKED: Told(
-            "the token, its subject, tenant or key was withdrawn (`EmbedTokenMiddleware(revocations=…)`)",
-            "sign in again",
+            "the token, its subject, its tenant or its key was revoked",
+            "sign in again; `toucan-guard revoke --list` tells what is in force",
         ),
         Reason.ORIGINS_MISSING: Told(
             "neither token nor tenant names the web sites that may show it",
@@ -147,8 +147,43 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
         Reason.GRANT_MISSING: Told(
             "the token does not open this object (no grant)", "add the grant to the token, if the viewer should see it"
         ),
-        Reason.STORE_UNAVAILABLE: Told("the session store does not answer, or is full", "look at the store"),
+        Reason.STORE_UNAVAILABLE: Told(
+            "the store does not answer, or is full: nobody knows what is spent or revoked",
+            "look at the store; nothing needs a restart",
+        ),
         Reason.AUDIT_UNAVAILABLE: Told("the record could not be written", "look at where `AUDIT` points"),
         Reason.APP_FAILED: Told("the app raised", "look at its log"),
+        Reason.ROW_FILTER_MISSING: Told(
+            "the endpoint must filter a table's rows, and no query has (`require_row_filter`)",
+            "a mistake in the app: its log names the table",
+        ),
+        Reason.API_KEY_MISSING: Told(
+            "a request for tokens came without an API key",
+            "send it as `x-api-key`, from your server",
+        ),
+        Reason.API_KEY_INVALID: Told(
+            "the API key is unknown, wrong, too early, expired or retired",
+            "`detail` in the record tells which",
+        ),
+        Reason.API_KEY_EXPOSED: Told(
+            "an API key came from a browser, where anybody can read it",
+            "replace the key now; ask for tokens from your server",
+        ),
+        Reason.API_KEY_LIMIT: Told(
+            "more was asked for than the API key may give",
+            "`errors` in the answer names each limit",
+        ),
+        Reason.TOKEN_REQUEST_INVALID: Told(
+            "a request for tokens has mistakes (405, 413 and 415 for its form)",
+            "`errors` in the answer names each",
+        ),
+        Reason.REFRESH_NOT_ALLOWED: Told(
+            "no new token for this one: a session, another signer's, too old, or its key may give less now",
+            "generate a new one",
+        ),
+        Reason.KEYS_UNAVAILABLE: Told(
+            "the keys that tokens are checked with could not be fetched for too long",
+            "look at `JWKS_URL`; `toucan-guard check` says why",
+        ),
     }
 )
