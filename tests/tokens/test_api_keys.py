@@ -250,11 +250,13 @@ class TestFollowing:
         assert keys.look()
 
     def test_nobody_is_left_when_the_keys_are(self, path: Path) -> None:
+        others = set(threading.enumerate())
         keys = ApiKeys(path, service_key=SERVICE_KEY, look_seconds=0.01)
         assert keys.ring is not None
-        assert any(thread.name == "toucan_guard API keys" for thread in threading.enumerate())
+        (watcher,) = set(threading.enumerate()) - others
+        assert watcher.daemon
         del keys
-        settled(lambda: not any(thread.name == "toucan_guard API keys" for thread in threading.enumerate()))
+        settled(lambda: not watcher.is_alive())
 
     def test_whoever_asks_again_after_the_end_is_followed_again(self, path: Path, open_keys: Any) -> None:
         keys = open_keys(look_seconds=0.01)
@@ -305,6 +307,21 @@ class TestFollowing:
         for number in range(100):
             await keys.look_again(f"{number:012}")
         assert looks == 1
+
+    def test_a_process_without_room_for_a_thread_tries_again(
+        self, path: Path, open_keys: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def no_room(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        keys = open_keys(look_seconds=0.01)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_room)
+            assert [len(keys.ring) for _ in range(3)] == [1, 1, 1]
+        assert caplog.text.count("no thread can be started") == 1
+        assert len(keys.ring) == 1
+        write(path, entry(retired=NOW))
+        settled(lambda: keys.ring is None)
 
     def test_an_unexpected_error_ends_no_watch(
         self, path: Path, open_keys: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
