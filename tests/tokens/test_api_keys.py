@@ -233,6 +233,11 @@ class TestFollowing:
         assert not keys.look()
         assert len(keys.ring) == 1
         assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+        write(path, entry())  # and back again, as it was
+        keys.look()
+        path.unlink()
+        keys.look()
+        assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 2
 
     def test_a_file_that_says_the_same_is_the_same_ring(self, path: Path, open_keys: Any) -> None:
         keys = open_keys()

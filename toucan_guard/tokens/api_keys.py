@@ -196,6 +196,7 @@ class ApiKeys:
                 self._stamp, text = _read(self._path)
                 digest = hashlib.sha256(text.encode()).digest()
                 if digest == self._text_digest:
+                    self._reported = ()
                     return False
                 self._text_digest = digest
                 book, ring = self._understood(text)
