@@ -24,7 +24,7 @@ uvicorn = pytest.importorskip("uvicorn")
 
 WORKERS = 3
 SECRET = secrets.token_urlsafe(48)
-GIVE_UP_SECONDS = 30.0
+GIVE_UP_SECONDS = 90.0
 
 CHARTS = '''
 import os
@@ -96,6 +96,10 @@ class Site:
             self._servers.append((server, thread))
         for port in self._ports.values():
             _wait_for(port)
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while (self._folder / "charts.log").read_text().count("Application startup complete") < WORKERS:
+            assert time.monotonic() < deadline, "a worker does not start"
+            time.sleep(0.05)
 
     def stop(self) -> None:
         for server, thread in self._servers:

@@ -126,14 +126,16 @@ async def test_the_secret_of_a_session_is_nowhere_in_the_store_and_every_key_has
 
 @pytest.mark.anyio
 async def test_an_end_is_kept_by_the_server(valkey: Any, store: RedisStore) -> None:
-    end = time.time() + 1
+    end = time.time() + 60
     assert await store.spend("k", expires_at=end)
     await store.put("s", _claims(), expires_at=end)
     assert not await store.spend("k", expires_at=end)
     assert await store.get("s") is not None
-    await anyio.sleep(2.1)
+    for key in ("toucan_guard:k", "toucan_guard:s"):
+        assert 0 < int(valkey.ask("TTL", key)[1:-2]) <= 60
+        valkey.ask("EXPIRE", key, "0")  # the end has come
     assert await store.get("s") is None
-    assert await store.spend("k", expires_at=time.time() + 1)
+    assert await store.spend("k", expires_at=end)
 
 
 @pytest.mark.anyio
@@ -283,6 +285,9 @@ async def test_after_timeouts_and_cancellations_nobody_gets_anothers_answer(valk
                 valkey.thaw()
     assert wrong == []
     assert right > 20, "positive control"
+    deadline = time.monotonic() + 20
+    while not await _answers(store, "nothing"):  # a busy machine is still at what nobody waits for any more
+        assert time.monotonic() < deadline
     for subject in subjects:
         found = await store.get(subject)
         assert found is not None
@@ -305,8 +310,10 @@ async def test_connections_are_bounded_and_cancellations_lose_none(valkey: Any, 
     clients = valkey.ask("CLIENT", "LIST").count(b" addr=")
     assert 1 <= clients - 1 <= 16, "one is the connection that asks"
     await store.aclose()
-    await asyncio.sleep(0.05)
-    assert valkey.ask("CLIENT", "LIST").count(b" addr=") == 1
+    deadline = time.monotonic() + 20
+    while valkey.ask("CLIENT", "LIST").count(b" addr=") > 1:
+        assert time.monotonic() < deadline, "connections are left open"
+        await asyncio.sleep(0.02)
 
 
 def test_a_store_that_is_used_on_several_event_loops_works_on_each(valkey: Any) -> None:
@@ -547,6 +554,8 @@ async def main():
                 break
             if denied is None:
                 last, served = began, served + 1
+                if served >= ask.get("enough", 10**9):
+                    break
             await asyncio.sleep(0.005)
         print(json.dumps({"noticed": noticed, "last_served": last, "served": served}), flush=True)
     await store.aclose()
@@ -572,11 +581,11 @@ def test_every_worker_notices_a_revocation_within_the_declared_time(
     group = workers(_JUDGE, 4, valkey.url, str(STALENESS))
     now = time.time()
     claims = {"subject": "u-1", "token_id": "t-1", "tenant": "acme", "key_id": "k-1", "issued_at": now - 10}
-    serve = {"claims": claims, "until": "token_revoked", "seconds": 0.3}
-    before = [json.loads(line) for line in group.ask(json.dumps(serve))]
+    serve = {"claims": claims, "until": "token_revoked", "seconds": 30}
+    before = [json.loads(line) for line in group.ask(json.dumps({**serve, "enough": 10}))]
     assert all(not heard["noticed"] and heard["served"] for heard in before), "positive control"
 
-    group.tell(json.dumps({**serve, "seconds": 20}))
+    group.tell(json.dumps(serve))
     revocation = Revocation(
         RevocationKind(kind), value or str(int(now)), end_of_life(now, lifetime_seconds=60, leeway_seconds=30)
     )
@@ -604,8 +613,7 @@ def test_workers_close_when_the_store_is_gone_for_too_long_and_open_again(valkey
         assert heard["noticed"]
         assert heard["last_served"] <= stopped_at + STALENESS
     valkey.start()
-    time.sleep(0.3)
-    for line in group.ask(json.dumps({"claims": claims, "until": "token_revoked", "seconds": 0.8})):
+    for line in group.ask(json.dumps({"claims": claims, "until": "token_revoked", "seconds": 30, "enough": 10})):
         heard = json.loads(line)
         assert not heard["noticed"]
         assert heard["served"], "served again, without a restart"

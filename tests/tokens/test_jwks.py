@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import hmac
 import json
 import logging
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -343,6 +345,37 @@ async def test_a_fetch_that_hangs_is_ended_and_counted() -> None:
     await keys.look_again("b")
     assert endpoint.fetched == 1
     assert keys.problem == "the endpoint does not answer within 0.01 seconds"
+
+
+async def test_a_worker_that_serves_nobody_learns_of_a_removed_key_too() -> None:
+    old, new = minter("old"), minter("new")
+    endpoint = Endpoint(body(old, new))
+    keys = JwksKeys(URL, fetch=endpoint, refresh_seconds=0.02)
+    await keys.start()
+    endpoint.answer = body(new)
+    # Nobody asks for the ring: what was fetched is looked at from outside.
+    await settled(lambda: keys._ring is not None and [key.kid for key in keys._ring.keys] == ["new"])
+    endpoint.answer = OSError("down")
+    await settled(lambda: keys.problem is not None)
+    endpoint.answer = body(old)
+    await settled(lambda: keys._ring is not None and [key.kid for key in keys._ring.keys] == ["old"])
+
+
+async def test_keys_that_nobody_uses_any_more_are_not_fetched() -> None:
+    endpoint = Endpoint(body(minter("a")))
+
+    async def used_for_a_while() -> weakref.ref[JwksKeys]:
+        keys = JwksKeys(URL, fetch=endpoint, refresh_seconds=0.02)
+        await keys.start()
+        await settled(lambda: endpoint.fetched > 1 and keys._flight is None)
+        return weakref.ref(keys)
+
+    gone = await used_for_a_while()
+    # A fetch that has just begun ends first.
+    await settled(lambda: gc.collect() >= 0 and gone() is None)
+    fetched = endpoint.fetched
+    await anyio.sleep(0.1)
+    assert endpoint.fetched == fetched
 
 
 async def test_the_fetch_runs_on_nobody_s_behalf() -> None:

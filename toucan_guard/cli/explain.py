@@ -9,16 +9,19 @@ from urllib.parse import SplitResult, urlsplit
 
 import typer
 
-from toucan_guard.cli.output import FINDING, read_token, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import FINDING, complain, read_token, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.store import read_revocations
 from toucan_guard.core.audit_event import Event
 from toucan_guard.core.csp import Framing, effective
 from toucan_guard.core.decisions import EXPLANATIONS, Reason
+from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import Origin, WildcardOrigin
 from toucan_guard.settings import GuardSettings
 from toucan_guard.stack import ToucanGuard
 
 Headers = list[tuple[bytes, bytes]]
 
+_MEMORY: Final = {"store_url": None, "store_url_file": None, "store_region": None, "workers": 1}
 _FRAMING_HEADERS: Final = ("content-security-policy", "x-frame-options")
 
 
@@ -119,8 +122,15 @@ async def _ask(settings: GuardSettings, scope: dict[str, Any], says: Headers) ->
     async def send(message: Any) -> None:
         answered.extend((key.decode("latin-1"), value.decode("latin-1")) for key, value in message.get("headers", ()))
 
-    # Nothing is written to the real record: this request never happened.
-    guard = ToucanGuard(app, settings=settings.model_copy(update={"insecure_no_audit": True, "audit_region": None}))
+    # Nothing is written to the real record, and nothing is spent in the real store: this request never happened.
+    unreal = {"insecure_no_audit": True, "audit_region": None, **_MEMORY}
+    imagined = settings.model_copy(update=unreal)
+    guard = ToucanGuard(app, settings=imagined)
+    try:
+        for revocation in await read_revocations(settings):
+            await imagined.store.revoke(imagined.issuer, revocation.to_entry())
+    except StoreUnavailable as error:
+        complain(f"! {error}; whether this token is revoked is not known", style="yellow")
     sinks.observers.append(events.append)
     try:
         await guard(scope, receive, send)

@@ -11,6 +11,7 @@ import typer
 
 from toucan_guard.cli.keys import keys_now
 from toucan_guard.cli.output import FINDING, read_token, say, say_json, settings_or_leave
+from toucan_guard.cli.store import revoked_now
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import KeysUnavailable
 from toucan_guard.core.jws import parse_compact, strict_json
@@ -69,6 +70,9 @@ def verdict(token: str, settings: GuardSettings, *, bootstrap: bool) -> tuple[st
     )
     if isinstance(claims, Deny):
         return str(claims.reason), claims.detail
+    revoked = revoked_now(settings, claims)
+    if revoked is not None:
+        return str(revoked.reason), revoked.detail
     if settings.policy is None:
         return None, "The guard accepts this token. Row-level security is switched off."
     judged = settings.policy.row_filter(claims.rls, issuer=claims.issuer, tenant=claims.tenant)

@@ -210,10 +210,10 @@ class _Connection:
             if self._scope["type"] == "websocket":
                 await self._close(error.decision)
                 return True
-            if error.decision is self._trail.ended:
-                return True  # the server sees that the answer is incomplete, and closes the connection
         if self._event is None:
             return await self._answer_crash(error)
+        if self._trail.ended is not None and _says_only(error, self._trail.ended):
+            return True  # the server sees that the answer is incomplete, and closes the connection
         if not self._complete:
             self._changed = "error"
         return False
@@ -357,6 +357,13 @@ def _is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
         return any(map(_is_cancellation, error.exceptions))
     return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
+
+
+def _says_only(error: BaseException, decision: Deny) -> bool:
+    """Whether every task of the app that raised has heard of this refusal, and of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_says_only(inner, decision) for inner in error.exceptions)
+    return isinstance(error, Refused) and error.decision is decision
 
 
 def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:

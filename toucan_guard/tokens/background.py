@@ -29,3 +29,17 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task = asyncio.get_running_loop().create_task(work(), context=Context())
     _running.add(task)
     task.add_done_callback(_running.discard)
+
+
+def after(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin work later, if the caller's event loop still runs then. It must never raise."""
+    if not on_trio():
+        asyncio.get_running_loop().call_later(seconds, spawn, work, context=Context())
+        return
+    trio = sys.modules["trio"]
+
+    async def sleep_and_work() -> None:
+        await trio.sleep(seconds)
+        await work()
+
+    trio.lowlevel.spawn_system_task(sleep_and_work, context=Context())

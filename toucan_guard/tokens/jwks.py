@@ -5,8 +5,9 @@ nobody. So an endpoint that hangs delays no token whose key is known. A token wi
 that it shares with all others like it, and after a fetch, failed or not, there is none for a while: a flood of made-up
 key names is answered out of memory.
 
-There is no task to start and stop. A worker that serves nobody fetches nothing, and its first request after an idle
-night is judged by the ring that it has, as long as that is younger than the declared time.
+There is no task to start and stop. Each fetch that ends sets an alarm for the next one, so that a worker which serves
+nobody does not judge its first request after an idle hour by the keys of an hour ago. Where an alarm was lost with its
+event loop, or came late because the machine slept, whoever asks for the ring finds that a fetch is due.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakMethod, WeakValueDictionary
 
 import anyio
 from anyio.lowlevel import current_token
 
 from toucan_guard.core.errors import ConfigError, KeysUnavailable
-from toucan_guard.tokens.background import spawn
+from toucan_guard.tokens.background import after, spawn
 from toucan_guard.tokens.jwks_text import KeySet, read_key_set
 from toucan_guard.tokens.jwks_url import jwks_url_problem
 from toucan_guard.tokens.keys import KeyRing
@@ -222,22 +223,36 @@ class JwksKeys:
             _log.info("toucan_guard keys: the key set is now %r", fresh.ring)
 
     def _land(self, flight: _Flight, problem: str) -> None:
-        now = self._elapsed()
-        if problem:
+        if not problem:
+            delay = self._refresh_seconds * (1 - self._jitter() / 5)
+        else:
             delay = self._cooldown_seconds * (1 + self._jitter() / 2)
             kept = (
                 "no token is accepted" if self._ring is None else "the keys that were fetched before stay for a while"
             )
-            _log.warning("toucan_guard keys: %s; %s", problem, kept)
-        else:
-            delay = self._refresh_seconds * (1 - self._jitter() / 5)
+            # An outage of hours is one line, and not one for each attempt.
+            level = logging.DEBUG if problem == self.problem and self._ring is not None else logging.WARNING
+            _log.log(level, "toucan_guard keys: %s; %s", problem, kept)
         self.problem = problem or None
-        self._refresh_at = now + delay
+        self._refresh_at = self._elapsed() + delay
         if self._flight is flight:
             self._flight = None
         self._set_alarm()
         with suppress(RuntimeError):  # the event loop may be gone
             flight.landed.set()
+            after(delay, _Alarm(self).sound)
+
+
+class _Alarm:
+    """Looks whether a fetch is due, as long as somebody still uses the keys."""
+
+    def __init__(self, keys: JwksKeys) -> None:
+        self._wake = WeakMethod(keys._wake)  # noqa: SLF001 - the other half of it
+
+    async def sound(self) -> None:
+        wake = self._wake()
+        if wake is not None:
+            wake()
 
 
 _shared: Final[WeakValueDictionary[tuple[object, ...], JwksKeys]] = WeakValueDictionary()
