@@ -426,6 +426,42 @@ async def test_workers_that_started_together_do_not_fetch_together() -> None:
     assert due == [300, 270, 240]
 
 
+async def test_a_failed_fetch_is_tried_again_after_the_cooldown_and_a_short_age_shortens_everything() -> None:
+    clock, endpoint = Clock(), Endpoint(OSError("down"))
+    keys = JwksKeys(URL, fetch=endpoint, elapsed=clock, jitter=lambda: 1.0)
+    await keys.start()
+    assert keys._refresh_at == clock.now + 15
+    keys = source(Endpoint(body(minter("a"))), clock, max_stale_seconds=12)
+    await keys.start()
+    assert (keys._refresh_at, keys._allowed_at) == (clock.now + 6, clock.now + 3)
+
+
+async def test_a_set_is_as_old_as_the_question_and_not_as_the_answer() -> None:
+    a, clock, gate = minter("a"), Clock(), anyio.Event()
+    endpoint = Endpoint(gate)
+    keys = source(endpoint, clock, max_stale_seconds=600, timeout_seconds=1000)
+    async with anyio.create_task_group() as group:
+        group.start_soon(keys.start)
+        await settled(lambda: endpoint.fetched == 1)
+        clock.now += 100
+        endpoint.answer = body(a)
+        gate.set()
+    endpoint.answer = OSError("down")
+    clock.now += 499
+    assert keys.ring is not None
+    clock.now += 1
+    assert keys.ring is None
+
+
+async def test_a_key_that_has_come_meanwhile_is_not_fetched_again() -> None:
+    clock, endpoint = Clock(), Endpoint(body(minter("a")))
+    keys = source(endpoint, clock)
+    await keys.start()
+    clock.now += 100
+    await keys.look_again("a")
+    assert endpoint.fetched == 1
+
+
 async def test_what_happens_is_logged_without_foreign_words(caplog: pytest.LogCaptureFixture) -> None:
     clock, endpoint = Clock(), Endpoint(body(minter("a\r\nERROR forged line")))
     keys = source(endpoint, clock, max_stale_seconds=600)
