@@ -163,7 +163,8 @@ def test_an_event_that_was_too_large_fits(chained: Callable[..., list[bytes]]) -
     "change",
     [
         {"schema": 2}, {"event": "unheard"}, {"time": "yesterday"}, {"outcome": "maybe"}, {"extra": 1}, {"seq": -1},
-        {"seq": None}, {"hash": "0"}, {"chain": "x"}, {"steps": [{"layer": 1}]}, {"exempt": None}, {"status": "200"},
+        {"seq": None},
+        {"prev": ""}, {"hash": "0"}, {"chain": "x"}, {"steps": [{"layer": 1}]}, {"exempt": None}, {"status": "200"},
         {"tables": {"a": None}}, {"cut": [[0, "0123456789abcdef"]]}, {"dropped": 0}, {"truncated": False},
     ],
     ids=str,
@@ -173,7 +174,7 @@ def test_what_is_no_line_of_ours_does_not_fit(change: dict[str, Any]) -> None:
     assert text is not None
     event = json.loads(text[1])
     uuid = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
-    event.update(chain=uuid, event_id=uuid, hash="0" * 64)
+    event.update(chain=uuid, event_id=uuid, prev="0" * 32, hash="0" * 64)
     assert problems(event, SCHEMA) == []
     assert not fits({**event, **change})
 

@@ -33,7 +33,7 @@ def _told(text: bytes | str) -> list[dict[str, Any]]:
     """The events of some lines, without what the chain adds."""
     events = [json.loads(line) for line in text.splitlines()]
     return [
-        {name: value for name, value in event.items() if name not in ("chain", "seq", "cut", "hash")}
+        {name: value for name, value in event.items() if name not in ("chain", "seq", "prev", "cut", "hash")}
         for event in events
         if event["event"] not in ("open", "close")
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from toucan_guard.audit.verdict import HONEST, TAMPERING, Verdict
 from toucan_guard.audit.verify import ChainVerifier
-from toucan_guard.core.audit_chain import FIRST_PREVIOUS, digest_of, linked_line, read_link
+from toucan_guard.core.audit_chain import FIRST_PREVIOUS, digest_of, linked_line, previous_of, read_link
 from toucan_guard.core.errors import ConfigError
 
 KEY = b"correct-horse-battery-staple-0123456789"
@@ -75,7 +75,7 @@ EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "a line stands behind the end": lambda a: [*a, a[5]],
     "a line claims to have been cut": lambda a: [
         *a[:5],
-        a[5].replace(b'"seq":5,', b'"seq":5,"cut":[[3,"0123456789abcdef"]],'),
+        a[5].replace(b'"schema"', b'"cut":[[3,"0123456789abcdef"]],"schema"'),
         *a[6:],
     ],
 }
@@ -245,6 +245,12 @@ class TestKeys:
         assert verdict.tampered
         assert "made with the key" in verdict.findings[0].sentence
 
+    def test_a_false_name_of_the_key_hides_no_other_edit(self, chained: Chained, judge: Judge) -> None:
+        lines = chained(10, key=KEY)
+        lines[0] = lines[0].replace(b'"chain_key":"', b'"chain_key":"x')
+        lines[6] = lines[6].replace(b"allow", b"error")
+        assert _told(judge(lines, KEY)) == [("altered", 1), ("altered", 7)]
+
     def test_a_chain_that_was_made_anew_without_the_key(self, chained: Chained, judge: Judge) -> None:
         verdict = judge(chained(10), KEY)
         assert (verdict.tampered, _told(verdict)) == (True, [("unkeyed", 1)])
@@ -252,12 +258,18 @@ class TestKeys:
     def test_a_line_without_the_key_in_a_keyed_chain(self, chained: Chained, judge: Judge) -> None:
         lines = chained(10, key=KEY)
         link = read_link(lines[5][:-1])
-        before = read_link(lines[4][:-1])
         assert link is not None
-        assert before is not None
-        lines[5] = linked_line(link.body, digest_of(None)(link.body, before.digest), keyed=False)
+        lines[5] = linked_line(link.body, digest_of(None)(link.body), keyed=False)
         assert judge(lines, KEY).tampered
         assert judge(lines).tampered
+
+    def test_a_line_that_was_made_up_is_checked_by_itself(self, chained: Chained, judge: Judge) -> None:
+        lines = chained(10, key=KEY)
+        other = lines[5].replace(b'{"chain":"0', b'{"chain":"1')
+        assert _told(judge([*lines[:3], other, *lines[3:]], KEY))[0] == ("altered", 4)
+        # Behind a gap, too: what follows is still checked.
+        gap = [*lines[:3], lines[5].replace(b"allow", b"error"), *lines[6:]]
+        assert {("dropped", 4), ("altered", 4)} <= set(_told(judge(gap, KEY)))
 
     def test_whoever_makes_the_rest_anew_without_a_key_is_not_found_but_for_an_anchor(
         self, chained: Chained, judge: Judge
@@ -268,9 +280,9 @@ class TestKeys:
         for line in lines:
             link = read_link(line[:-1])
             assert link is not None
-            body = link.body.replace(b"allow", b"error")
-            previous = digest_of(None)(body, previous)
-            forged.append(linked_line(body, previous, keyed=False))
+            body = link.body.replace(b"allow", b"error").replace(link.previous.encode(), previous.encode(), 1)
+            forged.append(linked_line(body, digest_of(None)(body), keyed=False))
+            previous = previous_of(digest_of(None)(body))
         assert judge(forged).findings == ()
         verdict = judge(forged, expect=[anchor])
         assert (verdict.tampered, _told(verdict)) == (True, [("replaced", 12)])

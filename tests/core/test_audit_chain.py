@@ -20,6 +20,7 @@ from toucan_guard.core.audit_chain import (
     last_link_in,
     linked_line,
     looks_linked,
+    previous_of,
     read_link,
     room_of,
     start_of,
@@ -31,27 +32,28 @@ KEY = b"correct-horse-battery-staple-0123456789"
 
 
 def _line(number: int = 7, cuts: tuple[Cut, ...] = (), secret: bytes | None = None) -> bytes:
-    body = body_of(CHAIN, number, cuts, EVENT)
-    return linked_line(body, digest_of(secret)(body, FIRST_PREVIOUS), keyed=secret is not None)
+    body = body_of(CHAIN, number, FIRST_PREVIOUS, cuts, EVENT)
+    return linked_line(body, digest_of(secret)(body), keyed=secret is not None)
 
 
 def test_a_line_is_json_with_the_chain_around_the_event() -> None:
     assert json.loads(_line()) == {
         "chain": CHAIN,
         "seq": 7,
+        "prev": FIRST_PREVIOUS,
         "schema": 1,
         "event": "decision",
         "subject": 'a"}b',
-        "hash": hashlib.sha256(body_of(CHAIN, 7, (), EVENT) + FIRST_PREVIOUS.encode()).hexdigest(),
+        "hash": hashlib.sha256(body_of(CHAIN, 7, FIRST_PREVIOUS, (), EVENT)).hexdigest(),
     }
 
 
 def test_a_keyed_line_says_mac() -> None:
     secret = chain_secret(KEY)
-    body = body_of(CHAIN, 7, (), EVENT)
+    body = body_of(CHAIN, 7, FIRST_PREVIOUS, (), EVENT)
     line = json.loads(_line(secret=secret))
     assert "hash" not in line
-    assert line["mac"] == hmac.digest(secret, body + FIRST_PREVIOUS.encode(), "sha256").hex()
+    assert line["mac"] == hmac.digest(secret, body, "sha256").hex()
     assert secret != KEY
 
 
@@ -67,18 +69,18 @@ def test_a_line_is_read_back(secret: bytes | None, cuts: tuple[Cut, ...]) -> Non
         secret is not None,
         cuts,
     )
-    assert link.body == body_of(CHAIN, 12, cuts, EVENT)
-    assert digest_of(secret)(link.body, FIRST_PREVIOUS) == link.digest
+    assert link.body == body_of(CHAIN, 12, FIRST_PREVIOUS, cuts, EVENT)
+    assert digest_of(secret)(link.body) == link.digest
 
 
-def test_the_digest_depends_on_body_previous_and_key() -> None:
+def test_the_digest_depends_on_body_and_key() -> None:
     digests = {
-        digest_of(secret)(body, previous)
+        digest_of(secret)(body)
         for secret in (None, chain_secret(KEY), chain_secret(KEY + b"!"))
         for body in (b"a", b"b")
-        for previous in (FIRST_PREVIOUS, "1" * 64)
     }
-    assert len(digests) == 12
+    assert len(digests) == 6
+    assert {previous_of(digest) for digest in digests} == {digest[:32] for digest in digests}
 
 
 def test_the_name_of_a_key_is_short_and_its_own() -> None:
@@ -111,7 +113,10 @@ def test_anything_else_is_no_line_of_a_chain(line: bytes) -> None:
 
 @pytest.mark.parametrize("marks", [b'[[1,"0000000000000000",2]]', b'[1,"0000000000000000"]', b'[["0000000000000000"]'])
 def test_marks_that_are_none_are_no_marks(marks: bytes) -> None:
-    line = _line().replace(b'"seq":7,', b'"seq":7,"cut":' + marks + b",")[:-1]
+    line = _line().replace(
+        b'"prev":"' + FIRST_PREVIOUS.encode() + b'",',
+        b'"prev":"' + FIRST_PREVIOUS.encode() + b'","cut":' + marks + b",",
+    )[:-1]
     link = read_link(line)
     assert link is not None
     assert link.cuts == ()
@@ -132,7 +137,7 @@ def test_a_whole_line_behind_a_cut_one_is_found() -> None:
 def test_what_a_chain_adds_fits_into_its_room() -> None:
     cuts = tuple(Cut(4095, "f" * 16) for _ in range(MAX_CUTS))
     for marks in ((), cuts[:1], cuts):
-        body = body_of(CHAIN, 10**18 - 1, marks, EVENT)
+        body = body_of(CHAIN, 10**18 - 1, FIRST_PREVIOUS, marks, EVENT)
         assert len(linked_line(body, "f" * 64, keyed=True)) + 1 - len(EVENT) <= room_of(marks)
 
 

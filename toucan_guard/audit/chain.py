@@ -21,6 +21,7 @@ from toucan_guard.core.audit_chain import (
     digest_of,
     key_name,
     linked_line,
+    previous_of,
     room_of,
 )
 from toucan_guard.core.audit_event import Event, open_event
@@ -80,15 +81,15 @@ class Chain:
     def render(self, event: Event) -> bytes:
         """The event as the next line of the chain."""
         line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(self._cuts), dump=self._dump)
-        body = body_of(self._id, self._number, self._cuts, line)
-        digest = self._digest(body, self._previous)
+        body = body_of(self._id, self._number, self._previous, self._cuts, line)
+        digest = self._digest(body)
         line = linked_line(body, digest, keyed=self._keyed)
         self._pending = line, digest
         return line
 
     def written(self) -> None:
         """The line that was rendered last is part of the chain now."""
-        self._previous = self._pending[1]
+        self._previous = previous_of(self._pending[1])
         self._number += 1
         self._cuts = ()
 

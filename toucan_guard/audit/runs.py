@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from toucan_guard.audit.verdict import ChainSummary, Findings, Place
-from toucan_guard.core.audit_chain import FIRST_PREVIOUS, Digest, Link
+from toucan_guard.core.audit_chain import FIRST_PREVIOUS, Digest, Link, previous_of
 
-_ALTERED: Final = "This line, or the digest of the line before it in its chain, is not what was written."
+_ALTERED: Final = "This line is not what was written."
 
 
 @dataclass(slots=True)
@@ -22,10 +22,13 @@ class _Run:
     last: int
     start: Place
     end: Place
-    first_body: bytes  # its digest can be checked once the line before is known
-    first_digest: str
+    first_previous: str  # what the first line says of the one before it
     last_digest: str
-    otherwise: str | None = None  # the last line's digest as it should be, where the line says another
+    last_should_be: str  # another one where that line was altered: the next line may follow from either
+
+    def may_go_before(self, told: str) -> bool:
+        """Whether a line that says this of the one before it may follow."""
+        return told in (previous_of(self.last_digest), previous_of(self.last_should_be))
 
 
 class ChainRuns:
@@ -51,6 +54,8 @@ class ChainRuns:
         self._lines = 0
         self._closed_at: int | None = None
         self._opened: dict[str, Any] = {}
+        self._fits = False  # a line of it agrees with the key
+        self._other_key = False
 
     @property
     def next_number(self) -> int | None:
@@ -74,46 +79,47 @@ class ChainRuns:
             self._opened = _facts(link)
         elif link.event == "close":
             self._closed_at = link.number
+        digest = self._check(link, place)
         if self.begins_run(link):
-            run = _Run(link.number, link.number, place, place, link.body, link.digest, link.digest)
-            self._runs.append(run)
-            if link.number == 0:
-                self._check_first(run, FIRST_PREVIOUS, None)
+            self._runs.append(_Run(link.number, link.number, place, place, link.previous, link.digest, digest))
+            if link.number == 0 and link.previous != FIRST_PREVIOUS:
+                self._misfit(place)
         else:
-            self._extend(self._runs[-1], link, place)
+            run = self._runs[-1]
+            if not run.may_go_before(link.previous):
+                self._misfit(place)
+            run.last, run.end, run.last_digest, run.last_should_be = link.number, place, link.digest, digest
 
-    def _extend(self, run: _Run, link: Link, place: Place) -> None:
-        otherwise = None
-        if link.keyed != self._keyed:
-            self._findings.add("altered", place, self._name, _ALTERED)
-        elif self._digest is not None:
-            digest = self._digest(link.body, run.last_digest)
-            # Where only the digest of the line before was altered, this one still follows from what it was.
-            follows = run.otherwise is not None and self._digest(link.body, run.otherwise) == link.digest
-            if digest != link.digest and not follows:
-                self._findings.add("altered", place, self._name, _ALTERED)
-                otherwise = digest
-        run.last, run.end, run.last_digest, run.otherwise = link.number, place, link.digest, otherwise
-
-    def _check_first(self, run: _Run, previous: str, otherwise: str | None) -> None:
-        """Check the first line of a run, once the line before it is known."""
+    def _check(self, link: Link, place: Place) -> str:
+        """Check a line by itself; the digest that it should have, as far as that can be told."""
         if self._digest is None:
-            return
-        digest = self._digest(run.first_body, previous)
-        follows = otherwise is not None and self._digest(run.first_body, otherwise) == run.first_digest
-        if digest == run.first_digest or follows:
-            return
-        if run.first == run.last:
-            run.otherwise = digest
+            if not link.keyed:
+                self._findings.add("altered", place, self._name, _ALTERED)
+            return link.digest
+        digest = self._digest(link.body)
+        if digest == link.digest and link.keyed == self._keyed:
+            self._fits = True
+            return digest
         made_with = self._opened.get("chain_key")
-        if run.first == 0 and self._keyed and made_with != self._key_name:
-            sentence = (
-                f"This chain does not agree with the key {self._key_name} that was given: it says that it was made "
-                f"with the key {made_with!s:.8}."
-            )
-        else:
-            sentence = _ALTERED
-        self._findings.add("altered", run.start, self._name, sentence)
+        if self._keyed and not self._fits and made_with not in (None, self._key_name):
+            # Said once: every line of the chain is like that.
+            if not self._other_key:
+                self._other_key = True
+                self._findings.add(
+                    "altered",
+                    place,
+                    self._name,
+                    f"This chain does not agree with the key {self._key_name} that was given: it says that it was made "
+                    f"with the key {made_with!s:.8}.",
+                )
+            return link.digest
+        self._findings.add("altered", place, self._name, _ALTERED)
+        return digest
+
+    def _misfit(self, place: Place) -> None:
+        self._findings.add(
+            "altered", place, self._name, "The line before this one in its chain is not the one that was written."
+        )
 
     def finish(self) -> ChainSummary:
         """Put the runs together."""
@@ -149,7 +155,8 @@ class ChainRuns:
                 f"between {before.end} and {run.start}.",
             )
             return run
-        self._check_first(run, before.last_digest, before.otherwise)
+        if not before.may_go_before(run.first_previous):
+            self._misfit(run.start)
         if run.start.file == before.end.file and run.start.number < before.end.number:
             moved = run if run.last - run.first <= before.last - before.first else before
             self._findings.add(

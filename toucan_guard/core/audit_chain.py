@@ -1,9 +1,11 @@
 """The hash chain of audit lines: how a line is linked to the one before it, and how a link is read back.
 
-A line of a chain begins with the chain's id and the line's number in it, and ends with a digest over everything
-before the digest and the digest of the line before::
+A line of a chain begins with the chain's id, the line's number in it and the first half of the digest of the line
+before; it ends with a digest over all of that::
 
-    {"chain":"019ab2…","seq":7,"schema":1,"event":"decision",…,"hash":"9f86d0…"}
+    {"chain":"019ab2…","seq":7,"prev":"60303a…","schema":1,"event":"decision",…,"hash":"9f86d0…"}
+
+So every line can be checked by itself, and every two of them for standing side by side.
 
 ``hash`` is SHA-256: it finds accidents, and edits by people who do not make the rest of the chain anew. ``mac`` is
 HMAC-SHA-256 (RFC 2104) with ``AUDIT_CHAIN_KEY``: whoever does not hold the key cannot make a line. The two have
@@ -23,12 +25,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 MAX_CUTS: Final = 8
-FIRST_PREVIOUS: Final = "0" * 64
+FIRST_PREVIOUS: Final = "0" * 32
 
-Digest = Callable[[bytes, str], str]
+Digest = Callable[[bytes], str]
 
 _LINE: Final = re.compile(
-    rb'(\{"chain":"([0-9a-f-]{36})","seq":(0|[1-9][0-9]{0,17}),(?:"cut":(\[[^"{}]*(?:"[0-9a-f]{16}"[^"{}]*)*\]),)?'
+    rb'(\{"chain":"([0-9a-f-]{36})","seq":(0|[1-9][0-9]{0,17}),"prev":"([0-9a-f]{32})",(?:"cut":(\[[^"{}]*(?:"[0-9a-f]{16}"[^"{}]*)*\]),)?'
     rb'("schema":[0-9]+,"event":"([a-z_]+)"(?:,.*)?)),"(hash|mac)":"([0-9a-f]{64})"\}',
     re.DOTALL,
 )
@@ -53,15 +55,17 @@ class Link(NamedTuple):
     Attributes:
         chain: The chain's id.
         number: The line's number in its chain, from 0.
+        previous: What the line says of the one before it.
         event: The kind of event.
         keyed: Whether the digest is an HMAC.
         digest: What the line says its digest is.
-        body: What the digest is of, but for the digest of the line before.
+        body: What the digest is of.
         cuts: Lines before this one that were not written whole.
     """
 
     chain: str
     number: int
+    previous: str
     event: str
     keyed: bool
     digest: str
@@ -80,14 +84,14 @@ def key_name(secret: bytes) -> str:
 
 
 def digest_of(secret: bytes | None) -> Digest:
-    """The function that makes a line's digest of its body and the digest of the line before."""
+    """The function that makes a line's digest of its body."""
     if secret is None:
-        return lambda body, previous: hashlib.sha256(body + previous.encode()).hexdigest()
+        return lambda body: hashlib.sha256(body).hexdigest()
     keyed = hmac.new(secret, digestmod="sha256")
 
-    def mac(body: bytes, previous: str) -> str:
+    def mac(body: bytes) -> str:
         made = keyed.copy()  # the key's two blocks are hashed once
-        made.update(body + previous.encode())
+        made.update(body)
         return made.hexdigest()
 
     return mac
@@ -103,24 +107,30 @@ def start_of(chain: str, number: int) -> bytes:
     return b'%b%b","seq":%d,' % (_START, chain.encode(), number)
 
 
-def body_of(chain: str, number: int, cuts: Sequence[Cut], line: bytes) -> bytes:
+def previous_of(digest: str) -> str:
+    """What a line says of the one before it: the first 128 bits of that one's digest."""
+    return digest[:32]
+
+
+def body_of(chain: str, number: int, previous: str, cuts: Sequence[Cut], line: bytes) -> bytes:
     """What a line's digest is of.
 
     Args:
         chain: The chain's id.
         number: The line's number.
+        previous: See ``previous_of``; ``FIRST_PREVIOUS`` in the first line.
         cuts: Lines before this one that were not written whole.
         line: The event as one JSON line.
     """
     marks = b""
     if cuts:
         marks = b'"cut":' + json.dumps(cuts, separators=(",", ":")).encode() + b","
-    return start_of(chain, number) + marks + line[1:-2]
+    return b'%b"prev":"%b",%b%b' % (start_of(chain, number), previous.encode(), marks, line[1:-2])
 
 
 def room_of(cuts: Sequence[Cut]) -> int:
     """The most bytes that a chain adds to a line: id, number, digest, marks, and a newline in front."""
-    return 160 + 32 * len(cuts)
+    return 208 + 32 * len(cuts)
 
 
 def linked_line(body: bytes, digest: str, *, keyed: bool) -> bytes:
@@ -133,10 +143,11 @@ def read_link(line: bytes) -> Link | None:
     found = _LINE.fullmatch(line)
     if found is None:
         return None
-    body, chain, number, cuts, _, event, kind, digest = found.groups()
+    body, chain, number, previous, cuts, _, event, kind, digest = found.groups()
     return Link(
         chain=chain.decode(),
         number=int(number),
+        previous=previous.decode(),
         event=event.decode(),
         keyed=kind == b"mac",
         digest=digest.decode(),
@@ -159,6 +170,7 @@ def looks_linked(line: bytes) -> bool:
 
 def _read_cuts(text: bytes) -> tuple[Cut, ...]:
     try:
-        return tuple(Cut(int(length), str(digest)) for length, digest in json.loads(text))
+        cuts = tuple(Cut(int(length), str(digest)) for length, digest in json.loads(text))
     except (ValueError, TypeError, RecursionError):
         return ()
+    return cuts if len(cuts) <= MAX_CUTS else ()
