@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as limited
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -714,7 +714,7 @@ BODIES = st.binary(max_size=200) | st.dictionaries(
 def test_any_bytes_give_a_refusal_and_a_line(make_world: Any, audit_lines: Any) -> None:
     world = make_world()
 
-    @limited(max_examples=80, deadline=None)
+    @limited(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(key=KEY_BYTES, body=BODIES)
     def refused(key: str, body: bytes) -> None:
         before = len(audit_lines())

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard.core.api_key_limits import ApiKeyLimits
@@ -21,6 +21,9 @@ from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, read_time
 from toucan_guard.tokens.api_key_store import change_book
+
+# A machine under load is no finding.
+calm = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PEPPER = b"p" * 16 + b"0123456789abcdef"
 DIGEST = "ab" * 32
@@ -158,12 +161,14 @@ def test_development_takes_local_origins() -> None:
     assert read.keys[KEY_ID].limits.origins is not None
 
 
+@calm
 @given(st.text(max_size=60))
 def test_any_text_is_a_time_or_a_value_error(value: str) -> None:
     with suppress(ValueError):
         read_time(value)
 
 
+@calm
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
 def test_any_text_is_a_file_or_a_config_error(content: str) -> None:
     with pytest.raises(ConfigError):

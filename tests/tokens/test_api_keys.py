@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard.core.api_key import ApiKey, format_api_key
@@ -25,6 +25,9 @@ from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import ApiKeys, api_key_digest, service_secret, signing_key
 from toucan_guard.tokens.keys import KeyRing
+
+# A machine under load is no finding.
+calm = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PEPPER = b"a pepper of this test, 32 bytes long"
 SERVICE_KEY = b"a service key of this test, 32 bytes"
@@ -134,6 +137,7 @@ class TestAuthentication:
             done.append(list(work))
         assert done == [[("hmac", len(KEY.text) + 21), ("compare", 64)]] * 4
 
+    @calm
     @given(st.text() | st.binary(max_size=90).map(lambda raw: f"tgk_live_{raw.decode('latin-1')}"))
     def test_any_text_is_refused(self, presented: str) -> None:
         keys = ApiKeys.__new__(ApiKeys)
@@ -233,6 +237,11 @@ class TestFollowing:
         assert not keys.look()
         assert len(keys.ring) == 1
         assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+        write(path, entry())  # and back again, as it was
+        keys.look()
+        path.unlink()
+        keys.look()
+        assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 2
 
     def test_a_file_that_says_the_same_is_the_same_ring(self, path: Path, open_keys: Any) -> None:
         keys = open_keys()
@@ -250,11 +259,13 @@ class TestFollowing:
         assert keys.look()
 
     def test_nobody_is_left_when_the_keys_are(self, path: Path) -> None:
+        others = set(threading.enumerate())
         keys = ApiKeys(path, service_key=SERVICE_KEY, look_seconds=0.01)
         assert keys.ring is not None
-        assert any(thread.name == "toucan_guard API keys" for thread in threading.enumerate())
+        (watcher,) = set(threading.enumerate()) - others
+        assert watcher.daemon
         del keys
-        settled(lambda: not any(thread.name == "toucan_guard API keys" for thread in threading.enumerate()))
+        settled(lambda: not watcher.is_alive())
 
     def test_whoever_asks_again_after_the_end_is_followed_again(self, path: Path, open_keys: Any) -> None:
         keys = open_keys(look_seconds=0.01)
@@ -305,6 +316,21 @@ class TestFollowing:
         for number in range(100):
             await keys.look_again(f"{number:012}")
         assert looks == 1
+
+    def test_a_process_without_room_for_a_thread_tries_again(
+        self, path: Path, open_keys: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def no_room(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        keys = open_keys(look_seconds=0.01)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_room)
+            assert [len(keys.ring) for _ in range(3)] == [1, 1, 1]
+        assert caplog.text.count("no thread can be started") == 1
+        assert len(keys.ring) == 1
+        write(path, entry(retired=NOW))
+        settled(lambda: keys.ring is None)
 
     def test_an_unexpected_error_ends_no_watch(
         self, path: Path, open_keys: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -196,6 +196,7 @@ class ApiKeys:
                 self._stamp, text = _read(self._path)
                 digest = hashlib.sha256(text.encode()).digest()
                 if digest == self._text_digest:
+                    self._reported = ()
                     return False
                 self._text_digest = digest
                 book, ring = self._understood(text)
@@ -248,11 +249,16 @@ class ApiKeys:
         self._lock = threading.Lock()
         self._end_of_watch.set()
         end = self._end_of_watch = threading.Event()
-        self._watched_by = os.getpid()
         watched = ref(self, lambda _: end.set())
-        threading.Thread(
+        follower = threading.Thread(
             target=_follow, args=(watched, end, self._look_seconds), name="toucan_guard API keys", daemon=True
-        ).start()
+        )
+        try:
+            follower.start()
+        except RuntimeError:  # the process has no room for one now, and the next request tries again
+            self._report(("cannot be followed, because no thread can be started",))
+        else:
+            self._watched_by = os.getpid()
 
 
 def _follow(watched: ref[ApiKeys], end: threading.Event, seconds: float) -> None:
