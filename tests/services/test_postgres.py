@@ -243,6 +243,31 @@ def test_a_table_without_policy_is_told(make_database: Callable[[], Any]) -> Non
             bind(connection, UNITED)
 
 
+def test_a_policy_that_opens_more_is_told(make_database: Callable[[], Any]) -> None:
+    made = make_database()
+    made.run(TABLES)
+    made.protect(POLICY)
+    made.run("DROP ROLE IF EXISTS jobs; CREATE ROLE jobs")
+    made.protect(POLICY, full_access_roles=["jobs"])
+    with made.connect() as connection:
+        bind(connection, UNITED)
+    made.run("CREATE POLICY friend ON notes AS RESTRICTIVE USING (id > 0)")
+    with made.connect() as connection:
+        bind(connection, UNITED)
+    for opening, closing in (
+        ("CREATE POLICY more ON notes USING (true)", "DROP POLICY more ON notes"),
+        ("GRANT jobs TO app", "REVOKE jobs FROM app"),
+    ):
+        made.run(opening)
+        with made.connect() as connection, pytest.raises(RowSecurityError, match="another policy opens"):
+            bind(connection, UNITED)
+        made.run(closing)
+    made.run("GRANT jobs TO toucan_guard_app")
+    with pytest.raises(psycopg.errors.RaiseException, match="which sees every row"):
+        made.protect(POLICY, full_access_roles=["jobs"])
+    made.run("DROP OWNED BY jobs; DROP ROLE jobs")
+
+
 def test_writing_needs_write_and_a_row_that_passes_before_and_after(connection: Any) -> None:
     bind(connection, UNITED)
     connection.execute("INSERT INTO notes (carrier, body) VALUES ('UA', 'three')")
