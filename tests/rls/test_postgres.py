@@ -256,10 +256,13 @@ class TestTheServer:
     @pytest.mark.parametrize(
         ("row", "problem"),
         [
-            pytest.param((None, False, True), "superuser", id="a role that goes round"),
-            pytest.param((None, True, False), "context keys", id="a role that reads the keys"),
-            pytest.param(("flights", False, True), "no policy for the table 'flights'", id="a table without policy"),
-            pytest.param(("flights", True, False), "owns the table 'flights'", id="an owner"),
+            pytest.param((None, True, False, True), "superuser", id="a role that goes round"),
+            pytest.param((None, True, True, False), "context keys", id="a role that reads the keys"),
+            pytest.param(
+                ("flights", True, False, True), "no policy for the table 'flights'", id="a table without policy"
+            ),
+            pytest.param(("flights", True, True, False), "owns the table 'flights'", id="an owner"),
+            pytest.param(("flights", False, True, True), "another policy opens", id="a second policy"),
         ],
     )
     def test_what_could_be_gone_round_is_refused(self, row: tuple[object, ...], problem: str) -> None:
@@ -267,7 +270,7 @@ class TestTheServer:
 
         with pytest.raises(RowSecurityError, match=problem):
             protected_tables([row])
-        assert protected_tables([(None, True, True), ("a", True, True)]) == {"a"}
+        assert protected_tables([(None, True, True, True), ("a", True, True, True)]) == {"a"}
 
 
 class TestBind:

@@ -178,6 +178,7 @@ def test_a_role_that_could_go_round_the_policies_is_refused(database: Any) -> No
     for url in (database.owner, database.owner.replace("//postgres:@", "//boss@").replace("//postgres@", "//boss@")):
         with psycopg.connect(url) as connection, pytest.raises(RowSecurityError, match="superuser or can go round"):
             bind(connection, UNITED)
+    database.run("DROP ROLE boss")
     with psycopg.connect(database.owner) as connection:
         connection.execute("SET SESSION AUTHORIZATION app")
         with pytest.raises(RowSecurityError, match="superuser or can go round"):
@@ -240,6 +241,31 @@ def test_a_table_without_policy_is_told(make_database: Callable[[], Any]) -> Non
         made.run(damage)
         with made.connect() as connection, pytest.raises(RowSecurityError, match="has no policy"):
             bind(connection, UNITED)
+
+
+def test_a_policy_that_opens_more_is_told(make_database: Callable[[], Any]) -> None:
+    made = make_database()
+    made.run(TABLES)
+    made.protect(POLICY)
+    made.run("DROP ROLE IF EXISTS jobs; CREATE ROLE jobs")
+    made.protect(POLICY, full_access_roles=["jobs"])
+    with made.connect() as connection:
+        bind(connection, UNITED)
+    made.run("CREATE POLICY friend ON notes AS RESTRICTIVE USING (id > 0)")
+    with made.connect() as connection:
+        bind(connection, UNITED)
+    for opening, closing in (
+        ("CREATE POLICY more ON notes USING (true)", "DROP POLICY more ON notes"),
+        ("GRANT jobs TO app", "REVOKE jobs FROM app"),
+    ):
+        made.run(opening)
+        with made.connect() as connection, pytest.raises(RowSecurityError, match="another policy opens"):
+            bind(connection, UNITED)
+        made.run(closing)
+    made.run("GRANT jobs TO toucan_guard_app")
+    with pytest.raises(psycopg.errors.RaiseException, match="which sees every row"):
+        made.protect(POLICY, full_access_roles=["jobs"])
+    made.run("DROP OWNED BY jobs; DROP ROLE jobs")
 
 
 def test_writing_needs_write_and_a_row_that_passes_before_and_after(connection: Any) -> None:

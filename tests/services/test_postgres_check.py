@@ -328,24 +328,6 @@ class TestTheCommand:
         assert [each["place"] for each in json.loads(told.stdout)["differences"]] == ["table flights"]
         database.protect(POLICY)
 
-    @pytest.mark.parametrize(
-        "options",
-        [
-            pytest.param(["--check", "x", "--set-key", "x"], id="two commands"),
-            pytest.param(["--retire-keys"], id="keys to retire without a database"),
-            pytest.param(["--json"], id="JSON of what is no report"),
-            pytest.param(["--pooler", "pgbouncer"], id="an unknown pooler"),
-            pytest.param(["--app-role", ""], id="a role without a name"),
-            pytest.param(["--app-role", "a$toucan_guard$b"], id="a role that would end a block"),
-            pytest.param(["--policy", "/nowhere.toml"], id="no policy"),
-            pytest.param(["--set-key", "x", "--key-file", "/nowhere"], id="no key"),
-        ],
-    )
-    def test_wrong_use_is_2(self, options: list[str], policy: str) -> None:
-        given = options if "--policy" in options else ["--policy", policy, *options]
-        done = CliRunner().invoke(command_line, ["rls-sql", *given])
-        assert done.exit_code == 2, done.output
-
     def test_a_database_that_does_not_answer_is_a_finding(self, policy: str) -> None:
         url = "postgresql://nobody:hunter2hunter2@127.0.0.1:1/nowhere"
         done = CliRunner().invoke(command_line, ["rls-sql", "--policy", policy, "--check", url])

@@ -20,7 +20,7 @@ from toucan_guard.core.row_filter import RowFilter  # noqa: E402
 from toucan_guard.rls.postgres import DatabaseContext, bind, configure  # noqa: E402
 
 KEY = "a-context-key-for-tests-of-postgres-0123456789"
-QUERIES = int(os.environ.get("TOUCAN_POOLED_QUERIES") or 3_000)
+QUERIES = int(os.environ.get("TOUCAN_POOLED_QUERIES") or 2_000)
 TENANTS = tuple("ABCDEFGH")
 ROWS_EACH = 50
 POLICY = RlsPolicy.from_toml(

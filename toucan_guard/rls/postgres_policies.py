@@ -112,6 +112,7 @@ def policy_statements(
     after = [*([] if keep_temp else [sql.NO_TEMPORARY]), sql.LEAVE_OWNER]
     return (
         *(sql.fill(part, **app) for part in before),
+        *(sql.fill(sql.FULL_ACCESS, **app, role_text=literal(role)) for role in full_access_roles),
         *(part for table in policy.tables.values() for part in _table(table, schema, app, full_access_roles)),
         *(sql.fill(part, **app) for part in after),
     )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from toucan_guard.core.errors import RowSecurityError
 from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.rls.postgres_policies import POLICIES
 
 # The sub-queries run from the inside out: OFFSET 0 keeps PostgreSQL from merging them. What comes back is whose rows
 # the database now shows.
@@ -33,7 +34,7 @@ WITH login AS (
     (SELECT usesysid FROM pg_stat_get_activity(pg_backend_pid())),
     (SELECT oid FROM pg_roles WHERE rolname = session_user))
 )
-SELECT NULL AS name,
+SELECT NULL AS name, true AS alone,
   NOT EXISTS (SELECT FROM login, pg_roles AS role
     WHERE pg_has_role(login.oid, role.oid, 'MEMBER') AND (role.rolsuper OR role.rolbypassrls)) AS closed,
   NOT EXISTS (SELECT FROM login, pg_class
@@ -41,6 +42,9 @@ SELECT NULL AS name,
     AND pg_has_role(login.oid, relowner, 'MEMBER')) AS theirs
 UNION ALL
 SELECT named.name,
+  bool_and(NOT EXISTS (SELECT FROM login, pg_policy, unnest(polroles) AS role
+    WHERE polrelid = relation.oid AND polpermissive AND polname <> ALL (%(policies)s::name[])
+    AND (role = 0 OR pg_has_role(login.oid, role, 'MEMBER')))),
   bool_and(relkind IN ('r', 'p') AND relrowsecurity AND relforcerowsecurity
     AND EXISTS (SELECT FROM pg_policy WHERE polrelid = relation.oid AND polname LIKE 'toucan\_guard\_%%')),
   bool_and(NOT EXISTS (SELECT FROM login WHERE pg_has_role(login.oid, relowner, 'MEMBER')))
@@ -56,12 +60,13 @@ _SAFE_MINOR: Final[Mapping[int, int]] = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 
 
 def inspection_parameters(policy: RlsPolicy) -> dict[str, object]:
-    """The parameters of ``INSPECT``: the policy's tables, in three lists."""
+    """The parameters of ``INSPECT``: the policy's tables in three lists, and what our policies are called."""
     parts = [name.rpartition(".") for name in policy.tables]
     return {
         "names": list(policy.tables),
         "schemas": [schema for schema, _, _ in parts],
         "tables": [table for _, _, table in parts],
+        "policies": list(POLICIES.values()),
     }
 
 
@@ -72,7 +77,7 @@ def protected_tables(rows: Iterable[Any]) -> frozenset[str]:
         RowSecurityError: The connection's role could go round a policy, or a table has none.
     """
     tables: set[str] = set()
-    for name, closed, theirs in rows:
+    for name, alone, closed, theirs in rows:
         if name is None:
             if not closed:
                 raise RowSecurityError(
@@ -85,6 +90,8 @@ def protected_tables(rows: Iterable[Any]) -> frozenset[str]:
             raise RowSecurityError(f"the database has no policy for the table {name!r}: run toucan-guard rls-sql")
         if not theirs:
             raise RowSecurityError(f"the connection's role owns the table {name!r}: connect as the app's role")
+        if not alone:
+            raise RowSecurityError(f"another policy opens rows of the table {name!r} to the connection's role: drop it")
         tables.add(name)
     return frozenset(tables)
 

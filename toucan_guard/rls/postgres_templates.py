@@ -48,6 +48,16 @@ BEGIN
 END
 $toucan_guard$"""
 
+# Its policies would be the app's as well.
+FULL_ACCESS: Final = """\
+DO $toucan_guard$
+BEGIN
+  IF pg_has_role(@app_text@, @role_text@, 'MEMBER') THEN
+    RAISE EXCEPTION 'the role % is a member of %, which sees every row: take it out', @app_text@, @role_text@;
+  END IF;
+END
+$toucan_guard$"""
+
 LEAVE_OWNER: Final = """\
 DO $toucan_guard$
 BEGIN
@@ -59,7 +69,8 @@ $toucan_guard$"""
 
 KEY_TABLE: Final = (
     "CREATE SCHEMA IF NOT EXISTS toucan_guard AUTHORIZATION toucan_guard_owner",
-    "REVOKE ALL ON SCHEMA toucan_guard FROM PUBLIC",
+    "ALTER SCHEMA toucan_guard OWNER TO toucan_guard_owner",
+    "REVOKE ALL ON SCHEMA toucan_guard FROM PUBLIC, @app@",
     "GRANT USAGE ON SCHEMA toucan_guard TO @app@",
     """\
 CREATE TABLE IF NOT EXISTS toucan_guard.context_key (
