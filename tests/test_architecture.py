@@ -91,6 +91,7 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param("cachetools", {"tokens"}, id="the cache is tokens'"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),
         pytest.param("psycopg", {"rls", "cli"}, id="psycopg is an adapter's, and connects for the command line"),
+        pytest.param("sqlglot", {"rls"}, id="sqlglot is an adapter's"),
         pytest.param("fastapi", {"fastapi"}, id="fastapi has one module"),
         pytest.param(
             "time", {"asgi", "layers", "tokens", "rls", "stack", "testing", "cli"}, id="no clock in the cores"
