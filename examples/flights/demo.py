@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import data
@@ -58,7 +60,11 @@ def running(port_base: int, folder: Path, audit: Path | None = None) -> Iterator
         DemoError: A port is taken, or the data is not there.
         ConfigError: The guard refuses its settings.
     """
-    engine = data.prepare(data.database_url())
+    url = data.database_url()
+    on_postgres = url.get_backend_name() == "postgresql"
+    if on_postgres:
+        postgres = _postgres()
+        postgres.prepare(url)
     with ExitStack() as stack:
         sockets = [stack.enter_context(_listen(port_base and port_base + index)) for index in range(len(HOSTS))]
         origins = [f"http://{host}:{sock.getsockname()[1]}" for host, sock in zip(HOSTS, sockets, strict=True)]
@@ -80,12 +86,16 @@ def running(port_base: int, folder: Path, audit: Path | None = None) -> Iterator
             exempt_paths=["/healthz", "/widget.js"],
             exempt_prefixes=["/assets"],
             audit=str(audit or folder / "audit.jsonl"),
+            # PostgreSQL checks with it what it is told. One run, one key; a deployment keeps its own.
+            pg_context_key=secrets.token_urlsafe(48) if on_postgres else None,
         )
         assert settings.policy is not None  # noqa: S101 - a policy file was named above
         united, delta = (
             Portal(airline, origin=origin, charts=charts, signing_key=keys[airline.carrier][0], policy=settings.policy)
             for airline, origin in ((UNITED, united_origin), (DELTA, delta_origin))
         )
+        engine = postgres.guarded_engine(url, settings) if on_postgres else data.prepare(url)
+        stack.callback(engine.dispose)
         apps = (viz.create_app(settings, engine), united.app, delta.app, Stranger(united, charts=charts).app)
         for app, sock in zip(apps, sockets, strict=True):
             stack.enter_context(_serving(app, sock))
@@ -97,7 +107,17 @@ def running(port_base: int, folder: Path, audit: Path | None = None) -> Iterator
             signing_keys={carrier: private for carrier, (private, _) in keys.items()},
             audit=Path(settings.audit),
         )
-    engine.dispose()
+
+
+def _postgres() -> ModuleType:
+    """PostgreSQL needs a driver, which the rest of the demo does without."""
+    try:
+        import on_postgres
+    except ModuleNotFoundError as missing:
+        if missing.name != "psycopg":
+            raise
+        raise DemoError("PostgreSQL needs its driver: pip install 'toucan-guard[postgres]'") from None
+    return on_postgres
 
 
 def _listen(port: int) -> socket.socket:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import bench_filter_sql
 import bench_growth
+import bench_postgres_policies
 import bench_requests
 import bench_servers
 import bench_sizes
@@ -34,6 +35,7 @@ GROUPS: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
     "sql": (bench_filter_sql.statements,),
     "server": (bench_servers.requests_per_second,),
     "start": (bench_start.imports,),
+    "postgres": (bench_postgres_policies.policies, bench_postgres_policies.binding),
 }
 
 

@@ -53,9 +53,15 @@ def test_the_raw_data_holds_the_flights_that_the_scenes_count(monkeypatch: pytes
     [
         pytest.param(
             ["--check"],
-            {"DATABASE_URL": "postgresql://localhost/flights"},
-            "not built yet",
-            id="another database is refused as not built yet",
+            {"DATABASE_URL": "mysql://localhost/flights"},
+            "SQLite and PostgreSQL only",
+            id="another database is refused",
+        ),
+        pytest.param(
+            ["--check"],
+            {"DATABASE_URL": "flights"},
+            "is no URL",
+            id="what is no address of a database is refused",
         ),
         pytest.param(
             ["--check"],

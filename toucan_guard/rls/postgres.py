@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol, overload
+from typing import Any, Final, LiteralString, Protocol, overload
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -31,7 +31,14 @@ from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.rls.postgres_context import DatabaseContext
 from toucan_guard.rls.postgres_policies import policy_sql, policy_statements
-from toucan_guard.rls.postgres_server import BIND, INSPECT, inspection_parameters, protected_tables, server_warning
+from toucan_guard.rls.postgres_server import (
+    BIND_AGAIN,
+    BIND_NEW,
+    INSPECT,
+    inspection_parameters,
+    protected_tables,
+    server_warning,
+)
 
 __all__ = [
     "DatabaseContext",
@@ -92,7 +99,8 @@ def bind(
     """Let the rest of this transaction see the rows of one embed.
 
     One statement for each transaction; on a connection's first use one more, which looks whether the
-    role could go round the policies and whether there are policies for the tables that the filter names.
+    role could go round the policies and whether the tables that the policy names are protected. Each of these
+    tables gets a receipt: whatever this transaction reads of it is filtered.
 
     Args:
         connection: A psycopg 3 connection, sync or async; ``await`` the result of the latter.
@@ -115,14 +123,14 @@ def bind(
         raise TypeError(f"bind() takes a psycopg 3 connection, not {type(connection).__name__}")
     access = _check(connection, row_filter)
     tables = _process.tables.get(connection, {}).get(row_filter.policy.version)
-    parameters = _parameters(connection, row_filter, context)
-    # Not connection.cursor(): a client-side cursor would write the claims into the statement's text.
+    statement, parameters = _statement(connection, row_filter, context)
+    # Not connection.cursor(): a client-side cursor would write the claims into the statement's text. And not prepared:
+    # SQL that a viewer brings could put a statement of its own under the name, and keep the next viewer's claims.
     with _explained(), psycopg.Cursor(connection) as cursor:
         if tables is None:
-            # Unprepared: with a pooler, another backend may get the next statement.
             cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
             tables = _inspected(connection, row_filter, cursor.fetchall())
-        cursor.execute(BIND, parameters, prepare=_prepare(context))
+        cursor.execute(statement, parameters, prepare=False)
         _accepted(cursor.fetchone(), row_filter)
     _note(access, row_filter, tables)
     return None
@@ -133,13 +141,13 @@ async def _bind_async(
 ) -> None:
     access = _check(connection, row_filter)
     tables = _process.tables.get(connection, {}).get(row_filter.policy.version)
-    parameters = _parameters(connection, row_filter, context)
+    statement, parameters = _statement(connection, row_filter, context)
     with _explained():
         async with psycopg.AsyncCursor(connection) as cursor:
             if tables is None:
                 await cursor.execute(INSPECT, inspection_parameters(row_filter.policy), prepare=False)
                 tables = _inspected(connection, row_filter, await cursor.fetchall())
-            await cursor.execute(BIND, parameters, prepare=_prepare(context))
+            await cursor.execute(statement, parameters, prepare=False)
             _accepted(await cursor.fetchone(), row_filter)
     _note(access, row_filter, tables)
 
@@ -173,19 +181,14 @@ def _check(connection: psycopg.BaseConnection[Any], row_filter: RowFilter) -> Ro
     return access
 
 
-def _parameters(
+def _statement(
     connection: psycopg.BaseConnection[Any], row_filter: RowFilter, context: DatabaseContext
-) -> dict[str, object]:
-    return {
-        "value": context.sign(row_filter, now=time.time(), backend_pid=connection.info.backend_pid),
-        "embed": row_filter.fingerprint,
-        # In a new transaction nothing can be bound; what is still there was left in the session by somebody else.
-        "new": connection.info.transaction_status == TransactionStatus.IDLE,
-    }
-
-
-def _prepare(context: DatabaseContext) -> bool | None:
-    return False if context.pooler == "transaction" else None
+) -> tuple[LiteralString, dict[str, str]]:
+    value = context.sign(row_filter, now=time.time(), backend_pid=connection.info.backend_pid)
+    if connection.info.transaction_status == TransactionStatus.IDLE:
+        # In a new transaction nothing is bound; what a session may hold was left there by somebody else.
+        return BIND_NEW, {"value": value}
+    return BIND_AGAIN, {"value": value, "embed": row_filter.fingerprint}
 
 
 def _inspected(connection: psycopg.BaseConnection[Any], row_filter: RowFilter, rows: list[Any]) -> frozenset[str]:

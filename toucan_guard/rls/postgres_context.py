@@ -75,9 +75,10 @@ class DatabaseContext:
         """
         end = now + CONTEXT_SECONDS
         if row_filter.expires_at is not None:
-            end = min(end, row_filter.expires_at + self._leeway)
-        if not end > now:
-            raise NoEmbedContext("the token has ended, and with it what the database may show")
+            until = row_filter.expires_at + self._leeway
+            if not until > now:
+                raise NoEmbedContext("the token has ended, and with it what the database may show")
+            end = min(end, until)
         content: dict[str, object] = {"$embed": row_filter.fingerprint, "$end": math.floor(end * 1000) / 1000}
         if self.pooler == "none":
             content["$pid"] = backend_pid

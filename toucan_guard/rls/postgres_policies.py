@@ -49,6 +49,7 @@ POLICIES: Final = {
 }
 FULL_ACCESS: Final = "toucan_guard_full_access"
 _MAX_NAME_BYTES: Final = 63
+_TAG: Final = "$toucan_guard$"
 
 
 def policy_sql(
@@ -159,6 +160,9 @@ def _check_names(policy: RlsPolicy, schema: str, app_role: str, more: Sequence[s
     ]
     if app_role in (OWNER, "public", *more):
         problems.append(f"the app role cannot be {app_role}: give the app a role of its own")
+    problems += [
+        f"{names[name]}: $toucan_guard$ is what the SQL puts around its blocks" for name in names if _TAG in name
+    ]
     for table in policy.tables.values():
         if table_parts(table.name, schema)[0] == SCHEMA:
             problems.append(f"tables.{table.name}: the schema {SCHEMA} is kept for the guard")

@@ -8,12 +8,18 @@ from typing import Any, Final
 from toucan_guard.core.errors import RowSecurityError
 from toucan_guard.core.rls_policy import RlsPolicy
 
-# What is bound already is kept, unless it is this embed's or not believed; then the database says whose rows it now
-# shows. The sub-queries run from the inside out: OFFSET 0 keeps PostgreSQL from merging them.
-BIND: Final = """
+# The sub-queries run from the inside out: OFFSET 0 keeps PostgreSQL from merging them. What comes back is whose rows
+# the database now shows.
+BIND_NEW: Final = """
+SELECT toucan_guard.context() ->> '$embed' FROM (
+  SELECT set_config('toucan_guard.context', %(value)s, true) OFFSET 0
+) AS bound"""
+
+# What is bound already is kept, unless it is this embed's, or not believed.
+BIND_AGAIN: Final = """
 SELECT toucan_guard.context() ->> '$embed' FROM (
   SELECT set_config('toucan_guard.context', CASE
-    WHEN %(new)s OR before IS NULL OR before = %(embed)s THEN %(value)s
+    WHEN before IS NULL OR before = %(embed)s THEN %(value)s
     ELSE current_setting('toucan_guard.context', true) END, true)
   FROM (SELECT toucan_guard.context() ->> '$embed' AS before OFFSET 0) AS earlier
   OFFSET 0
