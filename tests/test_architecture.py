@@ -114,6 +114,7 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param("cachetools", {"tokens"}, id="the cache is tokens'"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),
         pytest.param("psycopg", {"rls", "cli"}, id="psycopg is an adapter's, and connects for the command line"),
+        pytest.param("sqlglot", {"rls"}, id="sqlglot is an adapter's"),
         pytest.param("fastapi", {"fastapi"}, id="fastapi has one module"),
         pytest.param(
             "time",

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 from console import say, table
@@ -63,7 +64,8 @@ class Stage:
         self.demo, self._truth = demo, truth
         self.visitors: list[Visitor] = []
         self.visitor = self.another_visitor()
-        self.data = f"{demo.viz}/api/dashboards/delays/data"
+        self.api = f"{demo.viz}/api/dashboards/delays"
+        self.data = f"{self.api}/data"
         self.page = f"{demo.viz}/dashboards/delays"
 
     def another_visitor(self) -> Visitor:
@@ -197,6 +199,44 @@ def preflight(stage: Stage) -> Answer:
     check(answer.headers.get("access-control-allow-origin") == origin, "the origin is not allowed")
     check("flights" not in answer.body, "the app answered")
     return answer
+
+
+@scene("a query that is written as text sees the same flights")
+def raw_sql(stage: Stage) -> Answer:
+    delta = stage.demo.delta
+    answer = stage.visitor.fetch_from(delta.origin, f"{stage.api}/busiest", token=delta.token("network"))
+    check(answer.json.get("flights") == stage.flights("DL"), f"{answer.json.get('flights')} flights were counted")
+    return answer
+
+
+def _ask(stage: Stage, sql: str) -> Answer:
+    united = stage.demo.united
+    question = f"{stage.api}/ask?{urlencode({'sql': sql})}"
+    return stage.visitor.fetch_from(united.origin, question, token=united.token("network"))
+
+
+@scene("an analyst's own SQL counts United's flights, whatever it says")
+def own_sql(stage: Stage) -> Answer:
+    answer = _ask(
+        stage, "SELECT carrier, count(*) FROM flights WHERE 1 = 1 OR carrier = 'DL' -- GROUP\nGROUP BY carrier"
+    )
+    check(answer.json.get("rows") == [["UA", stage.flights("UA")]], f"it counted {answer.json.get('rows')}")
+    return answer
+
+
+@scene("SQL that asks for the database's own tables", status=400)
+def catalogue(stage: Stage) -> Answer:
+    return _ask(stage, "SELECT * FROM sqlite_master UNION SELECT * FROM pg_class")
+
+
+@scene("SQL that asks for a column that nobody is shown", status=400)
+def hidden_column(stage: Stage) -> Answer:
+    return _ask(stage, "SELECT max(tailnum) FROM flights")
+
+
+@scene("SQL that changes something", status=400)
+def changing_sql(stage: Stage) -> Answer:
+    return _ask(stage, "DELETE FROM flights")
 
 
 @scene("the live feed plays a day of the airline", status=101)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bench_filter_sql
 import bench_growth
 import bench_oidc
 import bench_postgres_policies
@@ -32,6 +33,7 @@ GROUPS: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
     "size": (bench_sizes.allowlist, bench_sizes.tenants, bench_sizes.cache),
     "growth": (bench_growth.growth,),
     "sqlalchemy": (bench_sqlalchemy.by_hand,),
+    "sql": (bench_filter_sql.statements,),
     "server": (bench_servers.requests_per_second,),
     "start": (bench_start.imports,),
     "postgres": (bench_postgres_policies.policies, bench_postgres_policies.binding),

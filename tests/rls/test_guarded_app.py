@@ -1,0 +1,188 @@
+"""Where a guarded app may ask: in whatever runs inside its connection, background tasks included; nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra [fastapi]")
+
+from fastapi import BackgroundTasks, Depends, FastAPI
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from starlette.responses import StreamingResponse
+from starlette.testclient import TestClient
+
+from toucan_guard import Embed, Grant, ToucanGuard
+from toucan_guard.core.errors import NoEmbedContext
+from toucan_guard.fastapi import require_grant, require_row_filter
+from toucan_guard.rls.cache import EmbedCache
+from toucan_guard.rls.sqlalchemy import protect
+
+Filtered = Annotated[Embed, Depends(require_row_filter("planes"))]
+
+
+class App:
+    """A guarded FastAPI app over the small airport.
+
+    Attributes:
+        late: What was found, or raised, by work that the endpoint had left behind.
+    """
+
+    def __init__(self, world: Any, make_settings: Any, make_token: Any) -> None:
+        self.world = world
+        self.late: list[Any] = []
+        self.token = make_token(rls={"carrier": "AA"}, grants=[Grant("dashboard", "delays", ("view",))])
+        settings = make_settings(rls_columns={"planes.carrier": "carrier"})
+        self.policy = settings.policy
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import sessionmaker
+
+        self.engine = create_engine(world.url)
+        self.sessions = protect(sessionmaker(self.engine), self.policy)
+        self.async_engine = create_async_engine(world.url.replace("sqlite:", "sqlite+aiosqlite:"))
+        self.async_sessions = protect(async_sessionmaker(self.async_engine), self.policy)
+        self.app = FastAPI()
+        self.guard = ToucanGuard(self.app, settings=settings)
+
+    def count(self) -> int:
+        with self.sessions() as session:
+            return int(session.scalar(select(func.count()).select_from(self.world.Plane)) or 0)
+
+    async def count_async(self) -> int:
+        session: AsyncSession
+        async with self.async_sessions() as session:
+            return int(await session.scalar(select(func.count()).select_from(self.world.Plane)) or 0)
+
+    def note(self, work: Callable[[], Any]) -> None:
+        """Keep what some work gives or raises."""
+        try:
+            self.late.append(work())
+        except NoEmbedContext:
+            self.late.append("NoEmbedContext")
+
+    def get(self, path: str) -> Any:
+        with TestClient(self.guard, base_url="https://charts.example") as client:
+            return client.get(path, headers={"Authorization": f"Bearer {self.token}"})
+
+
+@pytest.fixture
+def app(world: Any, make_settings: Any, make_token: Any) -> Any:
+    made = App(world, make_settings, make_token)
+    yield made
+    made.engine.dispose()
+    asyncio.run(made.async_engine.dispose())
+
+
+OWN = 3  # of six planes
+
+
+def test_everywhere_in_the_connection(app: App) -> None:
+    @app.app.get("/thread-pool")
+    def in_the_thread_pool(_: Filtered) -> int:
+        return app.count()
+
+    @app.app.get("/await")
+    async def awaited(_: Filtered) -> int:
+        await asyncio.sleep(0)
+        return await app.count_async()
+
+    @app.app.get("/to-thread")
+    async def to_thread(_: Filtered) -> list[int]:
+        return [await asyncio.to_thread(app.count), await anyio.to_thread.run_sync(app.count)]
+
+    @app.app.get("/tasks")
+    async def tasks(_: Filtered) -> list[int]:
+        return list(await asyncio.gather(app.count_async(), asyncio.create_task(app.count_async())))
+
+    @app.app.get("/stream")
+    async def stream(_: Filtered) -> StreamingResponse:
+        async def parts() -> AsyncIterator[str]:
+            yield "["
+            yield str(await app.count_async())
+            yield "]"
+
+        return StreamingResponse(parts())
+
+    for path, found in (
+        ("/thread-pool", OWN), ("/await", OWN), ("/to-thread", [OWN, OWN]), ("/tasks", [OWN, OWN]), ("/stream", [OWN]),
+    ):  # fmt: skip
+        answer = app.get(path)
+        assert (answer.status_code, answer.json()) == (200, found), path
+
+
+def test_a_background_task_belongs_to_its_connection(app: App, audit_lines: Any) -> None:
+    @app.app.get("/report")
+    async def report(later: BackgroundTasks) -> str:
+        later.add_task(lambda: app.note(app.count))  # in the thread pool, after the answer
+        return "soon"
+
+    assert app.get("/report").json() == "soon"
+    assert app.late == [OWN]
+    # The answer had left already: what was filtered afterwards stands in the completion.
+    decision, completion = audit_lines()
+    assert (decision["tables"], completion["event"], completion["tables"]) == (
+        {}, "completion", {"planes": app.policy.version},
+    )  # fmt: skip
+
+
+def test_what_outlives_the_connection_is_refused(app: App) -> None:
+    kept: list[Any] = []
+
+    @app.app.get("/leave")
+    async def leave() -> str:
+        kept.append(contextvars.copy_context())
+        return "left"
+
+    assert app.get("/leave").json() == "left"
+    kept[0].run(app.note, app.count)
+    assert app.late == ["NoEmbedContext"]
+
+
+def test_a_thread_without_the_context_is_refused(app: App) -> None:
+    @app.app.get("/thread")
+    def thread() -> str:
+        other = threading.Thread(target=app.note, args=(app.count,))
+        other.start()
+        other.join()
+        return "done"
+
+    @app.app.get("/executor")
+    async def executor() -> str:
+        await asyncio.get_running_loop().run_in_executor(None, app.note, app.count)
+        return "done"
+
+    for path in ("/thread", "/executor"):
+        assert app.get(path).status_code == 200
+    assert app.late == ["NoEmbedContext", "NoEmbedContext"]
+
+
+def test_outside_of_any_connection_a_query_is_refused(app: App) -> None:
+    app.note(app.count)
+    assert app.late == ["NoEmbedContext"]
+
+
+def test_an_endpoint_that_requires_a_filter_is_answered_after_a_query_or_a_hit(app: App, audit_lines: Any) -> None:
+    cache: EmbedCache[int] = EmbedCache({})
+    view = require_grant("dashboard", "name", action="view", require_row_filter=("planes",))
+
+    @app.app.get("/dashboards/{name}", dependencies=[Depends(view)])
+    def dashboard(name: str, ask: bool = True) -> int | None:
+        if ask and "planes" not in cache:
+            cache["planes"] = app.count()
+        return cache["planes"] if ask else None
+
+    assert app.get("/dashboards/delays").json() == OWN
+    assert app.get("/dashboards/delays").json() == OWN
+    refused = app.get("/dashboards/delays?ask=false")
+    assert (refused.status_code, refused.json()["reason"]) == (500, "row_filter_missing")
+    assert app.get("/dashboards/other").status_code == 403
+    assert [line["reason"] for line in audit_lines()] == [None, None, "row_filter_missing", "grant_missing"]
+    assert [line["tables"] for line in audit_lines()][:3] == [{"planes": app.policy.version}] * 2 + [{}]
