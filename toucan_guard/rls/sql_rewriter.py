@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
-import sqlglot
 from sqlglot import exp
 
 from toucan_guard.core.errors import QueryRefused
@@ -21,10 +19,8 @@ from toucan_guard.core.row_rules import TableRule
 from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
 from toucan_guard.rls.sql_nodes import check_nodes, refuse
+from toucan_guard.rls.sql_reader import read_statement
 from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
-
-MAX_CHARACTERS: Final = 50_000
-_ROOTS: Final = (exp.Select, exp.SetOperation, exp.Values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +54,8 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
     Raises:
         QueryRefused: It is not one SELECT that is understood whole.
     """
-    if len(sql) > MAX_CHARACTERS:
-        refuse(f"it has more than {MAX_CHARACTERS:,} characters")
-    if "\x00" in sql:
-        refuse("it contains NUL")
     try:
-        statement = _read(sql, dialect)
+        statement = read_statement(sql, dialect.name)
         names = check_nodes(statement, dialect.name)
         fenced = (
             fenced
@@ -82,16 +74,6 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
         refuse(f"it is not a statement that is understood as {dialect.name}")
     pieces = split_marks(text)
     return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)), fenced)
-
-
-def _read(sql: str, dialect: Dialect) -> exp.Expr:
-    found = sqlglot.parse(sql, read=dialect.name)
-    if len(found) != 1 or found[0] is None:
-        refuse("it must be exactly one statement")
-    statement = found[0]
-    if not isinstance(statement, _ROOTS):
-        refuse("it must be a SELECT")
-    return statement
 
 
 class _Rewriter:

@@ -275,18 +275,17 @@ def test_any_text_is_filtered_or_refused(words: list[str], start: bool, dialect:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("'\"\\%;-$`\n:"), max_size=12))
 def test_a_string_and_a_name_arrive_as_they_are(request: pytest.FixtureRequest, dialect: str, text: str) -> None:
     database: Any = request.getfixturevalue(f"{dialect}_database")
     quoted = text.replace("'", "''")
     found = database.filtered(f"SELECT '{quoted}' FROM airlines WHERE code = 'AA'")
     assert found.rows == [repr((text,))], found.error
-    name = "".join(character for character in text if character.isprintable())[:10]
-    if name:
-        called = name.replace('"', '""')
-        found = database.filtered(f'SELECT x."{called}" FROM (SELECT 1 AS "{called}") AS x')
-        assert found.rows == [repr((1,))], found.error
+    # SQLite itself does not find a column that is called FALSE.
+    called = "n" + "".join(character for character in text if character.isprintable())[:10].replace('"', '""')
+    found = database.filtered(f'SELECT x."{called}" FROM (SELECT 1 AS "{called}") AS x')
+    assert found.rows == [repr((1,))], found.error
 
 
 def test_what_it_gives_can_be_sent_elsewhere() -> None:

@@ -1,0 +1,69 @@
+"""Reading a statement: from text to one tree, without giving the parser more than it can take.
+
+The parser tries one reading after another, and inside brackets again for each pair of them: a line of
+text could keep it busy for hours. The tokens are looked at first, which costs the same for every text.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlglot import Dialect, Token, TokenType, exp
+from sqlglot.parser import Parser
+
+from toucan_guard.rls.sql_nodes import refuse
+
+MAX_CHARACTERS: Final = 50_000
+MAX_TOKENS: Final = 5_000
+_MAX_BRACKETS: Final = 60
+# Brackets behind a word that may be a type, such as DATE, which the parser then reads twice.
+_MAX_TYPES: Final = 4
+_BEGINNINGS: Final = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.VALUES, TokenType.FROM, TokenType.L_PAREN})
+_BRACKETS_OF_VALUES: Final = frozenset({TokenType.L_BRACKET, TokenType.L_BRACE})
+_VALUES_IN_BRACKETS: Final = frozenset({TokenType.ARRAY, TokenType.STRUCT, TokenType.MAP, TokenType.ROW})
+_ROOTS: Final = (exp.Select, exp.SetOperation, exp.Values)
+
+
+def read_statement(sql: str, dialect: str) -> exp.Expr:
+    """The one SELECT of a text.
+
+    Raises:
+        QueryRefused: It is something else, or too much.
+        SqlglotError: It is not SQL; the message quotes the text.
+    """
+    if len(sql) > MAX_CHARACTERS:
+        refuse(f"it has more than {MAX_CHARACTERS:,} characters")
+    if "\x00" in sql:
+        refuse("it contains NUL")
+    reader = Dialect.get_or_raise(dialect)
+    tokens = reader.tokenize(sql)
+    _check_tokens(tokens)
+    found = reader.parser().parse(tokens, sql)
+    if len(found) != 1 or found[0] is None:
+        refuse("it must be exactly one statement")
+    if not isinstance(found[0], _ROOTS):
+        refuse("it must be a SELECT")
+    return found[0]
+
+
+def _check_tokens(tokens: list[Token]) -> None:
+    # What begins in another way the parser would report to its log, with the text.
+    if not tokens or tokens[0].token_type not in _BEGINNINGS:
+        refuse("it must be a SELECT")
+    if len(tokens) > MAX_TOKENS:
+        refuse(f"it has more than {MAX_TOKENS:,} words and signs")
+    before = TokenType.SEMICOLON
+    open_brackets: list[bool] = []
+    for token in tokens:
+        kind = token.token_type
+        if kind in _BRACKETS_OF_VALUES:
+            refuse("lists, structures and their parts are not allowed here")
+        if kind is TokenType.L_PAREN:
+            if before in _VALUES_IN_BRACKETS:
+                refuse("lists, structures and their parts are not allowed here")
+            open_brackets.append(before in Parser.TYPE_TOKENS)
+            if len(open_brackets) > _MAX_BRACKETS or sum(open_brackets) > _MAX_TYPES:
+                refuse("it is nested too deep")
+        elif kind is TokenType.R_PAREN and open_brackets:
+            open_brackets.pop()
+        before = kind
