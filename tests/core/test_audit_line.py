@@ -114,6 +114,7 @@ def _line(event: dict[str, Any]) -> dict[str, Any]:
             {**{f"t{n:02}": "v" for n in range(32)}, "…": 2},
             id="a long mapping says how many are left out",
         ),
+        pytest.param(["é" * 300], ["é" * 256 + "…"], id="a long text in a list"),
         pytest.param({"x" * 300: 1}, {"x" * 256 + "…": 1}, id="a long name is capped"),
         pytest.param(
             {"event_id": "x", **{f"t{n:02}": "v" for n in range(33)}},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
 from toucan_guard.core.audit_chain import Cut, cut_of
@@ -24,14 +24,21 @@ class _Fragment:
     cut: Cut
 
     def without(self, cut: Cut) -> bytes | None:
-        """What is left of it when a cut line is taken away; None where that is not in it."""
-        if cut.length >= self.cut.length:
-            return b"" if cut == self.cut else None
-        if cut_of(self.content[: cut.length]) == cut:
-            return self.content[cut.length :]
+        """What is left of it when a cut line is taken off one of its ends; None where it is at neither."""
+        if not 0 < cut.length < len(self.content):
+            return None
         if cut_of(self.content[-cut.length :]) == cut:
             return self.content[: -cut.length]
+        if cut_of(self.content[: cut.length]) == cut:
+            return self.content[cut.length :]
         return None
+
+
+class _Owned(NamedTuple):
+    cut: Cut
+    chain: str
+    place: Place
+    must_be_here: bool
 
 
 class Fragments:
@@ -40,7 +47,7 @@ class Fragments:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._waiting: list[_Fragment] = []
-        self._owned: list[Cut] = []
+        self._owned: list[_Owned] = []
 
     def take(self, content: bytes, place: Place) -> None:
         """Take a fragment."""
@@ -58,14 +65,14 @@ class Fragments:
             place: Of the line that says so.
             must_be_here: The line before the cut one stands in the same file, so the fragment must as well.
         """
-        if self._give(cut):
+        owned = _Owned(cut, chain, place, must_be_here)
+        if self._give(cut, whole=True):
             return
-        if must_be_here:
-            self._findings.add(
-                "dropped", place, chain, "Before this line another one was cut; what was written of it is not here."
-            )
+        if len(self._owned) < _MOST:
+            # It may be in a file that comes later, or beside another one on one line.
+            self._owned.append(owned)
         else:
-            self._owned.append(cut)  # the fragment may be in a file that comes later, or was not given
+            self._missing(owned)
 
     def finish(self, next_starts: Iterable[bytes]) -> None:
         """Judge what is left.
@@ -74,8 +81,15 @@ class Fragments:
             next_starts: What the next lines of chains that were not closed would begin with: a process that is
                 killed, or a machine that stops, may leave the beginning of one.
         """
-        for cut in self._owned:
-            self._give(cut)
+        # The longest first: every short one is the beginning of many.
+        waiting = sorted(self._owned, key=lambda owned: -owned.cut.length)
+        while waiting:
+            left = [owned for owned in waiting if not self._give(owned.cut, whole=False)]
+            if len(left) == len(waiting):
+                break
+            waiting = left
+        for owned in waiting:
+            self._missing(owned)
         starts = list(next_starts)
         for fragment in self._waiting:
             begun = next((start for start in starts if _begins(fragment.content, start)), None)
@@ -85,16 +99,27 @@ class Fragments:
                 starts.remove(begun)
                 self._findings.add("cut", fragment.place, None, "A line that was begun when its process ended.")
 
-    def _give(self, cut: Cut) -> bool:
+    def _give(self, cut: Cut, *, whole: bool) -> bool:
+        """Take a fragment off the list, or out of a longer one: several chains' may stand together."""
         for index, fragment in enumerate(self._waiting):
+            if fragment.cut == cut:
+                del self._waiting[index]
+                return True
+        for fragment in () if whole else self._waiting:
             rest = fragment.without(cut)
             if rest is not None:
-                if rest:  # those of two chains stood together
-                    fragment.content, fragment.cut = rest, cut_of(rest)
-                else:
-                    del self._waiting[index]
+                fragment.content, fragment.cut = rest, cut_of(rest)
                 return True
         return False
+
+    def _missing(self, owned: _Owned) -> None:
+        if owned.must_be_here:  # else it is in a file that was not given
+            self._findings.add(
+                "dropped",
+                owned.place,
+                owned.chain,
+                "Before this line another one was cut; what was written of it is not here.",
+            )
 
     def _unknown(self, place: Place) -> None:
         self._findings.add(
