@@ -24,6 +24,7 @@ _CONTENTS: Final = (
     ("tokens", "Tokens"),
     ("keys", "Keys"),
     ("customers", "Customers"),
+    ("filters", "Row filters"),
     ("regions", "Regions"),
     ("trial", "On trial"),
     ("gaps", "Gaps"),
@@ -55,10 +56,11 @@ def page(report: Report) -> str:
         sections.tokens(report),
         sections.keys(report),
         sections.customers(report),
-        element("div", sections.regions(report), sections.gaps(report), class_="two"),
+        element("div", element("div", sections.filters(report), sections.regions(report)), sections.gaps(report),
+                class_="two"),
         sections.trial(report),
         sections.genuine(report),
-    )
+    )  # fmt: skip
     body = element("div", header, main, _footer(report), class_="page")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -382,6 +382,24 @@ def regions(report: Report) -> Html:
     )
 
 
+def filters(report: Report) -> Html:
+    """Which tables were filtered, as the adapters have confirmed."""
+    listing = report.tables
+    if not listing.rows:
+        text = "No query went through the guard's own row filters. Where the app queries in another way, that is right."
+        return section("filters", "Row filters", element("p", text))
+    return section(
+        "filters",
+        "Row filters",
+        table(
+            "Tables whose rows were limited to what the token allows, and in how many requests",
+            [Column("Table", "main"), Column("Requests", "number")],
+            ([name(row.name), at_least(row.count, row.at_most)] for row in listing.rows[:_ROWS]),
+        ),
+        _left_out(listing.names - _ROWS, "table"),
+    )
+
+
 def trial(report: Report) -> Html:
     """What report-only would have refused."""
     listing = report.report_only
