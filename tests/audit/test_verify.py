@@ -245,6 +245,12 @@ class TestKeys:
         assert verdict.tampered
         assert "made with the key" in verdict.findings[0].sentence
 
+    def test_a_false_name_of_the_key_hides_no_other_edit(self, chained: Chained, judge: Judge) -> None:
+        lines = chained(10, key=KEY)
+        lines[0] = lines[0].replace(b'"chain_key":"', b'"chain_key":"x')
+        lines[6] = lines[6].replace(b"allow", b"error")
+        assert _told(judge(lines, KEY)) == [("altered", 1), ("altered", 7)]
+
     def test_a_chain_that_was_made_anew_without_the_key(self, chained: Chained, judge: Judge) -> None:
         verdict = judge(chained(10), KEY)
         assert (verdict.tampered, _told(verdict)) == (True, [("unkeyed", 1)])

@@ -49,7 +49,7 @@ class TestVerify:
         path = log()
         result = run("audit", "verify", path)
         assert result.exit_code == 0, result.output
-        assert "7 lines of 1 chains are as they were written" in result.stdout
+        assert "7 lines of one chain are as they were written" in result.stdout
         told = json.loads(run("audit", "verify", path, "--json").stdout)
         assert (told["tampered"], told["lines"], told["findings"], len(told["chains"])) == (False, 7, [], 1)
         assert told["chains"][0]["anchor"] in result.stdout
@@ -125,7 +125,7 @@ class TestVerify:
         (tmp_path / "new").write_bytes(b"".join(lines[10:]))
         (tmp_path / "old").write_bytes(b"".join(lines[:10]))
         result = run("audit", "verify", tmp_path / "new", tmp_path / "old", tmp_path / "new")
-        assert (result.exit_code, "22 lines of 1 chains" in result.stdout) == (0, True), result.output
+        assert (result.exit_code, "22 lines of one chain" in result.stdout) == (0, True), result.output
 
     def test_a_stream_of_several_programs(self, run: Any, log: Any) -> None:
         text = b"INFO: started\n" + log().read_bytes()

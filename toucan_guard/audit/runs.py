@@ -26,10 +26,9 @@ class _Run:
     last_digest: str
     last_should_be: str  # another one where that line was altered: the next line may follow from either
 
-    @property
-    def followed_by(self) -> set[str]:
-        """What the next line may say of the last one."""
-        return {previous_of(self.last_digest), previous_of(self.last_should_be)}
+    def may_go_before(self, told: str) -> bool:
+        """Whether a line that says this of the one before it may follow."""
+        return told in (previous_of(self.last_digest), previous_of(self.last_should_be))
 
 
 class ChainRuns:
@@ -55,6 +54,7 @@ class ChainRuns:
         self._lines = 0
         self._closed_at: int | None = None
         self._opened: dict[str, Any] = {}
+        self._fits = False  # a line of it agrees with the key
         self._other_key = False
 
     @property
@@ -82,11 +82,12 @@ class ChainRuns:
         digest = self._check(link, place)
         if self.begins_run(link):
             self._runs.append(_Run(link.number, link.number, place, place, link.previous, link.digest, digest))
-            if link.number == 0:
-                self._compare(link.previous, {FIRST_PREVIOUS}, place)
+            if link.number == 0 and link.previous != FIRST_PREVIOUS:
+                self._misfit(place)
         else:
             run = self._runs[-1]
-            self._compare(link.previous, run.followed_by, place)
+            if not run.may_go_before(link.previous):
+                self._misfit(place)
             run.last, run.end, run.last_digest, run.last_should_be = link.number, place, link.digest, digest
 
     def _check(self, link: Link, place: Place) -> str:
@@ -97,9 +98,10 @@ class ChainRuns:
             return link.digest
         digest = self._digest(link.body)
         if digest == link.digest and link.keyed == self._keyed:
+            self._fits = True
             return digest
         made_with = self._opened.get("chain_key")
-        if self._keyed and made_with not in (None, self._key_name):
+        if self._keyed and not self._fits and made_with not in (None, self._key_name):
             # Said once: every line of the chain is like that.
             if not self._other_key:
                 self._other_key = True
@@ -114,12 +116,10 @@ class ChainRuns:
         self._findings.add("altered", place, self._name, _ALTERED)
         return digest
 
-    def _compare(self, told: str, previous: set[str], place: Place) -> None:
-        """Compare what a line says of the one before it with that one."""
-        if told not in previous:
-            self._findings.add(
-                "altered", place, self._name, "The line before this one in its chain is not the one that was written."
-            )
+    def _misfit(self, place: Place) -> None:
+        self._findings.add(
+            "altered", place, self._name, "The line before this one in its chain is not the one that was written."
+        )
 
     def finish(self) -> ChainSummary:
         """Put the runs together."""
@@ -155,7 +155,8 @@ class ChainRuns:
                 f"between {before.end} and {run.start}.",
             )
             return run
-        self._compare(run.first_previous, before.followed_by, run.start)
+        if not before.may_go_before(run.first_previous):
+            self._misfit(run.start)
         if run.start.file == before.end.file and run.start.number < before.end.number:
             moved = run if run.last - run.first <= before.last - before.first else before
             self._findings.add(

@@ -157,7 +157,8 @@ def _tell(verdict: Verdict) -> None:
     if verdict.tampered:
         say("✗ This record is not as it was written.", "red")
     elif verdict.lines:
-        say(f"✓ {verdict.lines} lines of {len(verdict.chains)} chains are as they were written.", "green")
+        chains = "one chain" if len(verdict.chains) == 1 else f"{len(verdict.chains)} chains"
+        say(f"✓ {verdict.lines} lines of {chains} are as they were written.", "green")
 
 
 def _line_of(chain: ChainSummary) -> str:
