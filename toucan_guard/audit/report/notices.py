@@ -40,8 +40,8 @@ def _tampering(report: Report) -> Iterator[Notice]:
             "tampered",
             "act",
             "The record was changed after it was written",
-            f"{plural(evidence, 'place')}{' or more' if seals.more else ''} where lines were altered, taken out, put in or moved. "
-            "What this report counts may not be what happened.",
+            f"{plural(evidence, 'place')}{' or more' if seals.more else ''} where lines were altered, taken out, put "
+            "in or moved. What this report counts may not be what happened.",
             "Keep the files as they are, and find out who could write to them. The places are listed under "
             "“Is this record genuine?”.",
         )
