@@ -9,7 +9,7 @@ from toucan_guard.audit.report.figures import Listing
 from toucan_guard.audit.report.markup import Html, element, lines, name
 from toucan_guard.audit.report.words import plural
 
-ROWS: Final = 15  # of a table; what is left out is counted below it  # of a table; what is left out is counted below it
+ROWS: Final = 15  # of a table; what is left out is counted below it
 _ICONS: Final = {
     "act": '<path d="M12 3 2.5 20h19L12 3Z"/><path d="M12 10v4.5M12 17.4v.1"/>',
     "look": '<circle cx="12" cy="12" r="9.2"/><path d="M12 7.5v5.2M12 16.2v.1"/>',
