@@ -213,15 +213,18 @@ def test_every_process_has_a_chain_of_its_own_after_the_fork(mode: str, first: s
     assert sorted(chain.lines for chain in verdict.chains) == sorted([52, 52, 52, 20 + 2 + (first == "before")])
 
 
-def test_several_threads_share_one_chain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["strict", "best_effort"])
+def test_several_threads_share_one_chain(mode: Any, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    sink = open_sink(str(path))
+    sink = open_sink(str(path), mode=mode)
+    together = threading.Barrier(8)
 
     def write() -> None:
-        for _ in range(200):
+        together.wait(30)
+        for _ in range(100):
             sink.write(EVENT)
 
-    threads = [threading.Thread(target=write) for _ in range(4)]
+    threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -229,6 +232,31 @@ def test_several_threads_share_one_chain(tmp_path: Path) -> None:
     sink.close()
     verdict = verify(path)
     assert (verdict.findings, verdict.lines) == ((), 802)
+
+
+_HELD = """
+import os, sys
+from toucan_guard.audit.open import open_sink
+sink = open_sink(sys.argv[1], mode=sys.argv[2])
+inner = getattr(sink, "_sink", sink)
+inner._lock.acquire()  # as a thread of the parent's would, at the moment of the fork
+if inner is not sink:
+    sink._starting.acquire()
+child = os.fork()
+if not child:
+    sink.write({"schema": 1, "event": "decision"})
+    sink.close()
+os._exit(0 if not child or os.waitpid(child, 0)[1] == 0 else 1)
+"""
+
+
+@pytest.mark.parametrize("mode", ["strict", "best_effort"])
+def test_a_lock_of_the_parents_does_not_stop_the_child(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _HELD, str(path), mode]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (verify(path).findings, verify(path).lines) == ((), 3)
 
 
 def test_a_line_fits_with_everything_that_the_chain_adds(tmp_path: Path, disk_limit: Callable[[int], None]) -> None:

@@ -12,6 +12,7 @@ import threading
 from queue import SimpleQueue
 from typing import Final
 
+from toucan_guard.audit.forks import tell_of_forks
 from toucan_guard.audit.sinks import LineSink
 from toucan_guard.core.audit_event import Event
 from toucan_guard.core.errors import AuditWriteError
@@ -32,12 +33,16 @@ class QueuedSink:
         self._sink = sink
         self._size = size
         self._process: int | None = None
+        self._starting = threading.Lock()
+        tell_of_forks(self)
         self._refused = 0  # events that found the queue full since the last one that did not
 
     def write(self, event: Event) -> None:
         """See ``Sink``. What fails later is counted in the next event."""
         if self._process != os.getpid():
-            self._start()
+            with self._starting:
+                if self._process != os.getpid():
+                    self._start()
         if self._queue.qsize() >= self._size:
             self._refused += 1
             raise AuditWriteError("the queue of events is full")
@@ -59,13 +64,17 @@ class QueuedSink:
 
     def _start(self) -> None:
         """Begin in this process: a thread does not come along through a fork."""
-        self._process = os.getpid()
         self._refused = 0
         self._queue: SimpleQueue[Event | None] = SimpleQueue()
         self._thread = threading.Thread(
             target=self._write_all, args=(self._queue,), name="toucan_guard audit", daemon=True
         )
         self._thread.start()
+        self._process = os.getpid()
+
+    def after_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._starting = threading.Lock()
 
     def _write_all(self, queue: SimpleQueue[Event | None]) -> None:
         while (event := queue.get()) is not None:

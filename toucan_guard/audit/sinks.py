@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from toucan_guard.audit.chain import Chain
+from toucan_guard.audit.forks import tell_of_forks
 from toucan_guard.audit.writers import LineCut, Writer
 from toucan_guard.core.audit_event import Event, close_event
 from toucan_guard.core.errors import AuditWriteError
@@ -54,6 +55,7 @@ class LineSink:
         self._counts = counts
         self._dropped = 0
         self._lock = threading.Lock()
+        tell_of_forks(self)
 
         class Logger(structlog.BoundLoggerBase):
             """Has one method, found without a detour."""
@@ -67,9 +69,6 @@ class LineSink:
 
     def write(self, event: Event) -> None:
         """See ``Sink``."""
-        if not self._chain.begun:
-            # Of another process, before the fork: a thread there may have held it.
-            self._lock = threading.Lock()
         with self._lock:
             if self._counts and self._dropped:
                 event = {**event, "dropped": event.get("dropped", 0) + self._dropped}
@@ -95,6 +94,11 @@ class LineSink:
                     self._dropped = 0
                 self._chain.end()
         self._writer.close()
+
+    def after_fork(self) -> None:
+        """Begin without what the parent has counted, and with a lock that nobody holds."""
+        self._dropped = 0
+        self._lock = threading.Lock()
 
     def _begin(self) -> None:
         opened = self._chain.begin()
