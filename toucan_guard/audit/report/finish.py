@@ -93,7 +93,7 @@ def finish(gathered: Gatherer, verdict: Verdict | None, *, made: datetime) -> Re
             )[:_MOST_ROWS]
         ),
         people_overflowed=gathered.people_overflowed,
-        integrity=_integrity(verdict),
+        integrity=_integrity(verdict, claimed=gathered.sealed),
     )
     return replace(report, notices=notices_of(report))
 
@@ -180,8 +180,8 @@ def _new_sites(gathered: Gatherer, known_since: str | None) -> tuple[NewSite, ..
     )[:_MOST_ROWS]
 
 
-def _integrity(verdict: Verdict | None) -> Integrity:
-    if verdict is None or not verdict.lines:
+def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:
+    if verdict is None or not (verdict.lines or claimed):
         return Integrity("unsealed", keyed=False, lines=0, chains=0, open_ended=0, findings=(), more=0)
     # Evidence of tampering first; within it, in the order of places.
     findings = sorted(verdict.findings, key=lambda finding: not finding.tampering)

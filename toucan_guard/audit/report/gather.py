@@ -18,6 +18,7 @@ PersonName = tuple[str, str | None]  # subject and tenant
 LIFETIMES: Final = (300, 900, 3_600, 28_800, None)  # seconds; None is more
 
 _OUTCOME: Final = {"allow": ALLOWED, "deny": REFUSED, "would_deny": WOULD_REFUSE, "error": FAILED}
+_SEALED: Final = b'{"chain":'
 _FIRST: Final = "2025"  # before the first version; what a clock that was never set says
 _MOST_BAD: Final = 50
 _MOST_PEOPLE: Final = 100_000
@@ -38,6 +39,7 @@ class Gatherer:
         self.since = since
         self.until = until
         self.files = tuple(files)
+        self.sealed = 0  # lines that claim to belong to a chain
         self.lines = self.before = self.bad = self.misdated = 0
         self.bad_lines: list[BadLine] = []
         self.span = Seen()  # of the whole record
@@ -73,6 +75,8 @@ class Gatherer:
             number: Its place in the file, from 1.
         """
         self.lines += 1
+        if line.startswith(_SEALED):
+            self.sealed += 1
         event = self._reader.read(line)
         if isinstance(event, str):
             self.bad += 1

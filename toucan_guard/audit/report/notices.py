@@ -40,8 +40,8 @@ def _tampering(report: Report) -> Iterator[Notice]:
             "tampered",
             "act",
             "The record was changed after it was written",
-            f"{plural(evidence, 'place')} where lines were altered, taken out, put in or moved. "
-            "What this report counts may not be what happened.",
+            f"{plural(evidence, 'place')}{' or more' if seals.more else ''} where lines were altered, taken out, put "
+            "in or moved. What this report counts may not be what happened.",
             "Keep the files as they are, and find out who could write to them. The places are listed under "
             "“Is this record genuine?”.",
         )
@@ -52,6 +52,18 @@ def _tampering(report: Report) -> Iterator[Notice]:
             "The record's seals were not checked",
             "It is sealed with a key, and the key was not given to this report.",
             "Make the report again with --key-file, or with TOUCAN_GUARD_AUDIT_CHAIN_KEY set.",
+        )
+
+
+def _no_seals(report: Report) -> Iterator[Notice]:
+    if report.integrity.state == "unsealed" and report.newest is not None:
+        yield Notice(
+            "unsealed",
+            "look",
+            "The record carries no seals",
+            "So nobody can tell whether it is as it was written.",
+            "Right, if it went through structlog, or was written by a version without seals. Otherwise somebody took "
+            "them off.",
         )
 
 
@@ -270,4 +282,5 @@ _ALL: Final = (
     _report_only,
     _failures,
     _unused_keys,
+    _no_seals,
 )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from toucan_guard.audit.report import sections
+from toucan_guard.audit.report import sections, token_sections
 from toucan_guard.audit.report.figures import Report
 from toucan_guard.audit.report.headline import covered, headline, tiles, verdict
 from toucan_guard.audit.report.markup import Html, element
+from toucan_guard.audit.report.parts import icon
 from toucan_guard.audit.report.style import POLICY, STYLE
 from toucan_guard.audit.report.words import listed, minute, number, plural
 
@@ -24,6 +25,7 @@ _CONTENTS: Final = (
     ("tokens", "Tokens"),
     ("keys", "Keys"),
     ("customers", "Customers"),
+    ("filters", "Row filters"),
     ("regions", "Regions"),
     ("trial", "On trial"),
     ("gaps", "Gaps"),
@@ -39,11 +41,12 @@ def page(report: Report) -> str:
         "header",
         element("p", f"Embed security report · {covered(report)}", class_="over"),
         element("h1", headline(report)),
-        element("div", sections.icon(state.level), element("p", element("strong", state.title), state.text),
+        element("div", icon(state.level), element("p", element("strong", state.title), state.text),
                 class_=f"verdict {state.level}"),
         _tiles(report),
         element("nav", element("ul", *links), aria_label="Contents"),
     )  # fmt: skip
+    aside = element("div", token_sections.filters(report), token_sections.regions(report))
     main = element(
         "main",
         sections.attention(report),
@@ -51,14 +54,14 @@ def page(report: Report) -> str:
         sections.reasons(report),
         sections.sites(report),
         sections.people(report),
-        sections.scopes(report),
-        sections.tokens(report),
-        sections.keys(report),
-        sections.customers(report),
-        element("div", sections.regions(report), sections.gaps(report), class_="two"),
+        token_sections.scopes(report),
+        token_sections.tokens(report),
+        token_sections.keys(report),
+        token_sections.customers(report),
+        element("div", aside, sections.gaps(report), class_="two"),
         sections.trial(report),
         sections.genuine(report),
-    )
+    )  # fmt: skip
     body = element("div", header, main, _footer(report), class_="page")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
