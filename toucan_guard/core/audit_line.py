@@ -1,4 +1,4 @@
-"""An audit event as one line: ASCII, capped and marked, at most 4,096 bytes whatever is in it.
+"""An audit event as one line: ASCII, at most 4,096 bytes whatever is in it; what does not fit is capped and marked.
 
 Longer writes of several processes into one pipe would interleave (POSIX PIPE_BUF). orjson may do the
 encoding where it is installed; what it would write differently is left to the standard library, so that
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from toucan_guard.core.audit_event import Event
@@ -46,42 +47,16 @@ def encode_line(event: Mapping[str, Any], *, max_bytes: int = MAX_LINE_BYTES, du
         max_bytes: The room that there is, 2,048 at the least.
         dump: Encodes what is capped already; must return ASCII.
     """
-    if all(map(_is_short, event.values())):
+    with suppress(TypeError, ValueError):  # what JSON cannot say becomes null below
         line = dump(event)
         if len(line) < max_bytes:
-            return line + b"\n"
+            return line + b"\n"  # nearly every line
     for characters, entries in _CAPS:
         line = dump(_capped_event(event, characters, entries))
         if len(line) < max_bytes:
             return line + b"\n"
     essential = {name: value for name, value in event.items() if name in _ESSENTIAL}
     return dump({**_capped_event(essential, *_CAPS[-1]), "truncated": True}) + b"\n"
-
-
-def _is_short(value: object) -> bool:
-    """Whether nothing in a value needs a cap, which is so for nearly every event."""
-    # By exact type, the usual ones first: this looks at every value of every event.
-    kind = type(value)
-    if kind is str:
-        return len(value) <= _CAPS[0][0]  # type: ignore[arg-type]
-    if value is None or kind is bool:
-        return True
-    if kind is dict or kind is list:
-        items: Any = value
-        if len(items) > _CAPS[0][1]:
-            return False
-        if kind is dict:
-            items = (*items, *items.values())
-        for item in items:
-            if type(item) is str:
-                if len(item) > _CAPS[0][0]:
-                    return False
-            elif not _is_short(item):
-                return False
-        return True
-    if kind is float:
-        return math.isfinite(value)  # type: ignore[arg-type]
-    return kind is int and -_LARGEST <= value < _LARGEST  # type: ignore[operator]
 
 
 def _capped_event(event: Mapping[str, Any], characters: int, entries: int) -> Event:

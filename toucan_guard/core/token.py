@@ -26,6 +26,7 @@ VERSION: Final = 1
 MAX_LEEWAY_SECONDS: Final = 60
 MAX_BOOTSTRAP_SECONDS: Final = 60
 MAX_TOKEN_BYTES: Final = 8192
+MOST_DERIVED: Final = 32  # things that layers keep beside a token's claims
 RESERVED_CLAIMS: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "nbf", "ver", "session_seconds"})
 
 # Beyond this a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.

@@ -29,7 +29,7 @@ from toucan_guard.core.credentials import (
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
+from toucan_guard.core.token import BOOTSTRAP, EMBED, MOST_DERIVED, VerifiedClaims
 from toucan_guard.headers import keep_private, strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.query import handle_values
@@ -204,8 +204,12 @@ def _exposed_api_key(scope: Scope) -> Deny | None:
 
 
 def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
-    embedder = trail.embedder or trail.caller
-    return Embed(
+    """What the app sees of a token at one embedder: made once, and kept beside its claims."""
+    origin = trail.embedder or trail.caller
+    kept = claims.derived.get((_embed_of, origin))
+    if isinstance(kept, Embed):
+        return kept
+    embed = Embed(
         subject=claims.subject,
         tenant=claims.tenant,
         grants=claims.grants,
@@ -213,8 +217,11 @@ def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
         issuer=claims.issuer,
         token_id=claims.token_id,
         expires_at=claims.expires_at,
-        embedder=None if embedder is None else str(embedder),
+        embedder=None if origin is None else str(origin),
     )
+    if len(claims.derived) < MOST_DERIVED:  # under a wildcard there may be any number of embedders
+        claims.derived[_embed_of, origin] = embed
+    return embed
 
 
 def _selecting_subprotocol(send: Send) -> Send:

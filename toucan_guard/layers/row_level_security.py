@@ -9,7 +9,6 @@ connection to the next.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,11 +18,9 @@ from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
-from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.core.token import MOST_DERIVED, VerifiedClaims
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.rls.context import RowAccess, current_row_access
-
-_MOST_KEPT: Final = 32
 
 
 class RowLevelSecurityMiddleware:
@@ -74,6 +71,6 @@ class RowLevelSecurityMiddleware:
         if isinstance(kept, Embed) and kept.rls is row_filter:
             return kept
         made = replace(embed, rls=row_filter)
-        if len(claims.derived) < _MOST_KEPT:  # under a wildcard there may be any number of embedders
+        if len(claims.derived) < MOST_DERIVED:  # under a wildcard there may be any number of embedders
             claims.derived[self, embed.embedder] = made
         return made
