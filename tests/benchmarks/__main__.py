@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import bench_filter_sql
 import bench_growth
+import bench_keys
 import bench_oidc
 import bench_postgres_policies
 import bench_requests
@@ -30,6 +31,7 @@ GROUPS: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
     "request": (bench_requests.cached, bench_requests.every_token_new, bench_oidc.in_fastapi),
     "refusal": (bench_requests.refusing, bench_requests.forged),
     "token": (bench_tokens.one_token,),
+    "keys": (bench_keys.while_the_endpoint_hangs,),
     "size": (bench_sizes.allowlist, bench_sizes.tenants, bench_sizes.cache),
     "growth": (bench_growth.growth,),
     "sqlalchemy": (bench_sqlalchemy.by_hand,),
