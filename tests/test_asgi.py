@@ -25,6 +25,11 @@ def test_every_value_of_a_header_is_read() -> None:
     assert header_values(scope, b"referer") == ()
 
 
+def test_of_an_endless_header_only_the_beginning_is_read() -> None:
+    scope = {"headers": [(b"authorization", b"Bearer " + b"a" * 1_000_000), (b"cookie", b"b" * 65_536)]}
+    assert [len(*header_values(scope, name)) for name in (b"authorization", b"cookie")] == [65_536, 65_536]
+
+
 def test_a_connection_has_one_trail() -> None:
     scope: dict[str, Any] = {"type": "http"}
     assert existing_trail(scope) is None

@@ -30,6 +30,8 @@ HeaderList = list[tuple[bytes, bytes]]
 HeaderEdit = Callable[[HeaderList], HeaderList]
 
 _TRAIL: Final = "toucan_guard.trail"
+# Nothing that is accepted is nearly as long; of what is longer, its beginning is enough to refuse it.
+_LONGEST_READ: Final = 65_536
 _READ_HEADERS: Final = frozenset(
     {
         b"access-control-request-method",
@@ -137,7 +139,7 @@ class Trail:
         found: dict[bytes, tuple[str, ...]] = {}
         for name, value in headers:
             if name in _READ_HEADERS:
-                found[name] = (*found.get(name, ()), value.decode("latin-1"))
+                found[name] = (*found.get(name, ()), value[:_LONGEST_READ].decode("latin-1"))
         self._headers, self._header_count, self._header_values = headers, len(headers), found
         return found
 
