@@ -163,7 +163,12 @@ async def test_the_record_says_what_was_filtered_and_the_log_what_was_not(
     assert line["outcome"] == "deny"
     assert line["steps"][-1] == {"layer": "row_filter", "decision": "deny:row_filter_missing"}
     assert line["tables"] == {"flights": "version"}
-    assert caplog.messages == ["/half: no query was filtered on planes"]
+    (message,) = caplog.messages
+    # Older Starlettes do not say which of their own routes answers.
+    assert message in (
+        "/half: no query was filtered on planes",
+        "a route without a name: no query was filtered on planes",
+    )
     assert b"planes" not in answer.body
 
 
