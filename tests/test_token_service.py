@@ -31,7 +31,7 @@ from toucan_guard.layers import GrantMiddleware
 from toucan_guard.revocation import revoke
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens import TokenMinter
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_members
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.keys import KeyRing
@@ -106,7 +106,8 @@ class World:
             return book
 
         change_book(self.settings.api_keys_file, put)  # type: ignore[arg-type]
-        assert self.keys.look()
+        self.keys.look()  # unless whoever follows the file was faster
+        assert all(entry_members(self.keys.entry(each.key_id)) == entry_members(each) for each in entries)
 
 
 async def _chart(scope: Any, receive: Any, send: Any) -> None:

@@ -215,7 +215,7 @@ class TestFollowing:
     def test_a_broken_file_changes_nothing_and_is_reported_once(
         self, broken: bytes, path: Path, open_keys: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        keys = open_keys()
+        keys = open_keys(look_seconds=3600)
         before = keys.ring
         path.write_bytes(broken)
         with caplog.at_level(logging.INFO, logger="toucan_guard"):
@@ -259,6 +259,21 @@ class TestFollowing:
         path.write_text(content.replace(api_key_digest(PEPPER, KEY.text).hex(), "0" * 64))
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert keys.look()
+
+    def test_a_key_whose_end_comes_leaves_the_ring_though_nobody_touches_the_file(
+        self, path: Path, open_keys: Any
+    ) -> None:
+        write(path, entry(not_after=NOW + 10), entry(OTHER))
+        now = [NOW]
+        keys = open_keys(clock=lambda: now[0], look_seconds=3600)
+        assert len(keys.ring) == 2
+        now[0] = NOW + 10 + 59  # its tokens may still be in their leeway
+        keys.look()
+        assert len(keys.ring) == 2
+        now[0] = NOW + 10 + 60
+        assert keys.look()
+        assert [key.kid for key in keys.ring.keys] == [OTHER.key_id]
+        assert not keys.look()
 
     def test_nobody_is_left_when_the_keys_are(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         follow, followed = api_keys._follow, []
