@@ -209,18 +209,21 @@ async def test_no_task_is_left_when_a_socket_ends_by_itself(
             case "refuses":
                 raise Refused(Deny("x_closed"))
             case "is cancelled":
+                life.cancel()  # as a server does whose client is gone
                 await anyio.sleep_forever()
 
     guard = ToucanGuard(app, settings=make_settings(revocation_staleness_seconds=3600))
     before = _tasks(anyio_backend)
-    with anyio.move_on_after(0.1 if ending == "is cancelled" else 30) as scope:
+    with anyio.move_on_after(30) as life:
         if ending == "raises":
             with pytest.raises(LookupError, match="the app's own"):
                 await websocket(guard, "/live", _headers(make_token()))
         else:
             await websocket(guard, "/live", _headers(make_token()))
-    assert scope.cancelled_caught == (ending == "is cancelled")
-    assert _tasks(anyio_backend) == before
+    assert life.cancelled_caught == (ending == "is cancelled")
+    with anyio.fail_after(30):
+        while _tasks(anyio_backend) != before:  # noqa: ASYNC110 - tasks that have ended are counted for a moment
+            await anyio.sleep(0.01)
 
 
 def _tasks(backend: str) -> int:

@@ -587,6 +587,7 @@ MISTAKES: list[tuple[str, dict[str, str | None], str, str]] = [
     ("a carrier misspelt", {"TOKEN_CARRIERS": "autorization"}, "TOKEN_CARRIERS", "did you mean authorization"),
     ("a registered claim", {"CLAIM_TENANT": "sub"}, "CLAIM_TENANT", "another claim"),
     ("the version's claim", {"CLAIM_REGION": "ver"}, "CLAIM_REGION", "another claim"),
+    ("the first issue's claim", {"CLAIM_TENANT": "first_iat"}, "CLAIM_TENANT", "another claim"),
     ("an empty claim", {"CLAIM_GRANTS": ""}, "CLAIM_GRANTS", "empty"),
     ("one claim twice", {"CLAIM_TENANT": "rls"}, "CLAIM_TENANT and TOUCAN_GUARD_CLAIM_RLS", "its own"),
     ("an empty region", {"REGION": ""}, "REGION", "empty"),

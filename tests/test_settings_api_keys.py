@@ -88,6 +88,13 @@ def test_the_host_s_own_public_keys_stand_beside_them(build: Any) -> None:
     assert {key.kid for key in ring.keys} == {"own", KEY_ID}
 
 
+def test_a_key_of_the_host_with_the_name_of_an_api_key_is_told_with_both_variables(build: Any) -> None:
+    own = SigningKey.load(Ed25519PrivateKey.generate(), kid=KEY_ID).verification_key()
+    settings = build(keys={"keys": [own.public_jwk()]})
+    with pytest.raises(ConfigError, match=r"TOUCAN_GUARD_KEYS and TOUCAN_GUARD_API_KEYS_FILE .*the same kid"):
+        ToucanGuard(Starlette(), settings=settings)
+
+
 def test_the_secrets_may_stand_in_files(build: Any, tmp_path: Path) -> None:
     (tmp_path / "pepper").write_text(PEPPER + "\n")
     (tmp_path / "service").write_text(SERVICE_KEY + "\n")

@@ -45,6 +45,7 @@ def test_beside_another_source_it_is_a_mistake(
     with pytest.raises(ConfigError) as caught:
         make_settings(**{"secret": None, "jwks_url": URL, **other})
     assert "keep one source of keys" in str(caught.value)
+    assert "ask the guard" not in str(caught.value), "what only code can do is no mend for an operator"
     assert "TOUCAN_GUARD_JWKS_URL" in str(caught.value)
     assert TEST_SECRET not in str(caught.value)
 

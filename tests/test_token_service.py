@@ -31,7 +31,7 @@ from toucan_guard.layers import GrantMiddleware
 from toucan_guard.revocation import revoke
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens import TokenMinter
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_members
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.keys import KeyRing
@@ -106,7 +106,8 @@ class World:
             return book
 
         change_book(self.settings.api_keys_file, put)  # type: ignore[arg-type]
-        assert self.keys.look()
+        self.keys.look()  # unless whoever follows the file was faster
+        assert all(entry_members(self.keys.entry(each.key_id)) == entry_members(each) for each in entries)
 
 
 async def _chart(scope: Any, receive: Any, send: Any) -> None:
@@ -659,6 +660,37 @@ class TestPlacing:
         world = make_world()
         with pytest.raises(GuardMissing):
             await http(token_service.RefreshToken(world.issuer), "POST", REFRESH, {})
+
+    async def test_the_host_s_own_way_to_fetch_keys_is_the_only_one(
+        self, make_world: Any, make_settings: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("httpx2", reason="the settings look for the HTTP library")
+        asked: list[str] = []
+
+        async def through_the_proxy(url: str) -> bytes:
+            asked.append("through the proxy")
+            raise OSError(url)
+
+        async def past_it(_: Any, url: str) -> bytes:
+            asked.append("past it")
+            raise OSError(url)
+
+        monkeypatch.setattr("toucan_guard.tokens.jwks_fetch.HttpFetch.__call__", past_it)
+        world = make_world()
+        names = ("api_keys_file", "api_key_pepper", "token_service_key")
+        settings = make_settings(
+            secret=None,
+            jwks_url="https://login.example/keys",
+            **{name: getattr(world.settings, name) for name in names},
+        )
+        app = Starlette(routes=token_service.routes(settings, fetch_keys=through_the_proxy))
+        answer = await http(app, "POST", REFRESH, {"authorization": f"Bearer {await world.token()}"})
+        assert answer.status == 200
+        with anyio.fail_after(20):
+            while not asked:  # noqa: ASYNC110 - the fetch runs in the background
+                await anyio.sleep(0.01)
+        assert asked == ["through the proxy"]
+        settings.api_keys.close()
 
     async def test_a_socket_is_not_renewed(self, make_world: Any, websocket: Any) -> None:
         with pytest.raises(GuardMissing):

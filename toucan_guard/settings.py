@@ -442,7 +442,7 @@ class GuardSettings(EnvironmentSettings):
             if needs.isdisjoint(mistakes):
                 with _collected(problems):
                     getattr(self, part)
-        if self.keys_configured:
+        if self.keys_configured and self.jwks_url is None:
             with _collected(problems):
                 refuse_secrets_beside_api_keys(self.key_ring, self.api_keys_file)
         if self.keys is not None and self.secret is not None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from toucan_guard.core.credentials import CARRIERS
 from toucan_guard.core.origins import parse_origin
-from toucan_guard.core.token import RESERVED_CLAIMS
+from toucan_guard.core.token import TAKEN_CLAIMS
 from toucan_guard.settings_values import Text, did_you_mean, judged, kind, quoted, read_list, read_text, variable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -119,7 +119,7 @@ def _exempt_prefix(item: str) -> str:
 def read_claim(value: object) -> str:
     """Read the name that a claim of ours has in foreign tokens."""
     name = read_text(value)
-    if name in RESERVED_CLAIMS:
+    if name in TAKEN_CLAIMS:
         raise ValueError(f"is {name}, which has a meaning of its own in every token: name another claim")
     if len(name) > 256:
         raise ValueError("is longer than 256 characters: check it")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import MintError
 from toucan_guard.core.tenancy import TenancyPolicy
-from toucan_guard.core.token import MAX_BOOTSTRAP_SECONDS, VerifiedClaims, verify
+from toucan_guard.core.token import FIRST_ISSUED, MAX_BOOTSTRAP_SECONDS, VerifiedClaims, verify
 from toucan_guard.core.token_request import MintingRules, TokenRequest
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens import TokenMinter
@@ -20,7 +20,6 @@ from toucan_guard.tokens.api_key_file import ApiKeyEntry
 from toucan_guard.tokens.api_keys import STATES, ApiKeys
 from toucan_guard.tokens.keys import KeyRing
 
-FIRST_ISSUED: Final = "first_iat"
 _EXPIRED: Final = Deny(Reason.API_KEY_INVALID, "the API key is not valid", facts={"cause": "the API key has expired"})
 
 

@@ -30,6 +30,7 @@ from toucan_guard.settings import GuardSettings
 from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
+from toucan_guard.tokens.jwks import Fetch
 
 GENERATE_PATH: Final = "/embed/generate-token"
 REFRESH_PATH: Final = "/embed/refresh-token"
@@ -44,13 +45,19 @@ _TOO_LARGE: Final = Deny(Reason.TOKEN_REQUEST_INVALID, f"the body must have {MAX
 _NOT_EMPTY: Final = Deny(Reason.TOKEN_REQUEST_INVALID, "a token is renewed as it is: send no body")
 
 
-def routes(settings: GuardSettings | None = None, *, clock: Callable[[], float] = time.time) -> list[BaseRoute]:
+def routes(
+    settings: GuardSettings | None = None,
+    *,
+    fetch_keys: Fetch | None = None,
+    clock: Callable[[], float] = time.time,
+) -> list[BaseRoute]:
     """The routes of the token service, for a router that no guard stands around.
 
     Within a guarded app, ``/embed/generate-token`` must be one of ``TOUCAN_GUARD_EXEMPT_PATHS``.
 
     Args:
         settings: The configuration; ``None`` reads ``TOUCAN_GUARD_…`` from the environment now.
+        fetch_keys: See ``ToucanGuard``; give it here too where the guard of the charts has it, and they fetch once.
         clock: Seconds since the epoch.
 
     Raises:
@@ -69,11 +76,10 @@ def routes(settings: GuardSettings | None = None, *, clock: Callable[[], float] 
         raise ConfigError(problems)
     issuer = TokenIssuer(settings, keys)
     generate = AuditLogMiddleware(GenerateToken(issuer, clock=clock), **audit_options(settings))
+    refresh = ToucanGuard(RefreshToken(issuer, clock=clock), settings=settings, fetch_keys=fetch_keys)
     return [
         Route(GENERATE_PATH, generate, name="embed_generate_token"),
-        Route(
-            REFRESH_PATH, ToucanGuard(RefreshToken(issuer, clock=clock), settings=settings), name="embed_refresh_token"
-        ),
+        Route(REFRESH_PATH, refresh, name="embed_refresh_token"),
     ]
 
 

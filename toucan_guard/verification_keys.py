@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings import GuardSettings
+from toucan_guard.settings_keys import KEY_SOURCES
+from toucan_guard.settings_values import variable
 from toucan_guard.tokens.jwks import Fetch, shared_jwks
 from toucan_guard.tokens.key_source import KeySource, StaticKeys, joined
 
@@ -26,4 +29,9 @@ def verification_keys(settings: GuardSettings, *, fetch_keys: Fetch | None = Non
         sources.append(
             shared_jwks(settings.jwks_url, fetch=fetch_keys, max_stale_seconds=settings.jwks_max_stale_seconds)
         )
-    return joined(sources)
+    try:
+        return joined(sources)
+    except ConfigError as error:
+        given = [name for name in (*KEY_SOURCES, "api_keys_file") if name in settings.model_fields_set]
+        names = " and ".join(variable(name) for name in given if settings.__dict__[name])
+        raise ConfigError(f"{names} do not go together: {problem}" for problem in error.problems) from None

@@ -738,6 +738,7 @@ def test_a_policy_takes_any_collection_of_audiences() -> None:
     [
         pytest.param({"rls": ""}, id="an empty name"),
         pytest.param({"rls": "sub"}, id="a registered claim's name"),
+        pytest.param({"rls": "first_iat"}, id="the name that a refreshed token keeps its first issue under"),
         pytest.param({"rls": "tenant"}, id="another claim's name"),
         pytest.param({"rls": None}, id="no name"),
     ],

@@ -153,14 +153,31 @@ class Site:
 
         return [Answer(raw) for raw in await asyncio.gather(*(one() for _ in range(count))) if raw]
 
-    def ask_every_worker(self, path: str, headers: dict[str, str]) -> set[tuple[int, str | None]]:
-        """What they say; they are asked until each of them has answered."""
+    def ask_every_worker(
+        self, path: str, headers: dict[str, str], *, store_is_up: bool = True
+    ) -> set[tuple[int, str | None]]:
+        """What they say; they are asked until each of them has answered.
+
+        On a busy machine a store that is up may need more than its quarter second. Whoever is told so was let in
+        nowhere, and asks again.
+        """
         answers: list[Answer] = []
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while len({answer.worker for answer in answers}) < WORKERS:
             assert time.monotonic() < deadline, "not every worker answers"
-            answers += self.ask(path, headers, 120)
+            told = self.ask(path, headers, 120)
+            answers += [answer for answer in told if not (store_is_up and answer.reason == "store_unavailable")]
         return {(answer.status, answer.reason) for answer in answers}
+
+    def open_frame(self, token: str) -> Answer:
+        """The exchange of a bootstrap token, asked again where the store was too slow to be asked for it."""
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while True:
+            (opened,) = self.ask(f"/chart?month=1&embed_token={token}", FRAME)
+            if opened.reason != "store_unavailable":
+                assert opened.status == 303, opened.reason
+                return opened
+            assert time.monotonic() < deadline, "the store does not answer"
 
     def wait_until_all_say(self, status: int, headers: dict[str, str]) -> None:
         self.wait_until(lambda: {said for said, _ in self.ask_every_worker("/chart", headers)} == {status})
@@ -235,8 +252,7 @@ def test_of_a_thousand_presentations_of_one_bootstrap_token_one_is_accepted(site
 
 def test_a_session_that_one_worker_opened_is_known_to_all(site: Site) -> None:
     token = site.token(bootstrap=True, subject="viewer", token_id=secrets.token_hex(8))
-    (opened,) = site.ask(f"/chart?month=1&embed_token={token}", FRAME)
-    assert opened.status == 303
+    opened = site.open_frame(token)
     frame = {**FRAME, "cookie": opened.headers["set-cookie"].partition(";")[0]}
     in_frame = "/chart" + opened.headers["location"]
     assert site.ask_every_worker(in_frame, frame) == {(200, None)}
@@ -251,7 +267,7 @@ def test_what_is_revoked_is_refused_by_every_worker_after_the_declared_time(kind
     mine = {"token_id": f"t-{kind}", "subject": f"u-{kind}", "tenant": f"c-{kind}", "kid": "k-1"}
     token = site.token(**mine)
     bootstrap = site.token(bootstrap=True, **{**mine, "token_id": mine["token_id"] if kind == "token" else f"b-{kind}"})
-    (opened,) = site.ask(f"/chart?embed_token={bootstrap}", FRAME)
+    opened = site.open_frame(bootstrap)
     frame = {**FRAME, "cookie": opened.headers["set-cookie"].partition(";")[0]}
     in_frame = "/chart" + opened.headers["location"]
     other = site.token(token_id="t-other", subject="u-other", tenant="c-other")
@@ -262,14 +278,14 @@ def test_what_is_revoked_is_refused_by_every_worker_after_the_declared_time(kind
         kind
     ]
     code, told = site.revoke(f"--{kind}", value)
-    revoked_at = time.monotonic()
+    revoked_at, before = time.monotonic(), len(site.audited())
     assert (code, [entry["kind"] for entry in told]) == (0, [kind.replace("-", "_")])
     while time.monotonic() < revoked_at + STALENESS:  # requests keep coming, which serve the copies that they have
         site.ask("/chart", {"x-embed-token": other}, 20)
     # Whatever is asked from now on is refused, however slow the machine is.
     assert site.ask_every_worker("/chart", {"x-embed-token": token}) == {(401, "token_revoked")}
     assert {status for status, _ in site.ask_every_worker(in_frame, frame)} == {401}
-    assert site.audited()[-1]["reason"] == "token_revoked"
+    assert "token_revoked" in {line["reason"] for line in site.audited()[before:]}
     others = {(401, "token_revoked")} if kind == "issued-before" else {(200, None)}
     assert site.ask_every_worker("/chart", {"x-embed-token": other}) == others
 
@@ -342,7 +358,7 @@ def test_a_store_that_stops_closes_what_needs_it_and_opens_it_again_without_a_re
         assert {answer.status for answer in answers} <= {200, 503}
     answers = site.ask("/chart", {"x-embed-token": token}, 100)
     assert {(answer.status, answer.reason) for answer in answers} == {(503, "store_unavailable")}
-    assert site.ask_every_worker("/chart", {"x-embed-token": token}) == {(503, "store_unavailable")}
+    assert site.ask_every_worker("/chart", {"x-embed-token": token}, store_is_up=False) == {(503, "store_unavailable")}
     outage = site.audited()[before:]
     assert sum(line["reason"] == "store_unavailable" for line in outage) >= 150
     assert len({line["event_id"] for line in outage}) == len(outage)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,6 +22,7 @@ from toucan_guard.core.api_key import ApiKey, format_api_key
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.jws import encode_segment
+from toucan_guard.tokens import api_keys
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import ApiKeys, api_key_digest, service_secret, signing_key
@@ -213,7 +215,7 @@ class TestFollowing:
     def test_a_broken_file_changes_nothing_and_is_reported_once(
         self, broken: bytes, path: Path, open_keys: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        keys = open_keys()
+        keys = open_keys(look_seconds=3600)
         before = keys.ring
         path.write_bytes(broken)
         with caplog.at_level(logging.INFO, logger="toucan_guard"):
@@ -258,12 +260,37 @@ class TestFollowing:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert keys.look()
 
-    def test_nobody_is_left_when_the_keys_are(self, path: Path) -> None:
-        others = set(threading.enumerate())
+    def test_a_key_whose_end_comes_leaves_the_ring_though_nobody_touches_the_file(
+        self, path: Path, open_keys: Any
+    ) -> None:
+        write(path, entry(not_after=NOW + 10), entry(OTHER))
+        now = [NOW]
+        keys = open_keys(clock=lambda: now[0], look_seconds=3600)
+        assert len(keys.ring) == 2
+        now[0] = NOW + 10 + 59  # its tokens may still be in their leeway
+        keys.look()
+        assert len(keys.ring) == 2
+        now[0] = NOW + 10 + 60
+        assert keys.look()
+        assert [key.kid for key in keys.ring.keys] == [OTHER.key_id]
+        assert not keys.look()
+
+    def test_nobody_is_left_when_the_keys_are(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        follow, followed = api_keys._follow, []
+
+        def noted(watched: ref[ApiKeys], end: threading.Event, seconds: float) -> None:
+            followed.append((id(watched()), threading.current_thread()))
+            follow(watched, end, seconds)
+
+        monkeypatch.setattr(api_keys, "_follow", noted)
         keys = ApiKeys(path, service_key=SERVICE_KEY, look_seconds=0.01)
         assert keys.ring is not None
-        (watcher,) = set(threading.enumerate()) - others
+        # Keys that other tests have left behind may be followed too.
+        mine = id(keys)
+        settled(lambda: mine in dict(followed))
+        watcher = dict(followed)[mine]
         assert watcher.daemon
+        assert watcher.is_alive()
         del keys
         settled(lambda: not watcher.is_alive())
 

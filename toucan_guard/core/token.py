@@ -28,6 +28,9 @@ MAX_BOOTSTRAP_SECONDS: Final = 60
 MAX_TOKEN_BYTES: Final = 8192
 MOST_DERIVED: Final = 32  # things that layers keep beside a token's claims
 RESERVED_CLAIMS: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "nbf", "ver", "session_seconds"})
+FIRST_ISSUED: Final = "first_iat"
+# What no claim of ours may be renamed to: the token service could not say when a token was first issued.
+TAKEN_CLAIMS: Final = RESERVED_CLAIMS | {FIRST_ISSUED}
 
 # Beyond this a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
 _MAX_TIME: Final = 2**53
@@ -50,9 +53,9 @@ class ClaimNames:
     def __post_init__(self) -> None:
         names = {item.name: getattr(self, item.name) for item in fields(self)}
         problems = [
-            f"the name of the claim {name!r} must be text, and not one of {', '.join(sorted(RESERVED_CLAIMS))}"
+            f"the name of the claim {name!r} must be text, and not one of {', '.join(sorted(TAKEN_CLAIMS))}"
             for name, value in names.items()
-            if not _is_text(value) or value in RESERVED_CLAIMS
+            if not _is_text(value) or value in TAKEN_CLAIMS
         ]
         if not problems and len(set(names.values())) != len(names):
             problems.append("two claims have the same name; tenant, grants, rls, origins and region must differ")
@@ -302,7 +305,7 @@ def _read_claims(
         algorithm=key.algorithm,
         token_type=token_type,
         session_seconds=_session_seconds(payload) if token_type == BOOTSTRAP else None,
-        first_issued_at=_time_of(payload.get("first_iat")),
+        first_issued_at=_time_of(payload.get(FIRST_ISSUED)),
         key_mark=key.mark,
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import os
 import threading
 import time
@@ -119,7 +120,8 @@ class ApiKeys:
         self._reported: tuple[str, ...] = ()
         self._stamp, text = _read(path)
         self._text_digest = hashlib.sha256(text.encode()).digest()
-        self._book, self._ring = self._understood(text)
+        self._book = self._understood(text)
+        self._ring, self._ring_ends = self._ring_of(self._book)
 
     def __repr__(self) -> str:
         return f"ApiKeys({len(self._book.keys)} keys)"
@@ -184,28 +186,35 @@ class ApiKeys:
         return signing_key(self._service_key, key_id)
 
     def look(self) -> bool:
-        """Look at the file now; whether something changed.
+        """Look at the file now, and at the clock: a key whose end has come leaves the ring. Whether something changed.
 
         A file that is broken changes nothing, and is reported once.
         """
         with self._lock:
-            try:
-                stamp = _stamp(self._path)
-                if stamp == self._stamp and time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS:
-                    return False
-                self._stamp, text = _read(self._path)
-                digest = hashlib.sha256(text.encode()).digest()
-                if digest == self._text_digest:
-                    self._reported = ()
-                    return False
-                self._text_digest = digest
-                book, ring = self._understood(text)
-            except ConfigError as error:
-                self._report(error.problems)
+            over = self._clock() >= self._ring_ends
+            if over:
+                self._ring, self._ring_ends = self._ring_of(self._book)
+            return self._look_at_the_file() or over
+
+    def _look_at_the_file(self) -> bool:
+        try:
+            stamp = _stamp(self._path)
+            if stamp == self._stamp and time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS:
                 return False
-            self._book, self._ring, self._reported = book, ring, ()
-            _log.info("toucan_guard: the API keys were read anew, %d of them", len(book.keys))
-            return True
+            self._stamp, text = _read(self._path)
+            digest = hashlib.sha256(text.encode()).digest()
+            if digest == self._text_digest:
+                self._reported = ()
+                return False
+            self._text_digest = digest
+            book = self._understood(text)
+            ring, ends = self._ring_of(book)
+        except ConfigError as error:
+            self._report(error.problems)
+            return False
+        self._book, self._ring, self._ring_ends, self._reported = book, ring, ends, ()
+        _log.info("toucan_guard: the API keys were read anew, %d of them", len(book.keys))
+        return True
 
     def close(self) -> None:
         """Stop following the file, until somebody asks again."""
@@ -222,21 +231,29 @@ class ApiKeys:
         self._watch_if_nobody_does()
         return self._book
 
-    def _understood(self, text: str) -> tuple[ApiKeyBook, KeyRing | None]:
+    def _understood(self, text: str) -> ApiKeyBook:
         book = ApiKeyBook.from_text(text, development=self._development)
         if self._pepper is not None and not hmac.compare_digest(pepper_check(self._pepper), book.pepper_check):
             raise ConfigError(
                 "holds keys that were made with another pepper: set the TOUCAN_GUARD_API_KEY_PEPPER that they were "
                 "made with, or begin a new file"
             )
-        # No token outlives its key, so those of an expired one have ended too, but for the leeway.
+        return book
+
+    def _ring_of(self, book: ApiKeyBook) -> tuple[KeyRing | None, float]:
+        """The ring of now, and when the next of its keys is over.
+
+        A token that was made when its key had a later end ends with the key all the same, but for the leeway.
+        """
         over = self._clock() - MAX_LEEWAY_SECONDS
-        keys = [
-            self.signing_key(entry.key_id).verification_key()
+        living = [
+            entry
             for entry in book.keys.values()
             if entry.retired is None and (entry.not_after is None or entry.not_after > over)
         ]
-        return book, KeyRing(keys) if keys else None
+        ends = min((entry.not_after for entry in living if entry.not_after is not None), default=math.inf)
+        keys = [self.signing_key(entry.key_id).verification_key() for entry in living]
+        return KeyRing(keys) if keys else None, ends + MAX_LEEWAY_SECONDS
 
     def _watch_if_nobody_does(self) -> None:
         # Threads do not survive a fork, and servers fork.
