@@ -18,6 +18,7 @@ from toucan_guard.audit.search import Search
 from toucan_guard.audit.verdict import ChainSummary, Verdict
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.cli.output import FINDING, WRONG_USE, complain, err, say, say_json, wrong_use
+from toucan_guard.core.audit_chain import lines_on
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings_audit import audit_key
 
@@ -83,7 +84,7 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
     except ConfigError as error:
         wrong_use(*error.problems)
     found = 0
-    for name, number, line in lines_of(files):
+    for name, number, line in _told_apart(lines_of(files)):
         event = search.matching(line)
         if event is None:
             continue
@@ -124,6 +125,10 @@ def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
                     yield str(path), number, line
             except (OSError, EOFError, zlib.error) as error:
                 wrong_use(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _told_apart(lines: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, int, bytes]]:
+    return ((name, number, part) for name, number, line in lines for part in lines_on(line))
 
 
 def _identity(path: Path) -> tuple[int, int] | str:
