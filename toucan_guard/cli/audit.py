@@ -96,6 +96,8 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
             say(f"{name}:{number}: " + " ".join(str(part) for part in told if part is not None))
     if not as_json:
         say(f"{found} lines." if found != 1 else "One line.")
+    if search.passed_over:
+        complain("Completions that stand before their decisions are not among them: give the older files first.")
     if not found and search.has_pseudonyms_without_key:
         complain("The record holds pseudonyms, which need the key: give --key-file.")
         raise typer.Exit(WRONG_USE)
