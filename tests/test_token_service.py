@@ -756,3 +756,40 @@ def test_any_bytes_give_a_refusal_and_a_line(make_world: Any, audit_lines: Any) 
         assert len(audit_lines()) == before + 1
 
     refused()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hidden", [False, True], ids=["by name", "by pseudonym"])
+async def test_the_record_of_it_all_tells_no_secret(hidden: bool, make_world: Any, http: Any, tmp_path: Path) -> None:
+    world = make_world(entry(), audit_hmac_key="the key of pseudonyms, 32 bytes long" if hidden else None)
+    secret = "row-value-that-is-nobodys-business"
+    body = {**BODY, "user": {"distinctId": "person-of-interest", "attributes": {"carrier": secret}}}
+    answers = [await world.ask(body)]
+    token = json.loads(answers[0].body)["token"]
+    token_id = world.claims(token).token_id
+    for key in (None, SECOND.text, KEY.text[:-1] + "x", "x" * 5000, KEY.text.upper()):
+        answers.append(await world.ask(body, key=key))
+    answers += [
+        await world.ask(body, headers=[("x-api-key", KEY.text), ("cookie", f"a={KEY.text}")]),
+        await world.ask(body, headers=[("origin", f"https://{KEY.text}.example"), ("referer", f"https://{KEY.text}/")]),
+        await world.ask({**body, "user": {"distinctId": secret, "attributes": {"carrier": [secret], "no": secret}}}),
+        await world.ask({**body, "permissions": [{"type": secret, "id": secret, "actions": secret}]}),
+        await world.ask(b"[" * 5000),
+        await world.ask(method="GET"),
+        await world.refresh(token),
+        await world.refresh(token[:-4]),
+        await world.refresh(token, body=secret.encode()),
+        await world.refresh(KEY.text),
+        await world.chart(token),
+        await world.chart(token + "x"),
+    ]
+    other = await http(world.app, "GET", "/dashboards/none", {"x-embed-token": token}, query=f"q={secret}")
+    answers.append(other)
+
+    record = (tmp_path / "audit.jsonl").read_text("ascii")
+    lines = [json.loads(line) for line in record.splitlines()]
+    decisions = [line for line in lines if line["event"] == "decision"]
+    assert [line["status"] for line in decisions] == [answer.status for answer in answers]
+    told = [KEY.text, KEY.text[-20:], SECOND.text[-20:], secret, token, token.rsplit(".", 1)[1], PEPPER]
+    told += ["person-of-interest", token_id] if hidden else []
+    assert [word for word in told if word in record] == []

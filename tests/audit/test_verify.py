@@ -208,6 +208,20 @@ class TestWhatHonestSystemsLeave:
         assert not verdict.tampered
         assert [finding.kind for finding in verdict.findings] == ["open_ended", "cut"]
 
+    def test_a_line_without_its_newline_and_another_process_behind_it(self, chained: Chained, judge: Judge) -> None:
+        one, other = chained(6), chained(6)
+        # The disk was one byte too small: the newline comes in front of the next line.
+        verdict = judge([*one[:3], one[3][:-1] + other[0], *other[1:], b"\n", *one[4:]])
+        assert (verdict.tampered, _told(verdict)) == (False, [("joined", 4), ("blank", 12)])
+        assert verdict.lines == len(one) + len(other)
+
+    @pytest.mark.parametrize("key", [None, KEY], ids=["without a key", "keyed"])
+    def test_the_last_line_of_a_chain_is_altered(self, key: bytes | None, chained: Chained, judge: Judge) -> None:
+        lines = chained(6, key=key)
+        for byte in range(len(lines[-1]) - 1):
+            altered = lines[-1][:byte] + b"!" + lines[-1][byte + 1 :]
+            assert judge([*lines[:-1], altered], key).tampered
+
     def test_an_empty_line(self, chained: Chained, judge: Judge) -> None:
         lines = chained(6)
         verdict = judge([*lines[:3], b"\n", *lines[3:]])

@@ -214,6 +214,29 @@ class TestWho:
         assert "\x1b" not in run("audit", "who", "--subject", "user-1\x1b[2J", path).stdout
 
 
+def test_lines_that_stand_on_one_are_all_read(run: Any, log: Any) -> None:
+    path, other = (
+        log(name, ({"subject": name, "time": "2026-11-01T10:00:00.000Z"},) * 3) for name in ("user-1", "user-2")
+    )
+    first, *rest = other.read_bytes().splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True)
+    # A newline that did not fit any more, and the beginning of a line of somebody who was killed.
+    path.write_bytes(b"".join([*lines[:2], lines[2][:-1] + first, *rest[:2], b"\n", rest[2][:90] + lines[3]]))
+    assert len(run("audit", "who", "--subject", "user-1", path, "--json").stdout.splitlines()) == 3
+    assert len(run("audit", "who", "--subject", "user-2", path, "--json").stdout.splitlines()) == 2
+    assert json.loads(run("audit", "report", path, "--json").stdout)["totals"]["allowed"] == 5
+
+
+def test_files_that_are_given_newest_first_lose_completions_and_it_is_said(run: Any, log: Any) -> None:
+    old = log("old", ({"subject": "user-1"},))
+    new = log("new", ({"event": "completion", "decision_id": "e-0"},))
+    whole = run("audit", "who", "--subject", "user-1", old, new, "--json")
+    assert (len(whole.stdout.splitlines()), whole.stderr) == (2, "")
+    lost = run("audit", "who", "--subject", "user-1", new, old, "--json")
+    assert (len(lost.stdout.splitlines()), "give the older files first" in lost.stderr) == (1, True)
+    assert run("audit", "who", "--subject", "user-2", new, old).stderr == ""
+
+
 def test_the_schema_is_printed(run: Any) -> None:
     result = run("audit", "schema")
     assert result.exit_code == 0

@@ -485,3 +485,9 @@ def test_without_the_extra_the_command_says_which(monkeypatch: pytest.MonkeyPatc
         __main__.main()
     assert left.value.code == 2
     assert "toucan-guard[cli]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("apikey", "create"), ("mint",)])
+def test_help_shows_grants_as_they_are_written(command: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(app, [*command, "--help"], terminal_width=200).stdout
+    assert "dashboard:delays:view" in told

@@ -17,8 +17,9 @@ from toucan_guard.core.audit_chain import (
     cut_of,
     digest_of,
     key_name,
-    last_link_in,
+    lines_on,
     linked_line,
+    links_in,
     looks_linked,
     previous_of,
     read_link,
@@ -125,13 +126,21 @@ def test_marks_that_are_none_are_no_marks(marks: bytes) -> None:
 def test_a_whole_line_behind_a_cut_one_is_found() -> None:
     whole = _line()[:-1]
     cut = _line(6)[:100]
-    found = last_link_in(cut + whole)
-    assert found is not None
-    assert found[0] == cut
-    assert found[1] == read_link(whole)
-    assert last_link_in(whole) is None
-    assert last_link_in(cut + whole[:-1]) is None
-    assert last_link_in(b"") is None
+    assert links_in(cut + whole) == (cut, (read_link(whole),))
+    assert links_in(cut + whole[:-1]) == (cut + whole[:-1], ())
+    assert links_in(b"") == (b"", ())
+    assert lines_on(cut + whole + b"\n") == (whole,)
+
+
+def test_lines_that_stand_on_one_are_told_apart() -> None:
+    one, two, three = (_line(number)[:-1] for number in (5, 6, 7))
+    cut = _line(8)[:100]
+    links = (read_link(one), read_link(two), read_link(three))
+    assert links_in(one) == (b"", links[:1])
+    assert links_in(one + two + three) == (b"", links)
+    assert links_in(cut + one + cut + two) == (cut + one + cut, links[1:2])
+    assert lines_on(one + two + three + b"\n") == (one, two, three)
+    assert lines_on(one + b"\n") == (one + b"\n",)
 
 
 def test_what_a_chain_adds_fits_into_its_room() -> None:

@@ -90,6 +90,17 @@ def _line(event: dict[str, Any]) -> dict[str, Any]:
     return parsed
 
 
+@pytest.mark.parametrize("claims", [None, _claims()], ids=["nobody", "a token"])
+def test_what_somebody_does_to_one_event_is_not_in_the_next(claims: VerifiedClaims | None) -> None:
+    event = _event(claims=claims)
+    untouched = json.dumps(event)
+    for value in event.values():
+        if isinstance(value, list | dict):
+            value.clear()
+    event.clear()
+    assert json.dumps(_event(claims=claims)) == untouched
+
+
 def test_a_decision_says_who_saw_what() -> None:
     assert _line(_event()) == {
         "schema": 1,

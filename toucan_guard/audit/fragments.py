@@ -6,6 +6,7 @@ fault; one that nobody knows is evidence.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ class _Fragment:
     place: Place
     content: bytes
     cut: Cut
+    ended: bool
 
     def without(self, cut: Cut) -> bytes | None:
         """What is left of it when a cut line is taken off one of its ends; None where it is at neither."""
@@ -49,12 +51,18 @@ class Fragments:
         self._waiting: list[_Fragment] = []
         self._owned: list[_Owned] = []
 
-    def take(self, content: bytes, place: Place) -> None:
-        """Take a fragment."""
+    def take(self, content: bytes, place: Place, *, ended: bool) -> None:
+        """Take a fragment.
+
+        Args:
+            content: Its bytes, without a newline.
+            place: Where it stands.
+            ended: A newline stands behind it. Whoever is stopped while writing a line leaves none.
+        """
         if len(content) > _LONGEST or len(self._waiting) >= _MOST:
             self._unknown(place)
         else:
-            self._waiting.append(_Fragment(place, content, cut_of(content)))
+            self._waiting.append(_Fragment(place, content, cut_of(content), ended))
 
     def own(self, cut: Cut, chain: str, place: Place, *, must_be_here: bool) -> None:
         """Take what a chain says of a line that was cut.
@@ -92,7 +100,9 @@ class Fragments:
             self._missing(owned)
         starts = list(next_starts)
         for fragment in self._waiting:
-            begun = next((start for start in starts if _begins(fragment.content, start)), None)
+            begun = (
+                None if fragment.ended else next((start for start in starts if _begins(fragment.content, start)), None)
+            )
             if begun is None:
                 self._unknown(fragment.place)
             else:
@@ -108,7 +118,7 @@ class Fragments:
         for fragment in () if whole else self._waiting:
             rest = fragment.without(cut)
             if rest is not None:
-                fragment.content, fragment.cut = rest, cut_of(rest)
+                fragment.content, fragment.cut, fragment.ended = rest, cut_of(rest), False
                 return True
         return False
 
@@ -129,4 +139,13 @@ class Fragments:
 
 def _begins(content: bytes, start: bytes) -> bool:
     length = min(len(content), len(start))
-    return content[:length] == start[:length]
+    return content[:length] == start[:length] and not _is_whole(content)
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether this is a whole object, which the beginning of one never is: it is no line that was begun."""
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True

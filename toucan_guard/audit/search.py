@@ -11,6 +11,7 @@ from toucan_guard.core.audit_event import Event
 from toucan_guard.core.pseudonyms import PREFIX, Pseudonyms
 
 _CUT: Final = "…"
+_MOST_PASSED: Final = 100_000
 
 
 class Search:
@@ -28,6 +29,7 @@ class Search:
             name: None if pseudonyms is None else pseudonyms.of(name, value) for name, value in self._wanted.items()
         }
         self._decisions: set[str] = set()
+        self._passed: set[str] = set()
         self._has_key = key is not None
         self.has_pseudonyms_without_key = False
 
@@ -40,11 +42,23 @@ class Search:
         if not isinstance(event, dict):
             return None
         if event.get("event") == "completion":
-            return event if event.get("decision_id") in self._decisions else None
+            return event if self._belongs(str(event.get("decision_id"))) else None
         if not all(self._fits(name, event.get(name)) for name in self._wanted):
             return None
         self._decisions.add(str(event.get("event_id")))
         return event
+
+    @property
+    def passed_over(self) -> bool:
+        """Whether a completion stood before its decision, and was not taken: files were given newest first."""
+        return not self._passed.isdisjoint(self._decisions)
+
+    def _belongs(self, decision: str) -> bool:
+        if decision in self._decisions:
+            return True
+        if len(self._passed) < _MOST_PASSED:
+            self._passed.add(decision)
+        return False
 
     def _fits(self, name: str, value: object) -> bool:
         if not isinstance(value, str):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 # What is evidence of tampering, and what an honest system leaves behind as well.
 TAMPERING: Final = frozenset({"altered", "dropped", "inserted", "reordered", "replaced", "unkeyed"})
-HONEST: Final = frozenset({"open_ended", "begins_elsewhere", "cut", "blank", "unchecked"})
+HONEST: Final = frozenset({"open_ended", "begins_elsewhere", "cut", "blank", "joined", "unchecked"})
 
 _MOST: Final = 10_000
 

@@ -11,7 +11,7 @@ somebody who made the whole rest of the chain anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from toucan_guard.audit.fragments import Fragments
@@ -22,9 +22,8 @@ from toucan_guard.core.audit_chain import (
     chain_secret,
     digest_of,
     key_name,
-    last_link_in,
+    links_in,
     looks_linked,
-    read_link,
     start_of,
 )
 from toucan_guard.core.errors import ConfigError
@@ -60,28 +59,26 @@ class ChainVerifier:
         self._others = 0
 
     def feed(self, line: bytes, *, file: str, number: int) -> None:
-        """Take one line, with or without its newline.
+        """Take one line.
 
         Args:
-            line: The bytes of the line.
+            line: The bytes of the line; the last one of a file may be without its newline.
             file: The name of its file, for findings.
             number: Its place in the file, from 1.
         """
         place = Place(file, number)
-        line = line.removesuffix(b"\n")
-        behind = last_link_in(line)
-        if behind is not None:
-            fragment, link = behind
-            self._fragments.take(fragment, place)
-        else:
-            whole = read_link(line)
-            if whole is None:
-                return self._take_other(line, place)
-            link = whole
-        self._lines += 1
-        if self._expected:
-            self._compare_anchor(link, place)
-        self._take_link(link, place)
+        fragment, links = links_in(line.removesuffix(b"\n"))
+        if not links:
+            return self._take_other(fragment, place, ended=line.endswith(b"\n"))
+        if fragment:
+            self._fragments.take(fragment, place, ended=False)
+        if len(links) > 1:
+            self._tell_of_joined(links, place)
+        for link in links:
+            self._lines += 1
+            if self._expected:
+                self._compare_anchor(link, place)
+            self._take_link(link, place)
 
     def finish(self) -> Verdict:
         """Put the runs of every chain together, and say what was found. Call it once."""
@@ -105,13 +102,21 @@ class ChainVerifier:
             tampered=self._findings.tampered,
         )
 
-    def _take_other(self, line: bytes, place: Place) -> None:
+    def _tell_of_joined(self, links: Sequence[Link], place: Place) -> None:
+        """A process whose newline did not fit puts it in front of its next line; another may write before that."""
+        if len({link.chain for link in links}) == len(links):
+            self._findings.add("joined", place, None, "Lines stand on one: a newline is late. Nothing is lost by it.")
+        else:
+            self._findings.add("altered", place, links[0].chain, "Lines of one chain stand on one: a newline is gone.")
+
+    def _take_other(self, line: bytes, place: Place, *, ended: bool) -> None:
         if not line:
             self._findings.add("blank", place, None, "An empty line. Nothing is lost by it.")
         elif self._mixed and not looks_linked(line):
             self._others += 1
         else:
-            self._fragments.take(line, place)
+            # In a mixed stream the newline may be another program's.
+            self._fragments.take(line, place, ended=ended and not self._mixed)
 
     def _take_link(self, link: Link, place: Place) -> None:
         chain = self._chains.get(link.chain)

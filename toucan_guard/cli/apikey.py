@@ -39,9 +39,11 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     environment: Annotated[str | None, typer.Option("--env", help="A word in the key's text: live, test.")] = None,
     tenant: Annotated[_Texts, typer.Option(help="A tenant that it may speak for; none given is all.")] = None,
     origin: Annotated[_Texts, typer.Option(help="Where its tokens may be embedded; none given is all.")] = None,
-    grant: Annotated[_Texts, typer.Option(help="type:id:action[,action] that it may give; none given is all.")] = None,
+    grant: Annotated[
+        _Texts, typer.Option(help="A grant that it may give, as in dashboard:delays:view,export; none given is all.")
+    ] = None,
     attribute: Annotated[_Texts, typer.Option(help="attribute=value that it may give, as in carrier=AA.")] = None,
-    role: Annotated[_Texts, typer.Option(help="name=type:id:action[,action]: a name for grants.")] = None,
+    role: Annotated[_Texts, typer.Option(help="A name for grants, as in viewer=dashboard:delays:view.")] = None,
     lifetime: Annotated[int | None, typer.Option(min=1, help="Seconds that its tokens live at most.")] = None,
     not_before: Annotated[str | None, typer.Option(help="Works from then on, as in 2026-12-01T00:00:00Z.")] = None,
     not_after: Annotated[str | None, typer.Option(help="Works until then.")] = None,

@@ -18,6 +18,7 @@ from toucan_guard.audit.search import Search
 from toucan_guard.audit.verdict import ChainSummary, Verdict
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.cli.output import FINDING, WRONG_USE, complain, err, say, say_json, wrong_use
+from toucan_guard.core.audit_chain import lines_on
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings_audit import audit_key
 
@@ -83,7 +84,7 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
     except ConfigError as error:
         wrong_use(*error.problems)
     found = 0
-    for name, number, line in lines_of(files):
+    for name, number, line in _told_apart(lines_of(files)):
         event = search.matching(line)
         if event is None:
             continue
@@ -95,6 +96,8 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
             say(f"{name}:{number}: " + " ".join(str(part) for part in told if part is not None))
     if not as_json:
         say(f"{found} lines." if found != 1 else "One line.")
+    if search.passed_over:
+        complain("Completions that stand before their decisions are not among them: give the older files first.")
     if not found and search.has_pseudonyms_without_key:
         complain("The record holds pseudonyms, which need the key: give --key-file.")
         raise typer.Exit(WRONG_USE)
@@ -124,6 +127,10 @@ def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
                     yield str(path), number, line
             except (OSError, EOFError, zlib.error) as error:
                 wrong_use(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _told_apart(lines: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, int, bytes]]:
+    return ((name, number, part) for name, number, line in lines for part in lines_on(line))
 
 
 def _identity(path: Path) -> tuple[int, int] | str:

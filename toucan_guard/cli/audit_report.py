@@ -19,6 +19,7 @@ from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.cli.audit import Files, lines_of
 from toucan_guard.cli.output import FINDING, complain, say_json, wrong_use
 from toucan_guard.cli.report_text import tell
+from toucan_guard.core.audit_chain import lines_on
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings_audit import audit_key
 
@@ -56,7 +57,8 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
         wrong_use(*error.problems)
     gatherer = Gatherer(since=start, until=text_of_moment(now + _AHEAD), files=map(str, files))
     for name, number, line in lines_of(files):
-        gatherer.feed(line, file=name, number=number)
+        for part in lines_on(line):
+            gatherer.feed(part, file=name, number=number)
         verifier.feed(line, file=name, number=number)
     made = finish(gatherer, verifier.finish(), made=now)
     if html is not None:

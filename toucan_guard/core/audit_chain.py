@@ -35,6 +35,7 @@ _LINE: Final = re.compile(
     re.DOTALL,
 )
 _START: Final = b'{"chain":"'
+_BEGINNING: Final = re.compile(rb'(?=\{"chain":"[0-9a-f-]{36}","seq":)')
 
 
 class Cut(NamedTuple):
@@ -156,11 +157,32 @@ def read_link(line: bytes) -> Link | None:
     )
 
 
-def last_link_in(line: bytes) -> tuple[bytes, Link] | None:
-    """A whole line behind one that was cut, as another process wrote it; and what was cut."""
+def links_in(line: bytes) -> tuple[bytes, tuple[Link, ...]]:
+    """Every whole line of a chain that stands on one line, in order; and what is in front of them.
+
+    Several stand together where one was cut, or has lost its newline, and another process wrote behind it.
+    """
+    links: list[Link] = []
     at = line.rfind(_START, 1)
-    link = read_link(line[at:]) if at > 0 else None
-    return None if link is None else (line[:at], link)
+    while at > 0:
+        link = read_link(line[at:])
+        if link is not None:
+            links.append(link)
+            line = line[:at]
+        at = line.rfind(_START, 1, at + len(_START) - 1)
+    first = read_link(line)
+    if first is not None:
+        links.append(first)
+        line = b""
+    return line, tuple(reversed(links))
+
+
+def lines_on(line: bytes) -> Sequence[bytes]:
+    """What is to be read of one line: itself, or the whole lines that stand on it together (see ``links_in``)."""
+    if line.find(_START, 1) < 0:
+        return (line,)
+    *before, last = _BEGINNING.split(line.removesuffix(b"\n"))
+    return (*(part for part in before if read_link(part) is not None), last)
 
 
 def looks_linked(line: bytes) -> bool:

@@ -62,6 +62,7 @@ def decision_event(
         key_id: The API key that was named, where there are no claims.
     """
     steps = tuple(steps)
+    identity = {**_NOBODY, "key_id": key_id} if claims is None else _identity_of(claims)
     return {
         "schema": SCHEMA_VERSION,
         "event": "decision",
@@ -85,7 +86,9 @@ def decision_event(
         "embedder": embedder,
         "fetch_site": fetch_site,
         "fetch_dest": fetch_dest,
-        **({**_NOBODY, "key_id": key_id} if claims is None else _identity_of(claims)),
+        **identity,
+        # A list of this event's own: what is kept beside the claims, the host's pipeline must not change.
+        "grants": [*identity["grants"]],
         "expires_in_seconds": None if claims is None else round(claims.expires_at - now, 3),
         "rls_attributes": list(rls_attributes),
         "policy_version": policy_version,
