@@ -20,7 +20,7 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     key_file: Annotated[Path, typer.Option(help="The signing key: a secret, a private JWK, or a private PEM.")],
     tenant: Annotated[str | None, typer.Option(help="The customer organisation.")] = None,
     grant: Annotated[
-        list[str] | None, typer.Option(help="type:id:action[,action], as in dashboard:delays:view.")
+        list[str] | None, typer.Option(help="type:<id>:action[,action], as in dashboard:delays:view.")
     ] = None,
     rls: Annotated[
         list[str] | None, typer.Option(help="attribute=value; the value is JSON, or else text: carrier=AA, ids=[1,2].")
