@@ -99,7 +99,7 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     else:
         typer.echo(key.text)
         complain(
-            f"✓ {key.key_id} is in the file, and every worker knows it within {LOOK_SECONDS:.0f} second(s). "
+            f"✓ {key.key_id} is in the file, and every worker knows it within about {LOOK_SECONDS:.0f} s. "
             "Keep the key above now: it is not shown again.",
             style="green",
         )
@@ -168,7 +168,7 @@ def retire(
     else:
         say(
             f"✓ {key_id} is retired: every worker that reads this file refuses it and its tokens within "
-            f"{LOOK_SECONDS:.0f} second(s).",
+            f"{LOOK_SECONDS:.0f} s.",
             "green",
         )
 
