@@ -115,8 +115,6 @@ DEFAULTS: dict[str, object] = {
     "insecure_store_fail_open": False,
 }
 
-NOT_BUILT: dict[str, str] = {}
-
 GOOD: dict[str, str] = {
     "ALLOWED_ORIGINS": "https://portal.example",
     "ISSUER": "https://host.example",
@@ -709,27 +707,6 @@ class TestTheContextOfTheDatabase:
         assert OTHER_SECRET not in repr(context) + repr(settings)
 
 
-class TestNotBuiltYet:
-    @pytest.mark.parametrize("name", NOT_BUILT)
-    def test_it_is_refused_and_not_ignored(self, name: str, from_env: FromEnvironment) -> None:
-        problem = only_problem(lambda: from_env({name: NOT_BUILT[name]}))
-        assert problem.startswith(f"TOUCAN_GUARD_{name} is not built yet in this version: ")
-        assert NOT_BUILT[name] not in problem
-
-    @pytest.mark.parametrize("name", NOT_BUILT)
-    def test_it_is_refused_from_python_too(self, name: str) -> None:
-        value: Any = NOT_BUILT[name]
-        value = True if value == "true" else int(value) if value.isdigit() else value
-        assert "is not built yet" in only_problem(lambda: from_python(**{name.lower(): value}))
-
-    def test_the_table_in_the_code_is_this_one(self) -> None:
-        assert sorted(GuardSettings.settings_not_built) == sorted(name.lower() for name in NOT_BUILT)
-
-    def test_values_that_ask_for_nothing_pass(self, from_env: FromEnvironment) -> None:
-        settings = from_env({"PG_POOLER": "none", "INSECURE_STORE_FAIL_OPEN": "false"})
-        assert settings.insecure == ()
-
-
 SECRETS_WITH_FILES = (
     "secret",
     "pg_context_key",
@@ -776,10 +753,6 @@ class TestKeysOfTheRecord:
 
 
 class TestSecretsInFiles:
-    @pytest.fixture(autouse=True)
-    def _as_if_all_were_built(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(GuardSettings, "settings_not_built", {})
-
     @pytest.mark.parametrize("name", SECRETS_WITH_FILES)
     @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
     def test_one_newline_at_the_end_is_not_part_of_it(self, name: str, end: str, tmp_path: Path) -> None:

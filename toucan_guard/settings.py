@@ -51,10 +51,6 @@ _REQUIRED: Final = {
     "audience": "give the aud value of this service's tokens",
 }
 
-# What a later version builds. A variable that asks for it is refused, because an operator who sets it relies on it.
-# A line holds the values that ask for nothing, and what to do instead.
-_NOT_BUILT: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {}
-
 _CLAIMS: Final = ("claim_tenant", "claim_grants", "claim_rls", "claim_origins", "claim_region")
 
 # What is compiled, and the settings without which it cannot be tried.
@@ -91,7 +87,6 @@ class GuardSettings(EnvironmentSettings):
     """
 
     required_settings: ClassVar[Mapping[str, str]] = _REQUIRED
-    settings_not_built: ClassVar[Mapping[str, tuple[tuple[object, ...], str]]] = _NOT_BUILT
 
     if TYPE_CHECKING:
         # A keyword takes more than its field holds (a list, a str for a secret, a mapping of columns), and the

@@ -67,8 +67,6 @@ class EnvironmentSettings(BaseSettings):
 
     # What must be given, and the mend where it is not.
     required_settings: ClassVar[Mapping[str, str]] = {}
-    # Name -> the values that ask for nothing, and what to do instead.
-    settings_not_built: ClassVar[Mapping[str, tuple[tuple[object, ...], str]]] = {}
 
     def __init__(self, /, **given: Any) -> None:
         known = type(self).model_fields
@@ -124,14 +122,10 @@ class EnvironmentSettings(BaseSettings):
         source = value.variable if isinstance(value, Text) else variable(name)
         try:
             accepted: object = read(value)
-            words = ""
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            accepted, words = None, str(first.get("ctx", {}).get("error", first["msg"]))
-        if name in cls.settings_not_built:
-            harmless, mend = cls.settings_not_built[name]
-            return accepted if accepted in harmless else Mistake(f"{source} is not built yet in this version: {mend}")
-        return Mistake(_sentence(source, words)) if words else accepted
+            return Mistake(_sentence(source, str(first.get("ctx", {}).get("error", first["msg"]))))
+        return accepted
 
     def _take_mistakes(self) -> dict[str, str]:
         """Take every mistake out of the fields, leaving their defaults, so that the other checks can go on."""

@@ -96,7 +96,7 @@ def _app_with_routes(app: Any) -> Any:
 
 def _below(app: Any, prefix: str, depth: int) -> Iterator[tuple[Any, str]]:
     """Every endpoint below an app, with its template."""
-    for route in _flat(getattr(app, "routes", None) or ()):
+    for route in flat_routes(getattr(app, "routes", None) or ()):
         path = prefix + (getattr(route, "path", None) or "")
         endpoint = getattr(route, "endpoint", None)
         if endpoint is not None:
@@ -108,11 +108,12 @@ def _below(app: Any, prefix: str, depth: int) -> Iterator[tuple[Any, str]]:
                 yield from _below(route, path, depth - 1)
 
 
-def _flat(routes: Iterable[Any]) -> Iterable[Any]:
+def flat_routes(routes: Iterable[Any]) -> Iterator[Any]:
     """The routes, with those of included routers in their places, where FastAPI keeps them apart."""
     flatten = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
-    flat: Iterable[Any] = routes if flatten is None else flatten(routes)
-    return flat
+    for route in routes if flatten is None else flatten(routes):
+        # Older versions of FastAPI show a route of Starlette's, or a mount, behind a context that is empty.
+        yield getattr(route, "starlette_route", None) or route
 
 
 def _compiled(text: str) -> _Template:

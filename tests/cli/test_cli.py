@@ -378,7 +378,7 @@ def test_mint_cannot_read_a_missing_key(run: Any, tmp_path: Path) -> None:
 
 APP = """
 from typing import Annotated
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -414,6 +414,30 @@ inner = Starlette(routes=[
     ),
 ])
 wrapped = ToucanGuard(Starlette(routes=[Route("/x", page)]), settings=settings)
+
+# Routers in a router: FastAPI keeps them apart, and asks each for its routes when it needs them.
+router = APIRouter(prefix="/reports")
+
+@router.get("/{report_id}", dependencies=[Depends(require_grant("report", "report_id", action="view"))])
+def report():
+    return {}
+
+@router.post("/{dashboard_id}/notes")
+def notes():
+    return {}
+
+@router.websocket("/{report_id}/live")
+async def live(websocket: WebSocket):
+    await websocket.accept()
+
+router.routes.append(Mount("/files", routes=[Route("/{id}", page, middleware=[grant])]))
+between = APIRouter(routes=[Route("/{id}/plain", page, middleware=[grant])])
+between.include_router(router)
+included = FastAPI(openapi_url=None)
+included.include_router(
+    between, prefix="/api", dependencies=[Depends(require_grant("site", id="all", action="enter"))]
+)
+included.add_middleware(ToucanGuard, settings=settings)
 """
 
 
@@ -437,6 +461,18 @@ def test_routes_lists_grants_and_exemptions(run: Any, hosts_app: str) -> None:
         {"path": "/healthz", "methods": "GET", "guard": "exempt", "grant": ""},
     ]
     assert result.exit_code == 0
+
+
+def test_routes_looks_into_included_routers(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:included", "--json")
+    rows = {row["path"]: (row["methods"], row["guard"], row["grant"]) for row in json.loads(result.stdout)}
+    assert rows["/api/reports/{report_id}"] == ("GET", "guarded", "site:all:enter, report:{report_id}:view")
+    assert rows["/api/reports/{dashboard_id}/notes"] == ("POST", "guarded", "site:all:enter")
+    assert rows["/api/reports/{report_id}/live"] == ("WEBSOCKET", "guarded", "site:all:enter")
+    assert rows["/api/files/{id}"] == ("GET,HEAD", "guarded", "report:{id}:view")
+    # FastAPI leaves out the middleware of a plain route that it includes, and so its grant.
+    assert rows["/api/{id}/plain"] == ("GET,HEAD", "guarded", "")
+    assert result.exit_code == 1
 
 
 def test_routes_finds_what_stands_open(run: Any, hosts_app: str) -> None:

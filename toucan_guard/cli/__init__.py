@@ -11,7 +11,7 @@ from toucan_guard.cli import apikey, audit, audit_report, check, explain, inspec
 
 app = typer.Typer(
     name="toucan-guard",
-    help="Look at a guard from outside: its configuration, one request, one token, its routes.",
+    help="Look at a guard from outside (configuration, requests, tokens, routes, record), and look after its keys.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -37,13 +37,11 @@ _Texts = list[str] | None
 def create(  # noqa: PLR0917 - the parameters are the command's options
     label: Annotated[str, typer.Option(help="What people call it: whose it is, and where it lies.")],
     environment: Annotated[str | None, typer.Option("--env", help="A word in the key's text: live, test.")] = None,
-    tenant: Annotated[_Texts, typer.Option(help="A tenant that it may speak for; none given is all.")] = None,
-    origin: Annotated[_Texts, typer.Option(help="Where its tokens may be embedded; none given is all.")] = None,
-    grant: Annotated[
-        _Texts, typer.Option(help="A grant that it may give, as in dashboard:delays:view,export; none given is all.")
-    ] = None,
+    tenant: Annotated[_Texts, typer.Option(help="A tenant that it may speak for; none is all.")] = None,
+    origin: Annotated[_Texts, typer.Option(help="Where its tokens may be embedded; none is all.")] = None,
+    grant: Annotated[_Texts, typer.Option(help="type:<id>:action[,action] that it may give; none is all.")] = None,
     attribute: Annotated[_Texts, typer.Option(help="attribute=value that it may give, as in carrier=AA.")] = None,
-    role: Annotated[_Texts, typer.Option(help="A name for grants, as in viewer=dashboard:delays:view.")] = None,
+    role: Annotated[_Texts, typer.Option(help="name=type:<id>:action[,action]: a name for grants.")] = None,
     lifetime: Annotated[int | None, typer.Option(min=1, help="Seconds that its tokens live at most.")] = None,
     not_before: Annotated[str | None, typer.Option(help="Works from then on, as in 2026-12-01T00:00:00Z.")] = None,
     not_after: Annotated[str | None, typer.Option(help="Works until then.")] = None,
@@ -101,7 +99,7 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     else:
         typer.echo(key.text)
         complain(
-            f"✓ {key.key_id} is in the file, and every worker knows it within {LOOK_SECONDS:.0f} second(s). "
+            f"✓ {key.key_id} is in the file, and every worker knows it within about {LOOK_SECONDS:.0f} s. "
             "Keep the key above now: it is not shown again.",
             style="green",
         )
@@ -170,7 +168,7 @@ def retire(
     else:
         say(
             f"✓ {key_id} is retired: every worker that reads this file refuses it and its tokens within "
-            f"{LOOK_SECONDS:.0f} second(s).",
+            f"{LOOK_SECONDS:.0f} s.",
             "green",
         )
 

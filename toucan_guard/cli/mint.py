@@ -19,7 +19,9 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     subject: Annotated[str, typer.Option(help="The host's own user id.")],
     key_file: Annotated[Path, typer.Option(help="The signing key: a secret, a private JWK, or a private PEM.")],
     tenant: Annotated[str | None, typer.Option(help="The customer organisation.")] = None,
-    grant: Annotated[list[str] | None, typer.Option(help="A grant, as in dashboard:delays:view,export.")] = None,
+    grant: Annotated[
+        list[str] | None, typer.Option(help="type:<id>:action[,action], as in dashboard:delays:view.")
+    ] = None,
     rls: Annotated[
         list[str] | None, typer.Option(help="attribute=value; the value is JSON, or else text: carrier=AA, ids=[1,2].")
     ] = None,

@@ -153,5 +153,6 @@ def _connected(url: str) -> Iterator[psycopg.Connection[Any]]:
             yield connection
     except psycopg.Error as error:
         # The driver's text never quotes a password.
-        complain(f"✗ the database says: {error.diag.message_primary or str(error)}")
+        said = " ".join((error.diag.message_primary or str(error)).split())
+        complain(f"✗ the database says: {said}")
         raise typer.Exit(FINDING) from None

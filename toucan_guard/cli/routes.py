@@ -11,12 +11,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.table import Table
 from rich.text import Text
-from starlette.routing import BaseRoute, Mount, WebSocketRoute
+from starlette.routing import Mount, WebSocketRoute
 
 from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wrong_use
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
 from toucan_guard.stack import ToucanGuard
+from toucan_guard.templates import flat_routes
 from toucan_guard.token_service import GenerateToken, RefreshToken
 
 
@@ -91,13 +92,15 @@ def _below(app: Any, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | N
     for middleware in getattr(app, "user_middleware", ()):
         if middleware.cls is ToucanGuard:
             guarded, exempt = True, _exempt_of(ToucanGuard(app, *middleware.args, **middleware.kwargs))
-    for route in getattr(app, "routes", ()):
+    for route in flat_routes(getattr(app, "routes", None) or ()):
         yield from _of_route(route, prefix, guarded=guarded, exempt=exempt)
 
 
-def _of_route(route: BaseRoute, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | None) -> Iterator[RouteRow]:
-    path = prefix + str(getattr(route, "path", ""))
-    if isinstance(route, Mount):
+def _of_route(route: Any, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | None) -> Iterator[RouteRow]:
+    path = prefix + str(getattr(route, "path", None) or "")
+    # What FastAPI says of a route of an included router stands in front of the route itself.
+    kind = getattr(route, "original_route", route)
+    if isinstance(kind, Mount):
         inner: Any = route.app
         while isinstance(inner, ToucanGuard):
             guarded, exempt, inner = True, _exempt_of(inner), _bare_app(inner)
@@ -106,7 +109,7 @@ def _of_route(route: BaseRoute, prefix: str, *, guarded: bool, exempt: ExemptMid
             return
         path += "/…"
     methods = ",".join(sorted(getattr(route, "methods", None) or ())) or "any"
-    if isinstance(route, WebSocketRoute):
+    if isinstance(kind, WebSocketRoute):
         methods = "WEBSOCKET"
     layers = list(_layers_of(route))
     guarded = guarded or any(isinstance(layer, ToucanGuard) for layer in layers)
@@ -119,14 +122,14 @@ def _of_route(route: BaseRoute, prefix: str, *, guarded: bool, exempt: ExemptMid
     yield RouteRow(path, methods, state, ", ".join(_grants_of(route)))
 
 
-def _layers_of(route: BaseRoute) -> Iterator[object]:
+def _layers_of(route: Any) -> Iterator[object]:
     layer = getattr(route, "app", None)
     while layer is not None:
         yield layer
         layer = getattr(layer, "app", None)
 
 
-def _grants_of(route: BaseRoute) -> Iterator[str]:
+def _grants_of(route: Any) -> Iterator[str]:
     for layer in _layers_of(route):
         if isinstance(layer, GrantMiddleware):
             yield layer.describes

@@ -97,7 +97,8 @@ class EmbedTokenMiddleware:
         claims = await self._authenticate(scope, trail)
         if not isinstance(claims, Deny):
             revoked = await self._standing.revoked(claims, trail)
-            claims = claims if revoked is None else revoked
+            if revoked is not None:
+                trail.claims, claims = claims, revoked  # the record says whose token it was
         trail.add(_LAYER, claims if isinstance(claims, Deny) else ALLOW)
         if isinstance(claims, Deny):
             return await deny(scope, receive, send, claims)
