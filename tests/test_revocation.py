@@ -61,7 +61,9 @@ async def test_what_is_revoked_is_refused_and_other_tokens_are_not(
     refused = await http(guard, "GET", "/", {"x-embed-token": revoked})
     assert (refused.status, refused.reason) == (401, "token_revoked")
     assert (await http(guard, "GET", "/", {"x-embed-token": other})).status == 200
-    assert [line["reason"] for line in audit_lines()] == [None, "token_revoked", None]
+    lines = audit_lines()
+    assert [line["reason"] for line in lines] == [None, "token_revoked", None]
+    assert (lines[1]["token_id"], lines[1]["subject"]) == ("t-1", lines[0]["subject"])  # whose it was
 
 
 async def test_a_key_is_revoked_by_its_name(make_settings: Any, make_token: Any, http: Any) -> None:

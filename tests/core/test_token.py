@@ -301,6 +301,11 @@ def test_only_a_signature_vector_may_have_an_empty_payload() -> None:
     assert (parsed.payload, parsed.signing_input) == (b"", text.rpartition(".")[0].encode())
 
 
+def test_what_is_read_of_a_token_does_not_show_it() -> None:
+    parsed = parse_compact("eyJhIjoxfQ.c2VjcmV0LWNsYWltcw.c2lnbmF0dXJl", max_bytes=1000)
+    assert repr(parsed) == "CompactJws(header=mappingproxy({'a': 1}))"
+
+
 # --- the header -----------------------------------------------------------------------------------------------------
 
 

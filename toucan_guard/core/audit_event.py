@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from toucan_guard.core.decisions import Allow, Decision, Deny
+from toucan_guard.core.decisions import Decision, Deny
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.token import VerifiedClaims
 
@@ -74,7 +74,7 @@ def decision_event(
         "reason": reason,
         "detail": None if reason is None else _detail_of(steps, reason),
         "steps": [
-            {"layer": layer, "decision": "allow" if type(decision) is Allow else _name_of(decision, enforced=enforced)}
+            {"layer": layer, "decision": _refused(decision, enforced) if isinstance(decision, Deny) else "allow"}
             for layer, decision, enforced in steps
         ],
         "kind": kind,
@@ -226,7 +226,5 @@ def _told(denial: Deny) -> str:
     return denial.facts.get("cause", denial.detail)
 
 
-def _name_of(decision: Decision, *, enforced: bool) -> str:
-    if not isinstance(decision, Deny):
-        return "allow"
-    return f"{'deny' if enforced else 'would_deny'}:{decision.reason}"
+def _refused(denial: Deny, enforced: bool) -> str:  # noqa: FBT001 - in a line for each step
+    return f"{'deny' if enforced else 'would_deny'}:{denial.reason}"
