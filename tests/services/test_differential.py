@@ -361,8 +361,10 @@ class Backends:
                 (self.plain, "TEXT; TEXT COLLATE NOCASE; INTEGER; REAL; INTEGER; TEXT; TEXT; TEXT; TEXT; TEXT"),
                 (
                     self.duck,
-                    "VARCHAR; VARCHAR COLLATE NOCASE; BIGINT; DOUBLE; BOOLEAN; DATE; TIMESTAMP; TIMESTAMPTZ; UUID; "
-                    "VARCHAR",
+                    (
+                        "VARCHAR; VARCHAR COLLATE NOCASE; BIGINT; DOUBLE; BOOLEAN; DATE; TIMESTAMP; TIMESTAMPTZ; UUID; "
+                        "VARCHAR"
+                    ),
                 ),
                 (self.owner, "text; text; bigint; double precision; boolean; date; timestamp; timestamptz; uuid; text"),
             ):

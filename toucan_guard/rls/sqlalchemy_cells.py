@@ -32,7 +32,7 @@ def comparable(leaf: Leaf, column: ColumnClause[Any], dialect: Dialect) -> Itera
         # Its blanks at the end are ignored, so that it is exact only where there are none.
         yield func.octet_length(column) == func.octet_length(cast(column, Text))
     elif type_ == "uuid" and leaf.op in ("ne", "not_in") and not getattr(column.type, "native_uuid", False):
-        pattern = literal_column("'^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})$'")
+        pattern: ColumnElement[Any] = literal_column("'^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})$'")
         yield collate(type_coerce(column, sqltypes.String()), "C").op("~", is_comparison=True)(pattern)
 
 
@@ -54,7 +54,9 @@ def _in_sqlite(leaf: Leaf, column: ColumnClause[Any]) -> Iterator[ColumnElement[
             exact.op("GLOB", is_comparison=True)(_text(_MOMENT)),
             exact.op("GLOB", is_comparison=True)(_text(_MOMENT + _MICROSECONDS)),
         )
-        yield _is_in_calendar(func.datetime(column, _text("+0 days")), func.substr(text, 1, 19))
+        # Without its microseconds, which SQLite would round.
+        second = func.substr(text, 1, 19)
+        yield _is_in_calendar(func.datetime(second, _text("+0 days")), second)
     elif type_ == "uuid" and leaf.op in ("ne", "not_in"):
         size = func.length(cast(column, sqltypes.LargeBinary))
         bare = func.replace(text, _text("-"), _text(""))
