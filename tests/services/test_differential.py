@@ -103,6 +103,7 @@ CELLS: dict[str, list[Any]] = {
     "moment": [*MOMENTS, None],
     "zoned": [*(moment.replace(tzinfo=UTC) for moment in MOMENTS), None],
     "code": [*CODES, None],
+    "written": [*CODES, CODES[0].replace("-", ""), CODES[0].upper(), "x", None],
 }
 COLUMNS: dict[str, list[str]] = {
     "string": ["text", "loose"],
@@ -111,7 +112,7 @@ COLUMNS: dict[str, list[str]] = {
     "boolean": ["flag"],
     "date": ["day"],
     "datetime": ["moment", "zoned"],
-    "uuid": ["code"],
+    "uuid": ["code", "written"],
 }
 # What a token may carry: of the right type, and whatever else a hostile or hapless host writes.
 CLAIMS: dict[str, list[Any]] = {
@@ -337,6 +338,7 @@ def _described(loose: str | None) -> dict[str, Table]:
             Column("moment", DateTime),
             Column("zoned", DateTime(timezone=True)),
             Column("code", Uuid(as_uuid=False)),
+            Column("written", String),
         )
     Table("u", meta, Column("id", Integer, primary_key=True))
     return dict(meta.tables)
@@ -356,12 +358,15 @@ class Backends:
         self.app = psycopg.connect(database.app)
         for name in TABLES:
             for connection, types in (
-                (self.plain, "TEXT; TEXT COLLATE NOCASE; INTEGER; REAL; INTEGER; TEXT; TEXT; TEXT; TEXT"),
+                (self.plain, "TEXT; TEXT COLLATE NOCASE; INTEGER; REAL; INTEGER; TEXT; TEXT; TEXT; TEXT; TEXT"),
                 (
                     self.duck,
-                    "VARCHAR; VARCHAR COLLATE NOCASE; BIGINT; DOUBLE; BOOLEAN; DATE; TIMESTAMP; TIMESTAMPTZ; UUID",
+                    (
+                        "VARCHAR; VARCHAR COLLATE NOCASE; BIGINT; DOUBLE; BOOLEAN; DATE; TIMESTAMP; TIMESTAMPTZ; UUID; "
+                        "VARCHAR"
+                    ),
                 ),
-                (self.owner, "text; text; bigint; double precision; boolean; date; timestamp; timestamptz; uuid"),
+                (self.owner, "text; text; bigint; double precision; boolean; date; timestamp; timestamptz; uuid; text"),
             ):
                 columns = ", ".join(map(" ".join, zip(CELLS, types.split("; "), strict=True)))
                 connection.execute(f"CREATE TABLE {name} (id integer PRIMARY KEY, {columns})")
@@ -406,6 +411,8 @@ def _as_text(row: dict[str, Any]) -> list[Any]:
             kept.append(None)
         elif name == "day":
             kept.append(cell.isoformat())
+        elif name == "code" and row["id"] % 2:
+            kept.append(cell.replace("-", ""))  # as SQLAlchemy keeps it
         elif name in ("moment", "zoned"):
             kept.append(cell.replace(tzinfo=None).isoformat(" ", "microseconds"))
         else:

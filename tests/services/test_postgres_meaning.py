@@ -84,7 +84,7 @@ CASES: list[tuple[Type, str, tuple[Any, ...], tuple[Any, ...]]] = [
     ("datetime", "timestamptz", MOMENTS, MOMENTS),
     ("datetime", "timestamp", tuple(m.astimezone(UTC).replace(tzinfo=None) for m in MOMENTS), MOMENTS),
     ("uuid", "uuid", (ONE, TWO), (ONE, TWO)),
-    ("uuid", "text", (str(ONE), str(ONE).upper(), str(TWO), "no uuid", ""), (ONE, TWO)),
+    ("uuid", "text", (str(ONE), ONE.hex, str(ONE).upper(), str(TWO), "no uuid", ""), (ONE, TWO)),
     ("uuid", "varchar", (str(ONE), str(TWO).upper()), (ONE, TWO)),
 ]  # fmt: skip
 STORED = {

@@ -47,6 +47,8 @@ _DATETIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# As databases keep a UUID in text: with its dashes or, as SQLAlchemy does on SQLite, without.
+_UUID_CELL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +176,8 @@ def _read_cell(type_: Type, cell: object) -> object:
         # Databases without booleans keep 0 and 1.
         return bool(cell) if isinstance(cell, int) and cell in (0, 1) else None
     if type_ == "uuid" and isinstance(cell, str):
-        # Text is compared byte by byte, and a UUID is written in lower case: other text is no UUID's equal.
-        value = read_value(type_, cell)
-        return value if str(value) == cell else str.__str__(cell)
+        # Both spellings are the same UUID. Other text is none, so that it passes no rule: ``ne`` included.
+        return UUID(cell) if _UUID_CELL.fullmatch(cell) else None
     return read_value(type_, cell)
 
 

@@ -41,6 +41,7 @@ _CASTS: Final[Mapping[Type, str]] = {
 _SIGNS: Final[Mapping[str, str]] = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 ColumnTypes = Callable[[str], str]
+_UUID_TEXT: Final = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}"
 _MARK: Final = "\x00"  # in no name: names are printable
 
 
@@ -110,6 +111,8 @@ def _leaf(leaf: Leaf, column_type: str) -> str:
     many = leaf.op in LIST_OPERATORS
     if many == (leaf.attribute.shape == "one"):
         return "false"  # a list where one value is compared, or the reverse, opens nothing
+    if _VARIANTS.get(leaf.attribute.type, {}).get(column_type) == "text":
+        return _uuid_as_text(leaf, column, many=many)
     value = _value(leaf, column_type, many=many)
     if leaf.op == "contains":
         return f"(strpos({column}, {value}) > 0)"
@@ -140,6 +143,20 @@ def _value(leaf: Leaf, column_type: str, *, many: bool) -> str:
     return f"(SELECT {inner})::{cast}[]" if many else f"(SELECT {inner})"
 
 
+def _uuid_as_text(leaf: Leaf, column: str, *, many: bool) -> str:
+    """A UUID that is kept as text: with its dashes or without, in lower case; no other text passes."""
+    assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
+    text = f"{CONTEXT} ->> {literal(leaf.attribute.name)}"
+    # An array of UUIDs has no other dashes than theirs.
+    both = (
+        f"({text})::text[] || replace({text}, '-', '')::text[]" if many else f"ARRAY[{text}, replace({text}, '-', '')]"
+    )
+    value = f"(SELECT {both})::text[]"
+    if leaf.op in ("eq", "in"):
+        return f"({column} = ANY ({value}))"
+    return f"({column} <> ALL ({value}) AND {column} ~ '^({_UUID_TEXT})$')"
+
+
 def _utc(text: str, *, many: bool) -> str:
     if not many:
         return f"(SELECT ({text})::timestamp with time zone AT TIME ZONE 'UTC')"
@@ -147,7 +164,7 @@ def _utc(text: str, *, many: bool) -> str:
     return f"(SELECT array_agg(moment AT TIME ZONE 'UTC') FROM {each})::timestamp without time zone[]"
 
 
-# A column without an offset is UTC; a UUID that is kept as text is compared as text, in lower case.
+# A column without an offset is UTC; a UUID that is kept as text is compared as text.
 _VARIANTS: Final[Mapping[Type, Mapping[str, str]]] = {
     "datetime": {"timestamp without time zone": "utc"},
     "uuid": {"text": "text", "character varying": "text"},

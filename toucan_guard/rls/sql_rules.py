@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from toucan_guard.core.row_rules import LIST_OPERATORS, Group, Leaf, Operator, Rule
 from toucan_guard.rls.sql_dialects import MARK, Dialect
@@ -30,6 +31,13 @@ _DECIMAL_STEP: Final = Decimal(1).scaleb(-15)
 _DECIMAL_LIMIT: Final = 10**22
 _WIDE: Final = Context(prec=60)
 _INTEGER_LIMIT: Final = 2**126
+_EXACT_IN_A_FLOAT: Final = 2**53
+_UUID_TEXT: Final = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}"
+_SQLITE_UUID: Final = (
+    "REPLACE({cell}, '-', '') NOT GLOB '*[^0-9a-f]*' AND LENGTH(REPLACE({cell}, '-', '')) = 32 "
+    "AND (LENGTH(CAST({cell} AS BLOB)) = 32 OR (LENGTH(CAST({cell} AS BLOB)) = 36 "
+    "AND {cell} GLOB '????????-????-????-????-????????????'))"
+)
 # What a text must look like to be a date and time for ``matches``, and that moment in UTC to the microsecond.
 _SQLITE_MOMENT: Final = """EXISTS (SELECT 1 FROM (
 SELECT t, z, SUBSTR(t, 1, LENGTH(t) - LENGTH(z)) AS b FROM (
@@ -118,11 +126,17 @@ class RuleWriter:
 def _sqlite(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
     type_ = leaf.attribute.type
+    if type_ == "uuid":
+        return _sqlite_uuid(writer, leaf, cell)
     value = writer.parameter(leaf, "", _SQLITE_VALUES[type_])
     if type_ == "datetime":
         return _SQLITE_MOMENT.format(cell=cell, compared=_compared(leaf.op, value))
     if type_ in ("integer", "number"):
-        return f"{cell} {_compared(leaf.op, value)} AND TYPEOF({cell}) IN ('integer', 'real')"
+        # A list is rounded to what a column of floats can hold, unless the column's affinity is taken away.
+        same = f"+{cell} {_compared(leaf.op, value)}"
+        if leaf.op != "not_in":
+            same = f"{cell} {_compared(leaf.op, value)}{f' AND {same}' if leaf.op == 'in' else ''}"
+        return f"{same} AND TYPEOF({cell}) IN ('integer', 'real')"
     if type_ == "boolean":
         return f"{cell} {_compared(leaf.op, value)} AND TYPEOF({cell}) = 'integer' AND {cell} IN (0, 1)"
     is_text = f"TYPEOF({cell}) = 'text'"
@@ -136,6 +150,17 @@ def _sqlite(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
         if type_ == "date"
         else same
     )
+
+
+def _sqlite_uuid(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
+    if leaf.op in LIST_OPERATORS:
+        spelled = writer.parameter(leaf, "", _spellings, whole=True)
+    else:
+        spelled = f"{writer.parameter(leaf, '', str)}, {writer.parameter(leaf, 'hex', _without_dashes)}"
+    is_text = f"TYPEOF({cell}) = 'text'"
+    if leaf.op in ("eq", "in"):
+        return f"{cell} COLLATE BINARY IN ({spelled}) AND {is_text}"
+    return f"{cell} COLLATE BINARY NOT IN ({spelled}) AND {is_text} AND {_SQLITE_UUID.format(cell=cell)}"
 
 
 def _compared(op: Operator, value: str) -> str:
@@ -159,26 +184,54 @@ def _postgres(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
             f"({kind} 'timestamptz'::pg_catalog.regtype AND {zoned}) "
             f"OR ({kind} 'timestamp'::pg_catalog.regtype AND {naive})"
         )
+    if type_ == "uuid":
+        return _pg_uuid(writer, leaf, cell)
     value = writer.parameter(leaf, "", _POSTGRES_VALUES.get(type_, _same))
     if type_ == "date":
         kind = f"pg_catalog.pg_typeof({cell}) = 'date'::pg_catalog.regtype"
         return f"{_pg_compared(leaf.op, cell, value, 'date')} AND {kind}"
-    if type_ in ("integer", "number", "boolean"):
-        sent = {"integer": "bigint", "number": "numeric", "boolean": "boolean"}[type_]
-        return _pg_compared(leaf.op, cell, value, sent)
-    exact = f'{cell}{"::text" if type_ == "uuid" else ""} COLLATE pg_catalog."C"'
+    if type_ == "boolean":
+        return _pg_compared(leaf.op, cell, value, "boolean")
+    if type_ in ("integer", "number"):
+        return _pg_number(writer, leaf, cell, value)
+    exact = f'{cell} COLLATE pg_catalog."C"'
+    # char(n) ignores blanks at the end, so that it is exact only where there are none.
+    full = f"pg_catalog.octet_length({cell}) = pg_catalog.octet_length({cell}::text)"
     if leaf.op == "contains":
-        return f"pg_catalog.strpos({exact}, {value}::text) > 0"
+        return f"pg_catalog.strpos({exact}, {value}::text) > 0 AND {full}"
     if leaf.op == "starts_with":
-        return f"pg_catalog.starts_with({exact}, {value}::text)"
-    same = _pg_compared(leaf.op, exact, value, "text")
-    # An index has the column's own collation, and a column of UUIDs has none.
+        return f"pg_catalog.starts_with({exact}, {value}::text) AND {full}"
+    same = f"{_pg_compared(leaf.op, exact, value, 'text')} AND {full}"
+    # An index has the column's own collation.
+    return f"{_pg_compared(leaf.op, cell, value, 'text')} AND {same}" if leaf.op in ("eq", "in") else same
+
+
+def _pg_number(writer: RuleWriter, leaf: Leaf, cell: str, value: str) -> str:
+    assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
+    kind = f"pg_catalog.pg_typeof({cell})"
+    # A float4 is widened before it is compared, and then equals no number that it was written as.
+    real = f"{kind} <> 'real'::pg_catalog.regtype"
+    if leaf.attribute.type == "number":
+        return f"{_pg_compared(leaf.op, cell, value, 'numeric')} AND {real}"
+    # Beside a float an integer is rounded.
+    exact = writer.parameter(leaf, "exact", _is_exact_in_a_float, whole=True)
+    whole = f"{kind} <> 'double precision'::pg_catalog.regtype"
+    return f"{_pg_compared(leaf.op, cell, value, 'bigint')} AND {real} AND ({exact}::boolean OR {whole})"
+
+
+def _pg_uuid(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
+    exact = f'{cell}::text COLLATE pg_catalog."C"'
+    op: Operator = "in" if leaf.op in ("eq", "in") else "not_in"
+    same = _pg_compared(op, exact, writer.parameter(leaf, "", _spellings, whole=True), "text")
+    # Padded to the length of a char(n) it is written in no known way; as text the blanks would be gone.
+    plain = f"{same} AND pg_catalog.pg_typeof({cell}) <> 'character'::pg_catalog.regtype"
+    if op == "not_in":
+        return f"{plain} AND {exact} ~ '^({_UUID_TEXT})$'"
     if leaf.op == "eq":
-        loose = writer.parameter(leaf, "loose", str) if type_ == "uuid" else f"{value}::text"
-        return f"{cell} = {loose} AND {same}"
-    if leaf.op == "in" and type_ == "string":
-        return f"{_pg_compared(leaf.op, cell, value, 'text')} AND {same}"
-    return same
+        # An index is one of UUIDs or of text, and what has no type takes the column's.
+        loose = f"{writer.parameter(leaf, 'loose', str)}, {writer.parameter(leaf, 'hex', _without_dashes)}"
+        return f"{cell} IN ({loose}) AND {plain}"
+    return plain
 
 
 def _pg_compared(op: Operator, cell: str, value: str, type_: str) -> str:
@@ -223,15 +276,18 @@ def _duckdb_text(writer: RuleWriter, leaf: Leaf, cell: str) -> str:
     assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
     kind, text = f"TYPEOF({cell})", f"CAST({cell} AS VARCHAR)"
     # Bytes have no collation, and text that was bytes has none either.
+    if leaf.attribute.type == "uuid":
+        spelled = writer.parameter(leaf, "bytes", _spellings_utf8, whole=True)
+        op: Operator = "in" if leaf.op in ("eq", "in") else "not_in"
+        same = _duckdb_compared(op, f"ENCODE({text})", spelled, "BLOB")
+        written = f"REGEXP_FULL_MATCH(DECODE(ENCODE({text})), '{_UUID_TEXT}')"
+        return f"CASE WHEN {kind} IN ('VARCHAR', 'UUID') AND {written} THEN {same} ELSE FALSE END"
     if leaf.op in ("contains", "starts_with"):
         value = writer.parameter(leaf, "", _same)
         same = f"{leaf.op.upper()}(DECODE(ENCODE({text})), {value}::VARCHAR)"
     else:
         same = _duckdb_compared(leaf.op, f"ENCODE({text})", writer.parameter(leaf, "bytes", _utf8), "BLOB")
-    fits = f"{kind} IN ('VARCHAR', 'UUID')"
-    if leaf.attribute.type == "string":
-        fits = f"({kind} = 'VARCHAR' OR {kind} LIKE 'ENUM%')"
-    return f"CASE WHEN {fits} THEN {same} ELSE FALSE END"
+    return f"CASE WHEN {kind} = 'VARCHAR' OR {kind} LIKE 'ENUM%' THEN {same} ELSE FALSE END"
 
 
 def _duckdb_number(writer: RuleWriter, leaf: Leaf, cell: str, type_: str) -> str:
@@ -245,7 +301,7 @@ def _duckdb_number(writer: RuleWriter, leaf: Leaf, cell: str, type_: str) -> str
         return _duckdb_compared(leaf.op, number, bound, type_)
 
     def members(value: Any) -> list[Any]:
-        listed = value if isinstance(value, tuple) else (value,)
+        listed = _listed(value)
         found = [space(item, up=False) for item in listed]
         return [one for one, item in zip(found, listed, strict=True) if one == space(item, up=True)]
 
@@ -299,6 +355,27 @@ def _utf8(value: Any) -> bytes:
     return str(value).encode()
 
 
+def _without_dashes(value: UUID) -> str:
+    return value.hex
+
+
+def _spellings(value: Any) -> list[str]:
+    """A UUID, or each of several, as text in both ways."""
+    return [spelled for one in _listed(value) for spelled in (str(one), one.hex)]
+
+
+def _spellings_utf8(value: Any) -> list[bytes]:
+    return [spelled.encode() for spelled in _spellings(value)]
+
+
+def _is_exact_in_a_float(value: Any) -> bool:
+    return all(abs(one) <= _EXACT_IN_A_FLOAT for one in _listed(value))
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _without_zone(value: datetime) -> datetime:
     return value.replace(tzinfo=None)
 
@@ -326,9 +403,8 @@ _SQLITE_VALUES: Final[dict[str, Callable[[Any], Any]]] = {
     "boolean": int,
     "date": date.isoformat,
     "datetime": _moment,
-    "uuid": str,
 }
-_POSTGRES_VALUES: Final[dict[str, Callable[[Any], Any]]] = {"number": _decimal, "uuid": str}
+_POSTGRES_VALUES: Final[dict[str, Callable[[Any], Any]]] = {"number": _decimal}
 _WRITERS: Final[dict[str, Callable[[RuleWriter, Leaf, str], str]]] = {
     "sqlite": _sqlite,
     "duckdb": _duckdb,

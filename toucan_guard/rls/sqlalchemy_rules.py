@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, collate, false, func, or_
+from sqlalchemy import and_, bindparam, collate, false, func, or_, type_coerce
 from sqlalchemy import types as sqltypes
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import BindParameter, ColumnClause, ColumnElement
@@ -21,9 +21,11 @@ from sqlalchemy.types import TypeEngine
 
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import LIST_OPERATORS, Group, Leaf, Rule, Type
+from toucan_guard.rls.sqlalchemy_cells import EXACT_IN_A_FLOAT, as_moment, comparable
 
 # Many rows in one execution (executemany) cannot have a list of changing length for each of them.
 SLOTS: Final = 64
+_SINGLE_BITS: Final = 24
 _BINARY: Final[Mapping[str, str]] = {"sqlite": "BINARY", "postgresql": "C"}
 DIALECTS: Final = tuple(_BINARY)
 
@@ -59,10 +61,14 @@ class TooManyValues(Exception):
     """A list is longer than a statement for many rows can take."""
 
 
+# How a UUID is written for a column of text.
+_Written = Callable[[Any], str]
+
+
 class Asked:
     """The function of one parameter: what the current embed has for it. Nobody else may set such a parameter."""
 
-    __slots__ = ("_current", "_leaf", "_name", "_read", "_type")
+    __slots__ = ("_current", "_leaf", "_name", "_read", "_type", "_written")
 
     def __init__(
         self,
@@ -70,17 +76,19 @@ class Asked:
         read: Callable[[Leaf, object], Any],
         type_: TypeEngine[Any] | None,
         current: Callable[[], RowFilter],
+        written: _Written = str,
     ) -> None:
         assert leaf.attribute is not None  # noqa: S101 - only comparisons have parameters
         self._leaf, self._name, self._read, self._type, self._current = leaf, leaf.attribute.name, read, type_, current
+        self._written = written
 
     def __call__(self) -> Any:
         answer = self._read(self._leaf, self._current().attributes.get(self._name))
         if self._type is None or answer is None:
             return answer
         if isinstance(answer, tuple):
-            return [_sent(item, self._type) for item in answer]
-        return _sent(answer, self._type)
+            return [_sent(item, self._type, self._written) for item in answer]
+        return _sent(answer, self._type, self._written)
 
 
 class RuleExpressions:
@@ -107,8 +115,9 @@ class RuleExpressions:
         found = column(rule.column, rule)
         if rule.attribute is None:
             return found.is_not(None) if rule.op == "is_set" else found.is_(None)
-        usable = self._parameter("usable", sqltypes.Boolean(), self._asking(rule, _is_usable))
-        return and_(usable, self._comparison(rule, found))
+        ask = _is_usable_as_float if isinstance(found.type, sqltypes.Float) else _is_usable
+        usable = self._parameter("usable", sqltypes.Boolean(), self._asking(rule, ask))
+        return and_(usable, self._comparison(rule, found), *comparable(rule, found, self._dialect))
 
     def column_type(self, leaf: Leaf, declared: TypeEngine[Any] | None) -> TypeEngine[Any]:
         """The type to compare a column with; ``declared`` is the table's, None where it does not say.
@@ -128,6 +137,8 @@ class RuleExpressions:
         for known in (declared, declared.dialect_impl(self._dialect)):
             if _is_own(known) or not isinstance(known, _FITTING[type_]):
                 raise UnfitColumn(f"its type is {declared!r}, and {leaf.attribute.name} is {leaf.attribute.expected}")
+        if self._dialect.name == "postgresql" and _is_single(declared):
+            raise UnfitColumn(f"its type is {declared!r}, and PostgreSQL compares that with none of its own values")
         return declared
 
     def keeps(self, value: object, declared: TypeEngine[Any] | None) -> bool:
@@ -142,7 +153,12 @@ class RuleExpressions:
         return (value.utcoffset() is not None) == declared.timezone
 
     def _comparison(self, leaf: Leaf, column: ColumnClause[Any]) -> ColumnElement[bool]:
+        assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
+        if leaf.attribute.type == "uuid" and not self._is_native(column.type):
+            return self._uuid_as_text(leaf, type_coerce(column, sqltypes.String()))
         type_ = self._parameter_type(leaf, column.type)
+        if leaf.attribute.type == "datetime" and self._dialect.name == "sqlite":
+            return self._moment(leaf, column, type_)
         if leaf.op in LIST_OPERATORS:
             return self._membership(leaf, column, type_)
 
@@ -162,23 +178,62 @@ class RuleExpressions:
         # PostgreSQL finds an index only without the collation.
         return same if sqlite or leaf.op == "ne" else and_(column == value(), same)
 
-    def _membership(self, leaf: Leaf, column: ColumnClause[Any], type_: TypeEngine[Any]) -> ColumnElement[bool]:
-        def member(operand: ColumnElement[Any]) -> ColumnElement[bool]:
-            values: Any
-            if self._many:
-                values = [
-                    self._parameter("value", type_, self._asking(leaf, _slot(index), type_)) for index in range(SLOTS)
-                ]
-            else:
-                values = self._parameter("values", type_, self._asking(leaf, _every, type_), expanding=True)
-            return operand.in_(values) if leaf.op == "in" else operand.not_in(values)
-
+    def _membership(self, leaf: Leaf, column: ColumnElement[Any], type_: TypeEngine[Any]) -> ColumnElement[bool]:
         if not isinstance(column.type, sqltypes.String):
-            return member(column)
-        same = member(self._exact(column))
+            return self._member(leaf, column, type_)
+        same = self._member(leaf, self._exact(column), type_)
         if self._dialect.name == "sqlite" or leaf.op == "not_in":
             return same
-        return and_(member(column), same)
+        return and_(self._member(leaf, column, type_), same)
+
+    def _member(
+        self, leaf: Leaf, operand: ColumnElement[Any], type_: TypeEngine[Any], written: _Written = str
+    ) -> ColumnElement[bool]:
+        values: Any
+        if self._many:
+            values = [
+                self._parameter("value", type_, self._asking(leaf, _slot(index), type_, written))
+                for index in range(SLOTS)
+            ]
+        else:
+            values = self._parameter("values", type_, self._asking(leaf, _every, type_, written), expanding=True)
+        return operand.in_(values) if leaf.op == "in" else operand.not_in(values)
+
+    def _uuid_as_text(self, leaf: Leaf, column: ColumnElement[Any]) -> ColumnElement[bool]:
+        """A UUID that is kept as text: with its dashes, or without."""
+        text = sqltypes.String()
+        exact = self._exact(column)
+
+        def one(written: _Written) -> ColumnElement[bool]:
+            if leaf.op in LIST_OPERATORS:
+                return self._member(leaf, exact, text, written)
+            return _OPERATORS[leaf.op](exact, self._parameter("value", text, self._asking(leaf, _one, text, written)))
+
+        join = or_ if leaf.op in ("eq", "in") else and_
+        return join(one(str), one(_without_dashes))
+
+    def _moment(self, leaf: Leaf, column: ColumnClause[Any], type_: TypeEngine[Any]) -> ColumnElement[bool]:
+        """A date and time in SQLite: text, whose order is theirs where all have their microseconds."""
+        whole = as_moment(column)
+        if leaf.op in LIST_OPERATORS:
+            return self._member(leaf, whole, type_)
+
+        def value() -> BindParameter[Any]:
+            return self._parameter("value", type_, self._asking(leaf, _one, type_))
+
+        same = _OPERATORS[leaf.op](whole, value())
+        # Without microseconds a cell is the beginning of its own moment, so that an index can still be used.
+        least = func.substr(value(), 1, 19)
+        near = []
+        if leaf.op in ("eq", "ge", "gt"):
+            near.append(column >= least)
+        if leaf.op in ("eq", "le", "lt"):
+            near.append(column <= value())
+        return and_(*near, same)
+
+    def _is_native(self, type_: TypeEngine[Any]) -> bool:
+        """Whether a UUID is kept as one, and not as text."""
+        return isinstance(type_, sqltypes.Uuid) and type_.native_uuid and self._dialect.supports_native_uuid
 
     def _exact(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
         """Text that is compared byte by byte, whatever collation the column has."""
@@ -198,8 +253,14 @@ class RuleExpressions:
     ) -> BindParameter[Any]:
         return bindparam(f"tg_{name}", callable_=ask, type_=type_, unique=True, expanding=expanding)
 
-    def _asking(self, leaf: Leaf, read: Callable[[Leaf, object], Any], type_: TypeEngine[Any] | None = None) -> Asked:
-        return Asked(leaf, read, type_, self._current)
+    def _asking(
+        self,
+        leaf: Leaf,
+        read: Callable[[Leaf, object], Any],
+        type_: TypeEngine[Any] | None = None,
+        written: _Written = str,
+    ) -> Asked:
+        return Asked(leaf, read, type_, self._current, written)
 
 
 _OPERATORS: Final[Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]]] = {
@@ -214,6 +275,12 @@ _OPERATORS: Final[Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement
 
 def _is_usable(leaf: Leaf, value: object) -> bool:
     return leaf.usable(value)
+
+
+def _is_usable_as_float(leaf: Leaf, value: object) -> bool:
+    # Beside a column of floats a larger integer is rounded, and would be another one.
+    listed = value if isinstance(value, tuple) else (value,)
+    return leaf.usable(value) and not any(isinstance(one, int) and abs(one) > EXACT_IN_A_FLOAT for one in listed)
 
 
 def _one(leaf: Leaf, value: object) -> object:
@@ -249,13 +316,25 @@ def _is_decimal(type_: TypeEngine[Any]) -> bool:
     return isinstance(type_, sqltypes.Numeric) and not isinstance(type_, sqltypes.Float)
 
 
-def _sent(value: Any, type_: TypeEngine[Any]) -> Any:
+def _is_single(type_: TypeEngine[Any]) -> bool:
+    """Whether a column is PostgreSQL's float4, which is widened before it is compared."""
+    precision = getattr(type_, "precision", None)
+    return isinstance(type_, sqltypes.REAL) or (
+        type(type_) in (sqltypes.Float, sqltypes.FLOAT) and precision is not None and precision <= _SINGLE_BITS
+    )
+
+
+def _without_dashes(value: UUID) -> str:
+    return value.hex
+
+
+def _sent(value: Any, type_: TypeEngine[Any], written: _Written) -> Any:
     """An attribute's value as a column of this type takes it."""
     if isinstance(value, datetime):
         # Without an offset means UTC, in tokens and in columns alike.
         return value if isinstance(type_, sqltypes.DateTime) and type_.timezone else value.replace(tzinfo=None)
     if isinstance(value, UUID):
-        return value if isinstance(type_, sqltypes.Uuid) and type_.as_uuid else str(value)
+        return value if isinstance(type_, sqltypes.Uuid) and type_.as_uuid else written(value)
     if isinstance(value, float) and _is_decimal(type_):
         return Decimal(repr(value))
     return value
