@@ -231,10 +231,10 @@ def test_files_that_are_given_newest_first_lose_completions_and_it_is_said(run: 
     old = log("old", ({"subject": "user-1"},))
     new = log("new", ({"event": "completion", "decision_id": "e-0"},))
     whole = run("audit", "who", "--subject", "user-1", old, new, "--json")
-    assert (len(whole.stdout.splitlines()), whole.stderr) == (2, "")
+    assert (len(whole.stdout.splitlines()), whole.stderr.strip()) == (2, "")
     lost = run("audit", "who", "--subject", "user-1", new, old, "--json")
     assert (len(lost.stdout.splitlines()), "give the older files first" in lost.stderr) == (1, True)
-    assert run("audit", "who", "--subject", "user-2", new, old).stderr == ""
+    assert run("audit", "who", "--subject", "user-2", new, old).stderr.strip() == ""
 
 
 def test_the_schema_is_printed(run: Any) -> None:
