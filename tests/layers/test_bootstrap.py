@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import urljoin
 
@@ -232,6 +233,17 @@ async def test_the_redirect_leads_nowhere_else(path: str, query: str, guard: Any
     assert "#" not in location
     assert "&embed=" in location or location.startswith("?embed=")
     assert urljoin(f"{OWN}/chart", location).startswith(f"{OWN}/chart?")
+
+
+async def test_the_sessions_row_filter_lasts_as_long_as_the_session(
+    app: Recorder, guard: Any, http: Any, make_token: Any
+) -> None:
+    # The token's own is judged on the way to the exchange, and ends within a minute: ``bind`` would refuse it then.
+    first = await http(guard, "GET", "/chart", FRAME, query=f"embed_token={make_token(bootstrap=True)}")
+    await http(guard, "GET", "/chart", {**FRAME, "cookie": _cookie(first)}, query=str(first.header("location"))[1:])
+    embed = app.scopes[0]["state"]["embed"]
+    assert embed.expires_at > time.time() + 120
+    assert embed.rls.expires_at == embed.expires_at
 
 
 async def test_the_redirect_names_one_session(guard: Any, http: Any, make_token: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -333,6 +334,55 @@ def test_sqlalchemy_binds_at_the_beginning_of_each_transaction(database: Any) ->
             connection.execute(counted)
     finally:
         current_row_access.reset(token)
+    engine.dispose()
+
+
+@contextmanager
+def on_behalf_of(row_filter: RowFilter | None) -> Iterator[RowAccess | None]:
+    access = None if row_filter is None else RowAccess(row_filter)
+    token = current_row_access.set(access)
+    try:
+        yield access
+    finally:
+        current_row_access.reset(token)
+
+
+def test_a_transaction_that_was_left_open_is_no_other_embeds(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    seen = sqlalchemy.text("SELECT DISTINCT carrier FROM flights")
+    with engine.connect() as shared:
+        with on_behalf_of(UNITED) as access:
+            assert access is not None
+            assert shared.scalars(seen).all() == ["UA"]
+            savepoint = shared.begin_nested()
+            with on_behalf_of(DELTA), pytest.raises(RowSecurityError, match="another embed"):
+                shared.execute(seen)
+            with on_behalf_of(DELTA), pytest.raises(RowSecurityError, match="another embed"):
+                shared.exec_driver_sql("SELECT DISTINCT carrier FROM flights")
+            with on_behalf_of(None), pytest.raises(NoEmbedContext):
+                shared.execute(seen)
+            assert shared.scalars(seen).all() == ["UA"]
+            access.closed = True
+            with pytest.raises(NoEmbedContext):
+                shared.execute(seen)
+            savepoint.rollback()
+            shared.rollback()
+        with on_behalf_of(DELTA):
+            assert shared.scalars(seen).all() == ["DL"]
+    engine.dispose()
+
+
+def test_a_two_phase_transaction_is_refused_and_not_empty(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    with on_behalf_of(UNITED):
+        with engine.connect() as connection, pytest.raises(RowSecurityError, match="two-phase"):
+            connection.begin_twophase()
+        with engine.connect() as connection:
+            assert connection.scalar(sqlalchemy.text("SELECT count(*) FROM flights")) == 3000
     engine.dispose()
 
 

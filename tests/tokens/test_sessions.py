@@ -64,6 +64,15 @@ async def test_a_session_is_opened_and_found_with_the_claims_of_its_token() -> N
     assert found == _claims(expires_at=NOW + 900, token_type=SESSION_TYPE)
 
 
+async def test_a_session_has_nothing_that_was_worked_out_for_its_token() -> None:
+    world, claims = World(), _claims()
+    claims.derived["filter"] = "ends with the token"
+    opened = await world.open(claims)
+    found = await world.find(opened.handle, opened.secret or "")
+    assert isinstance(found, VerifiedClaims)
+    assert found.derived == {}
+
+
 @pytest.mark.parametrize(
     ("session_seconds", "issued_at", "ends"),
     [

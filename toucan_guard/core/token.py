@@ -138,7 +138,8 @@ class VerifiedClaims:
         first_issued_at: ``first_iat``, when the token that this one goes back to was issued: a refreshed token keeps
             it. None where it is absent or no time: the guard demands nothing of it.
         key_mark: What tells that key from another one of its name: see ``VerifyingKey.mark``.
-        derived: Room for what other layers work out once per token; no part of the value.
+        derived: Room for what other layers work out once per token; no part of the value, and empty in every copy
+            that ``dataclasses.replace`` makes: what was worked out of one end does not hold for another.
     """
 
     issuer: str
@@ -159,7 +160,7 @@ class VerifiedClaims:
     session_seconds: int | None
     first_issued_at: float | None = None
     key_mark: str = field(default="", repr=False)
-    derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def verify(

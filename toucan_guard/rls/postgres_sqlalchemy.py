@@ -8,16 +8,20 @@ from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.base import OptionEngine
+from sqlalchemy.sql.elements import ReleaseSavepointClause, RollbackToSavepointClause
 
-from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.errors import ConfigError, RowSecurityError
 from toucan_guard.rls.context import require_row_access
 
 _DRIVER: Final = ("postgresql", "psycopg")
+_BOUND: Final = "toucan_guard_bound"
+# They read nothing, and an embed that has ended still has to leave its transaction.
+_LEAVING: Final = (ReleaseSavepointClause, RollbackToSavepointClause)
 _listened: WeakSet[Engine] = WeakSet()
 
 
 def listen(target: Any, bind: Callable[..., Any]) -> None:
-    """Call ``bind`` whenever a transaction begins.
+    """Call ``bind`` whenever a transaction begins, and refuse what another embed, or nobody, runs in it.
 
     Raises:
         ConfigError: It is no engine over psycopg 3, or one in autocommit.
@@ -41,7 +45,26 @@ def listen(target: Any, bind: Callable[..., Any]) -> None:
             pooled.run_async(lambda driver: bind(driver, row_filter))
         else:
             bind(pooled, row_filter)
+        connection.info[_BOUND] = row_filter.fingerprint
 
     if engine not in _listened:
         _listened.add(engine)
         event.listen(engine, "begin", begin)
+        event.listen(engine, "begin_twophase", _refuse_two_phases)
+        event.listen(engine, "before_cursor_execute", _refuse_others)
+
+
+def _refuse_two_phases(_connection: Connection, _xid: object) -> None:
+    # It comes before the driver's own beginning, which wants a connection that has no transaction yet.
+    raise RowSecurityError("a two-phase transaction cannot be bound: use begin()")
+
+
+def _refuse_others(connection: Connection, _cursor: object, _statement: str, *more: Any) -> None:
+    """A transaction that was left open, in a session that is shared, still shows the rows of whom it began for."""
+    _parameters, context, _many = more
+    if isinstance(getattr(getattr(context, "compiled", None), "statement", None), _LEAVING):
+        return
+    if connection.info.get(_BOUND) != require_row_access().embed_key:
+        raise RowSecurityError(
+            "the transaction began on behalf of another embed: open one session for each connection, and end it"
+        )
