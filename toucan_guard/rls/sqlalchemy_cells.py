@@ -17,6 +17,11 @@ from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from toucan_guard.core.row_rules import Leaf
 
 EXACT_IN_A_FLOAT: Final = 2**53
+# Column types whose affinity leaves text to be equal to text alone, and whole numbers to numbers.
+_EQUAL_TO_ITS_OWN_KIND: Final[dict[str, tuple[type[Any], ...]]] = {
+    "string": (sqltypes.String,),
+    "integer": (sqltypes.Integer,),
+}
 _DAY: Final = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _MOMENT: Final = f"{_DAY} [0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 _MICROSECONDS: Final = "." + "[0-9]" * 6
@@ -40,6 +45,8 @@ def _in_sqlite(leaf: Leaf, column: ColumnClause[Any]) -> Iterator[ColumnElement[
     assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
     type_, kind = leaf.attribute.type, func.typeof(column)
     text = type_coerce(column, sqltypes.String())
+    if leaf.op in ("eq", "in") and isinstance(column.type, _EQUAL_TO_ITS_OWN_KIND.get(type_, ())):
+        return  # a cell of another kind equals no value of this one, so nothing needs to be looked at for each row
     if type_ in ("integer", "number"):
         yield kind.in_([_text("integer"), _text("real")])
         return
