@@ -10,6 +10,7 @@ import importlib.util
 import io
 import os
 import tempfile
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -81,6 +82,7 @@ def policies() -> Iterator[Row]:
                 },
                 rounds=21,
                 seconds=0.1,
+                clock=time.perf_counter_ns,
                 before={"policies": fresh},
             )
             beside = {name: microseconds(contest.time(name)) for name in contest.seconds}
@@ -101,7 +103,7 @@ def binding() -> Iterator[Row]:
             app.execute("SELECT 1")
             app.rollback()
 
-        contest = Contest({"bind": bound, "SELECT 1": empty}, rounds=21)
+        contest = Contest({"bind": bound, "SELECT 1": empty}, rounds=21, clock=time.perf_counter_ns)
         yield Row(
             "postgres",
             "a transaction with bind : with SELECT 1",
