@@ -51,7 +51,7 @@ def as_json(rows: Sequence[Row]) -> str:
 def as_svg(rows: Sequence[Row]) -> str:
     """Each ratio that has something to reach, as a share of it: a bar that ends before the line has reached it."""
     drawn = [row for row in rows if row.reach and not row.unit]
-    height, left, width = 22, 590, 330
+    height, left, width = 22, 610, 330
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height * len(drawn) + 46}"',
         'font-family="system-ui, sans-serif" font-size="12" role="img" aria-labelledby="t">',
@@ -74,7 +74,7 @@ def as_svg(rows: Sequence[Row]) -> str:
         f'<line class="line" x1="{left + scale}" x2="{left + scale}" y1="24" y2="{34 + height * len(drawn)}" '
         'stroke-dasharray="3 3"/>'
     )
-    parts.append(f'<text x="{left + scale}" y="16" text-anchor="middle">to be reached</text></svg>')
+    parts.append(f'<text x="{left + scale}" y="16" text-anchor="middle">to be reached (bars end at twice that)</text></svg>')
     return "\n".join(parts)
 
 
