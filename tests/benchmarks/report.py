@@ -74,7 +74,9 @@ def as_svg(rows: Sequence[Row]) -> str:
         f'<line class="line" x1="{left + scale}" x2="{left + scale}" y1="24" y2="{34 + height * len(drawn)}" '
         'stroke-dasharray="3 3"/>'
     )
-    parts.append(f'<text x="{left + scale}" y="16" text-anchor="middle">to be reached (bars end at twice that)</text></svg>')
+    parts.append(
+        f'<text x="{left + scale}" y="16" text-anchor="middle">to be reached (bars end at twice that)</text></svg>'
+    )
     return "\n".join(parts)
 
 
