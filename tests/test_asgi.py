@@ -9,6 +9,7 @@ import pytest
 from toucan_guard import Allow, Deny, Reason, Refused
 from toucan_guard.asgi import Trail, deny, existing_trail, header_values, publish_embed, trail_of
 from toucan_guard.core.embed import Embed
+from toucan_guard.headers import HeaderEdit, HeaderList
 
 
 def test_refused_takes_a_refusal() -> None:
@@ -68,6 +69,14 @@ def test_the_embed_is_always_overwritten_in_a_state_of_its_own(shared: Any) -> N
     assert scope["state"]["embed"] is None
 
 
+class _Seen(HeaderEdit):
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def __call__(self, headers: HeaderList) -> HeaderList:
+        return [*headers, (b"x-seen", self._name)]
+
+
 @pytest.mark.anyio
 async def test_the_first_layer_that_asks_is_the_outermost_and_edits_run_from_the_inside_out() -> None:
     sent: list[Any] = []
@@ -78,8 +87,7 @@ async def test_the_first_layer_that_asks_is_the_outermost_and_edits_run_from_the
     trail = Trail()
     outer = trail.wrap(send)
     assert trail.wrap(outer) is outer
-    for name in (b"outer", b"inner"):
-        trail.edits.append(lambda headers, name=name: [*headers, (b"x-seen", name)])  # type: ignore[misc]
+    trail.edits += [_Seen(b"outer"), _Seen(b"inner")]
     start = {"type": "http.response.start", "status": 200, "headers": ((b"a", b"b"),)}
     await outer(start)
     await outer({"type": "http.response.body"})

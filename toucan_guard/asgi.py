@@ -8,7 +8,7 @@ read and the audit event are views of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.headers import HeaderEdit, HeaderList
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.refusals import refusal_response
@@ -26,9 +27,6 @@ from toucan_guard.tokens.keys import KeyRing
 
 GUARDED_SCOPES: Final = ("http", "websocket")
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
-HeaderList = list[tuple[bytes, bytes]]
-HeaderEdit = Callable[[HeaderList], HeaderList]
-
 _TRAIL: Final = "toucan_guard.trail"
 # Nothing that is accepted is nearly as long; of what is longer, its beginning is enough to refuse it.
 _LONGEST_READ: Final = 65_536
@@ -80,6 +78,8 @@ class Trail:
         request_id: Shown in refusals and in the audit event.
         steps: What each layer decided, in order.
         bootstrap_tokens: Values of ``embed_token`` that were taken out of the query string.
+        origins: What the origin layer found, one object for all requests that say the same; None where it remembers
+            none. The four that follow are parts of it.
         caller: The listed origin that calls us (its Origin header), where it is not our own.
         embedder: The listed origin that frames us (its Referer), where the browser named it.
         opaque_caller: The Origin header is ``null``, which a switch let in; no list names it.
@@ -97,10 +97,13 @@ class Trail:
         required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
         audit: What an audit layer that has taken charge of this connection keeps of it.
         edits: What is done to the headers of every response that leaves, crashes included.
+        raw: The last value of each header that the guard reads, as it arrived (see ``read``).
+        said: What those headers say, the token apart, in a form to remember it by; None where one is repeated.
     """
 
     # Set where a layer has something to say; a connection costs no more than what it sets.
     bootstrap_tokens: tuple[str, ...] = ()
+    origins: object = None
     caller: Origin | None = None
     embedder: Origin | None = None
     opaque_caller = False
@@ -117,31 +120,47 @@ class Trail:
     report_only_grants = False
     required_tables: frozenset[str] = frozenset()
     audit: Any = None
+    raw: Mapping[bytes, bytes] = MappingProxyType({})
+    said: tuple[bytes, ...] | None = None
     _send: Send | None = None
     _state: dict[str, Any] | None = None
     _headers: Sequence[object] = ()
     _header_count = -1
-    _header_values: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})
+    _header_values: Mapping[bytes, tuple[str, ...]] | None = None
 
     def __init__(self) -> None:
         self.request_id = new_id()
         self.steps: list[Step] = []
         self.edits: list[HeaderEdit] = []
 
-    def headers_of(self, scope: Scope) -> Mapping[bytes, tuple[str, ...]]:
-        """The values of the headers that the guard reads, by name, read in one pass.
+    def read(self, scope: Scope) -> None:
+        """Read what the guard looks at of the request's headers, in one pass: see ``raw`` and ``said``.
 
         Read again where the list is another one: what a guard in front took away is gone for the one behind it.
         """
         headers = scope["headers"]
         if headers is self._headers and len(headers) == self._header_count:
-            return self._header_values
-        found: dict[bytes, tuple[str, ...]] = {}
+            return
+        raw: dict[bytes, bytes] = {}
+        repeated = False
         for name, value in headers:
             if name in _READ_HEADERS:
-                found[name] = (*found.get(name, ()), value[:_LONGEST_READ].decode("latin-1"))
-        self._headers, self._header_count, self._header_values = headers, len(headers), found
-        return found
+                repeated = repeated or name in raw
+                raw[name] = value
+        self.raw = raw
+        self.said = None if repeated else (*raw, *[raw[name] for name in raw if name != b"authorization"])
+        self._headers, self._header_count, self._header_values = headers, len(headers), None
+
+    def headers_of(self, scope: Scope) -> Mapping[bytes, tuple[str, ...]]:
+        """Every value of the headers that the guard reads, by name."""
+        self.read(scope)
+        if self._header_values is None:
+            found: dict[bytes, tuple[str, ...]] = {}
+            for name, value in self._headers:  # type: ignore[misc]
+                if name in _READ_HEADERS:
+                    found[name] = (*found.get(name, ()), value[:_LONGEST_READ].decode("latin-1"))
+            self._header_values = found
+        return self._header_values
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
@@ -174,12 +193,21 @@ class Trail:
     async def _edited_send(self, message: Message) -> None:
         assert self._send is not None  # noqa: S101 - set by wrap(), which alone hands this method out
         if message["type"] in RESPONSE_STARTS:
-            headers: HeaderList = list(message.get("headers", ()))
-            # From the inside out, as the response passes the layers: the outermost has the last word.
-            for edit in reversed(self.edits):
-                headers = edit(headers)
-            message = {**message, "headers": headers}
+            message = {**message, "headers": self._edited(list(message.get("headers", ())))}
         await self._send(message)
+
+    def _edited(self, headers: HeaderList) -> HeaderList:
+        # From the inside out, as the response passes the layers: the outermost has the last word.
+        names = b"\n".join([name for name, _ in headers]).lower()
+        for edit in reversed(self.edits):
+            added = edit.additions(names)
+            if added is None:
+                headers = edit(headers)
+                names = b"\n".join([name for name, _ in headers]).lower()
+            else:
+                headers += added
+                names += edit.names
+        return headers
 
 
 def trail_of(scope: Scope) -> Trail:

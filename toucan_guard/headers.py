@@ -25,6 +25,31 @@ _PRIVATE: Final[HeaderList] = [
     (b"vary", b"Authorization, Cookie, X-Embed-Token"),
 ]
 _CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
+# In a response's names where it says something of caches or the Referer: all rules, and whatever ends like the first.
+_CACHE_SUBJECTS: Final = (*sorted(_CACHE_RULES), b"referrer-policy")
+
+
+class HeaderEdit:
+    """What a layer does to the headers of every response that leaves."""
+
+    names = b""
+    """In lower case, one on each line: the headers that ``additions`` may add."""
+
+    def additions(self, names: bytes) -> HeaderList | None:
+        """What to add to a response that says nothing about this edit's subject.
+
+        Args:
+            names: The response's header names, in lower case, one on each line.
+
+        Returns:
+            Headers, or None where the response's own must be looked at.
+        """
+        del names
+        return None
+
+    def __call__(self, headers: HeaderList) -> HeaderList:
+        """The headers of a response, whatever they say, as they leave."""
+        raise NotImplementedError
 
 
 def strip_lookalikes(scope: Scope) -> None:
@@ -47,32 +72,41 @@ def strip_credentials(scope: Scope) -> None:
         name = header[0]
         if name < _FIRST_OF_OURS and name not in _TELLING:
             kept.append(header)  # nearly every header, so it comes first
-        else:
+        elif name != b"authorization" or not header[1].startswith(b"Bearer "):
             kept += _without_credentials(header)
     scope["headers"] = kept
     if scope["type"] == "websocket":
         scope["subprotocols"] = _harmless(scope.get("subprotocols") or ())
 
 
-def keep_private(headers: HeaderList) -> HeaderList:
+class KeepPrivate(HeaderEdit):
     """The headers of a response that was made for one viewer.
 
     No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
     """
-    for name, _ in headers:
-        lowered = name.lower()
-        if lowered == b"referrer-policy" or _tells_caches(lowered):
-            break
-    else:
-        return headers + _PRIVATE  # the usual case: the app says nothing about either
-    kept = [(name, value) for name, value in headers if not _tells_caches(name.lower()) or _is_private(value)]
-    names = {name.lower() for name, _ in kept}
-    if b"cache-control" not in names:
-        kept.append((b"cache-control", b"private, no-store"))
-    if b"referrer-policy" not in names:
-        kept.append((b"referrer-policy", b"same-origin"))
-    kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
-    return kept
+
+    names = b"\ncache-control\nreferrer-policy\nvary"
+
+    def additions(self, names: bytes) -> HeaderList | None:
+        """See ``HeaderEdit``."""
+        for subject in _CACHE_SUBJECTS:
+            if subject in names:
+                return None
+        return _PRIVATE
+
+    def __call__(self, headers: HeaderList) -> HeaderList:
+        """See ``HeaderEdit``."""
+        kept = [(name, value) for name, value in headers if not _tells_caches(name.lower()) or _is_private(value)]
+        names = {name.lower() for name, _ in kept}
+        if b"cache-control" not in names:
+            kept.append((b"cache-control", b"private, no-store"))
+        if b"referrer-policy" not in names:
+            kept.append((b"referrer-policy", b"same-origin"))
+        kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
+        return kept
+
+
+keep_private: Final = KeepPrivate()
 
 
 def _tells_caches(name: bytes) -> bool:

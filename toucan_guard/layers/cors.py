@@ -13,9 +13,10 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import ALL_METHODS, CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import HeaderEdit, HeaderList, deny, header_values, trail_of
+from toucan_guard.asgi import deny, header_values, trail_of
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
+from toucan_guard.headers import HeaderEdit, HeaderList
 
 _MAX_AGE_SECONDS: Final = 600
 _REMEMBERED: Final = 1024
@@ -39,8 +40,9 @@ class CorsMiddleware:
         self._policy = policy
         self._allowlist = allowlist
         self._report_only = report_only
-        self._unreadable = _readable_by(None)
-        self._readers: dict[str, HeaderEdit] = {}
+        self._unreadable = _Readable(None)
+        # By the one Origin header that a request has, or None for none at all.
+        self._readers: dict[bytes | None, HeaderEdit] = {None: self._unreadable}
         # The origin was judged before it answers. Every header may be asked for: no ambient credential goes with it.
         self._preflights = CORSMiddleware(
             app, allow_origin_regex=".*", allow_methods=ALL_METHODS, allow_headers=("*",), max_age=_MAX_AGE_SECONDS
@@ -51,10 +53,14 @@ class CorsMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         send = trail.wrap(send)
-        origins = header_values(scope, b"origin")
-        trail.edits.append(self._edit_for(origins))
+        trail.read(scope)
+        edit = None if trail.said is None else self._readers.get(trail.raw.get(b"origin"))
+        trail.edits.append(self._edit_for(header_values(scope, b"origin")) if edit is None else edit)
 
-        if scope["method"] != "OPTIONS" or not origins or not header_values(scope, b"access-control-request-method"):
+        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in trail.raw:
+            return await self.app(scope, receive, send)
+        origins = header_values(scope, b"origin")
+        if not origins:
             return await self.app(scope, receive, send)
         decision = self._policy.preflight(origins)
         answer = self._preflights.preflight_response(Headers(scope=scope))
@@ -70,16 +76,11 @@ class CorsMiddleware:
         await answer(scope, receive, send)
 
     def _edit_for(self, origins: Sequence[str]) -> HeaderEdit:
-        if len(origins) != 1:
+        if len(origins) != 1 or not self._may_read(origins[0]):
             return self._unreadable
-        edit = self._readers.get(origins[0])
-        if edit is not None:
-            return edit
-        if not self._may_read(origins[0]):
-            return self._unreadable
-        if len(self._readers) >= _REMEMBERED:
-            self._readers.clear()
-        edit = self._readers[origins[0]] = _readable_by(origins[0])
+        if len(self._readers) > _REMEMBERED:
+            self._readers = {None: self._unreadable}
+        edit = self._readers[origins[0].encode("latin-1")] = _Readable(origins[0])
         return edit
 
     def _may_read(self, origin: str) -> bool:
@@ -89,13 +90,19 @@ class CorsMiddleware:
         return reader is not None and (self._report_only or self._allowlist.allows(reader))
 
 
-def _readable_by(origin: str | None) -> HeaderEdit:
+class _Readable(HeaderEdit):
     """The CORS headers of one response (Fetch §3.3.3). What the app says about sharing does not widen them."""
 
-    allowed = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
-    ours: HeaderList = [*allowed, (b"vary", b"Origin")]
+    names = b"\naccess-control-allow-origin\nvary"
 
-    def edit(headers: HeaderList) -> HeaderList:
-        return [header for header in headers if header[0].lower() not in _SHARING] + ours
+    def __init__(self, origin: str | None) -> None:
+        allowed = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
+        self._ours: HeaderList = [*allowed, (b"vary", b"Origin")]
 
-    return edit
+    def additions(self, names: bytes) -> HeaderList | None:
+        """See ``HeaderEdit``."""
+        return None if b"access-control-allow-" in names else self._ours
+
+    def __call__(self, headers: HeaderList) -> HeaderList:
+        """See ``HeaderEdit``."""
+        return [header for header in headers if header[0].lower() not in _SHARING] + self._ours

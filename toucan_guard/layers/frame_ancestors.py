@@ -8,14 +8,14 @@ see it, and the header names no other customer.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, HeaderList, Trail, header_values, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Trail, header_values, trail_of
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
+from toucan_guard.headers import HeaderEdit, HeaderList
 
 
 class _Narrowed(NamedTuple):
@@ -64,10 +64,11 @@ class FrameAncestorsMiddleware:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        trail.edits.append(partial(self._add_policy, trail, scope))
+        trail.edits.append(_Policy(self, trail, scope))
         await self.app(scope, receive, trail.wrap(send))
 
-    def _add_policy(self, trail: Trail, scope: Scope, headers: HeaderList) -> HeaderList:
+    def add_policy(self, headers: HeaderList, trail: Trail, scope: Scope) -> HeaderList:
+        """The headers of a response with who may frame it."""
         return outgoing_headers(
             headers,
             self._who_may_frame(trail, scope),
@@ -98,3 +99,24 @@ class FrameAncestorsMiddleware:
         if reader is None or not self._allowlist.allows(reader):
             return NONE
         return self._frame_ancestors.narrowed(OriginAllowlist.of(reader))
+
+
+class _Policy(HeaderEdit):
+    """The policy on one connection's responses, which is not known before they leave."""
+
+    names = b"\ncontent-security-policy\nx-frame-options"
+
+    def __init__(self, layer: FrameAncestorsMiddleware, trail: Trail, scope: Scope) -> None:
+        self._layer = layer
+        self._trail = trail
+        self._scope = scope
+
+    def additions(self, names: bytes) -> HeaderList | None:
+        """See ``HeaderEdit``."""
+        if b"content-security-policy" in names or b"x-frame-options" in names:
+            return None
+        return self._layer.add_policy([], self._trail, self._scope)
+
+    def __call__(self, headers: HeaderList) -> HeaderList:
+        """See ``HeaderEdit``."""
+        return self._layer.add_policy(headers, self._trail, self._scope)

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
-from typing import Final, NamedTuple
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Step, Trail, deny, header_values, trail_of
 from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
 from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, OriginPolicy, parse_origin, referer_origin
 from toucan_guard.proxies import own_origin
 
+_LAYER: Final = "origin"
 _REMEMBERED: Final = 1024
-_LONGEST_REFERER: Final = 512
+_LONGEST_REMEMBERED: Final = 1024
 
 
-class _Judged(NamedTuple):
-    """A decision, and whom it let in (see ``Trail``)."""
+class _Judged:
+    """A decision, its step, and whom it let in (see ``Trail``). One for all requests that say the same."""
 
-    decision: Decision
-    own_page: bool
-    caller: Origin | None
-    opaque_caller: bool
-    embedder: Origin | None
+    __slots__ = ("caller", "decision", "embedder", "kept", "opaque_caller", "own_page", "step")
 
-    @classmethod
-    def of(cls, decision: Decision) -> _Judged:
+    def __init__(self, decision: Decision, *, report_only: bool) -> None:
         facts = decision.facts if isinstance(decision, Allow) else {}
         ours = "self" in facts
         origin = facts.get("origin", facts.get("referer_origin"))
         caller = None if ours or origin is None else parse_origin(origin)
-        return cls(
-            decision,
-            own_page=ours and origin is not None,
-            caller=caller,
-            opaque_caller=not ours and origin is not None and caller is None,
-            embedder=referer_origin(facts["embedder"]) if "embedder" in facts else None,
-        )
+        self.kept = False
+        self.decision = decision
+        self.step = Step(_LAYER, decision, not report_only)
+        self.own_page = ours and origin is not None
+        self.caller = caller
+        self.opaque_caller = not ours and origin is not None and caller is None
+        self.embedder = referer_origin(facts["embedder"]) if "embedder" in facts else None
 
 
 class OriginMiddleware:
@@ -82,63 +78,63 @@ class OriginMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         judged = self._judge(scope, trail)
-        decision = judged.decision
-        trail.add("origin", decision, report_only=self._report_only)
-        if isinstance(decision, Deny) and not self._report_only:
-            return await deny(scope, receive, send, decision)
+        trail.steps.append(judged.step)
+        if isinstance(judged.decision, Deny) and not self._report_only:
+            return await deny(scope, receive, send, judged.decision)
         # Whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds.
+        trail.origins = judged if judged.kept else None
         trail.own_page, trail.caller = judged.own_page, judged.caller
         trail.opaque_caller, trail.embedder = judged.opaque_caller, judged.embedder
         await self.app(scope, receive, send)
 
     def _judge(self, scope: Scope, trail: Trail) -> _Judged:
         """The decision about what these headers say, which is the same whenever they say the same."""
-        received = trail.headers_of(scope)
+        trail.read(scope)
         websocket = scope["type"] == "websocket"
-        said = (
-            "GET" if websocket else scope["method"],
-            received.get(b"origin", ()),
-            websocket,
-            received.get(b"sec-fetch-site", ()),
-            received.get(b"sec-fetch-mode", ()),
-            received.get(b"sec-fetch-dest", ()),
-            received.get(b"referer", ()),
-            _has_only_ambient_credential(scope, trail),
-        )
+        ambient = _has_only_ambient_credential(scope, trail)
+        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
+        said = (trail.said, None if websocket else scope["method"], ambient, forwarded)
         judged = self._judged.get(said)
         if judged is not None:
             return judged
-        method, origins, _, fetch_site, fetch_mode, fetch_dest, referers, ambient = said
-        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
-        judged = _Judged.of(
+        received = trail.headers_of(scope)
+        referers = received.get(b"referer", ())
+        judged = _Judged(
             self._policy.decide(
-                method,
-                origins,
+                "GET" if websocket else scope["method"],
+                received.get(b"origin", ()),
                 websocket=websocket,
-                fetch_site=fetch_site,
-                fetch_mode=fetch_mode,
-                fetch_dest=fetch_dest,
+                fetch_site=received.get(b"sec-fetch-site", ()),
+                fetch_mode=received.get(b"sec-fetch-mode", ()),
+                fetch_dest=received.get(b"sec-fetch-dest", ()),
                 referers=referers,
                 ambient_credential=ambient,
                 self_origins=forwarded,
-            )
+            ),
+            report_only=self._report_only,
         )
-        # What a proxy says is another input. Refusals are not kept: strangers would fill the room of our own callers.
-        if forwarded is None and isinstance(judged.decision, Allow) and sum(map(len, referers)) <= _LONGEST_REFERER:
+        # Refusals are not kept: strangers would fill the room of our own callers. Nor is what is said at length.
+        if (
+            trail.said is not None
+            and isinstance(judged.decision, Allow)
+            and sum(map(len, trail.said)) <= _LONGEST_REMEMBERED
+        ):
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
             self._judged[said] = judged
+            judged.kept = True
         return judged
 
 
 def _has_only_ambient_credential(scope: Scope, trail: Trail) -> bool:
     """Whether the browser alone may have put a credential here: a cookie or Basic, and no token."""
-    headers = trail.headers_of(scope)
-    authorization = headers.get(b"authorization", ())
-    if not authorization and b"cookie" not in headers:
+    raw = trail.raw
+    if b"authorization" not in raw and b"cookie" not in raw:
         return False
-    if trail.bootstrap_tokens or b"x-embed-token" in headers:
+    if trail.bootstrap_tokens or b"x-embed-token" in raw:
         return False
     if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
         return False
-    return all(bearer_token(value) is None for value in authorization)
+    if trail.said is not None and raw.get(b"authorization", b"").startswith(b"Bearer "):
+        return False
+    return all(bearer_token(value) is None for value in header_values(scope, b"authorization"))
