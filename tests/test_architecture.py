@@ -31,7 +31,7 @@ ROOMS = [
         "settings_values",
     },
     {"layers"},
-    {"recorded", "live", "receipts"},
+    {"admission", "recorded", "live", "receipts"},
     {"asgi"},
     {"query", "headers", "proxies", "refusals", "templates"},
     {"tokens", "rls", "audit"},

@@ -40,10 +40,14 @@ _READ_HEADERS: Final = frozenset(
         b"sec-fetch-dest",
         b"sec-fetch-mode",
         b"sec-fetch-site",
+        b"sec-websocket-protocol",
         b"x-api-key",
         b"x-embed-token",
     }
 )
+
+
+_SAID: Final = tuple(sorted(_READ_HEADERS - {b"authorization"}))
 
 
 class Refused(Exception):
@@ -97,8 +101,11 @@ class Trail:
         required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
         audit: What an audit layer that has taken charge of this connection keeps of it.
         edits: What is done to the headers of every response that leaves, crashes included.
-        raw: The last value of each header that the guard reads, as it arrived (see ``read``).
-        said: What those headers say, the token apart, in a form to remember it by; None where one is repeated.
+        admission: What the layers had found about an earlier request that said the same (``admission.py``).
+        sought: Who keeps what the layers find about this one.
+        raw: The last value of each header, as it arrived (see ``read``).
+        said: What the headers that the guard reads say, the token apart, in a form to remember it by; None where one
+            of them is repeated.
     """
 
     # Set where a layer has something to say; a connection costs no more than what it sets.
@@ -121,7 +128,9 @@ class Trail:
     required_tables: frozenset[str] = frozenset()
     audit: Any = None
     raw: Mapping[bytes, bytes] = MappingProxyType({})
-    said: tuple[bytes, ...] | None = None
+    said: tuple[bytes | None, ...] | None = None
+    sought: Any = None
+    admission: Any = None
     _send: Send | None = None
     _state: dict[str, Any] | None = None
     _headers: Sequence[object] = ()
@@ -141,14 +150,9 @@ class Trail:
         headers = scope["headers"]
         if headers is self._headers and len(headers) == self._header_count:
             return
-        raw: dict[bytes, bytes] = {}
-        repeated = False
-        for name, value in headers:
-            if name in _READ_HEADERS:
-                repeated = repeated or name in raw
-                raw[name] = value
-        self.raw = raw
-        self.said = None if repeated else (*raw, *[raw[name] for name in raw if name != b"authorization"])
+        self.raw = raw = dict(headers)
+        repeated = len(raw) != len(headers) and _repeats([name for name, _ in headers if name in _READ_HEADERS])
+        self.said = None if repeated else tuple(map(raw.get, _SAID))
         self._headers, self._header_count, self._header_values = headers, len(headers), None
 
     def headers_of(self, scope: Scope) -> Mapping[bytes, tuple[str, ...]]:
@@ -208,6 +212,10 @@ class Trail:
                 headers += added
                 names += edit.names
         return headers
+
+
+def _repeats(names: list[bytes]) -> bool:
+    return len(set(names)) != len(names)
 
 
 def trail_of(scope: Scope) -> Trail:

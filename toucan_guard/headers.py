@@ -16,9 +16,8 @@ from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bear
 
 HeaderList = list[tuple[bytes, bytes]]
 
-_FIRST_OF_OURS: Final = b"x-embed-"  # with underscores it sorts behind this
 _API_KEY: Final = HEADER.encode()
-_TELLING: Final = frozenset({b"authorization", b"cookie", b"sec-websocket-protocol", _API_KEY})
+_TELLING: Final = frozenset({b"cookie", b"sec-websocket-protocol", _API_KEY})
 _PRIVATE: Final[HeaderList] = [
     (b"cache-control", b"private, no-store"),
     (b"referrer-policy", b"same-origin"),
@@ -67,14 +66,16 @@ def strip_credentials(scope: Scope) -> None:
     The bearer token, ``X-Embed-…``, the cookies of embed sessions, the WebSocket subprotocol that carries a token; and
     an API key of ours, which has no business here. An ``x-api-key`` of the host's own stays.
     """
-    kept: HeaderList = []
-    for header in scope["headers"]:
-        name = header[0]
-        if name < _FIRST_OF_OURS and name not in _TELLING:
-            kept.append(header)  # nearly every header, so it comes first
-        elif name != b"authorization" or not header[1].startswith(b"Bearer "):
-            kept += _without_credentials(header)
-    scope["headers"] = kept
+    headers = scope["headers"]
+    once = dict(headers)
+    names = b"\n".join(once).replace(b"_", b"-")
+    if len(once) == len(headers) and b"x-embed-" not in names and once.keys().isdisjoint(_TELLING):
+        # Nearly every request: what has to go is one bearer token.
+        if once.get(b"authorization", b"").startswith(b"Bearer "):
+            del once[b"authorization"]
+            scope["headers"] = list(once.items())
+            return
+    scope["headers"] = [kept for header in headers for kept in _without_credentials(header)]
     if scope["type"] == "websocket":
         scope["subprotocols"] = _harmless(scope.get("subprotocols") or ())
 

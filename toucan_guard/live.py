@@ -50,6 +50,10 @@ class Standing:
         # A copy is renewed when it is half as old as it may be; by the look after that, the news are here.
         self._every_seconds = min(staleness / 4, _LONGEST_SECONDS)
 
+    def holds(self, claims: VerifiedClaims, now: float) -> bool:
+        """Whether nothing was revoked, as far as that can be said at once. False says nothing: ask ``revoked``."""
+        return self._revocations is None or self._revocations.clears(claims, now)
+
     async def revoked(self, claims: VerifiedClaims, trail: Trail) -> Deny | None:
         """Whether the token or session behind these claims was revoked."""
         if self._revocations is None:

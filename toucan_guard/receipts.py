@@ -71,6 +71,9 @@ class HeldResponse:
         """Send a message on, or hold it, or refuse in place of what is held."""
         if self._open:
             return await self._send(message)
+        if message["type"] == "http.response.start" and not self._trail.required_tables:
+            self._open = True  # nearly every answer: nobody has asked for receipts before it begins
+            return await self._send(message)
         if self._refused:
             return  # 500 went out, and the app speaks on
         kind = message["type"]

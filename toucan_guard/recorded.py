@@ -12,7 +12,7 @@ from functools import lru_cache
 from starlette.types import Scope
 
 from toucan_guard.asgi import Trail
-from toucan_guard.core.audit_event import Event, decision_event
+from toucan_guard.core.audit_event import AdmittedEvents, Event, decision_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.ids import new_id
@@ -49,43 +49,85 @@ def recorded_decision(
         pseudonyms: Hides who somebody is.
     """
     outcome, reason = _outcome(trail, status, unanswered=unanswered)
+    access = trail.access
+    tables = {} if access is None else access.receipts
+    admission = trail.admission
+    if outcome == "allow" and admission is not None and trail.claims is not None:
+        event = admission.events.event(
+            now=now,
+            event_id=new_id(),
+            request_id=trail.request_id,
+            trace_id=_trace_id(),
+            more_steps=trail.steps[len(admission.steps) :],
+            method=scope["method"],
+            route=route,
+            status=status,
+            seconds_to_first_byte=seconds_to_first_byte,
+            claims=trail.claims,
+            tables=tables,
+            region=region,
+            client=client_address(scope, trusted_proxies),
+            dropped=dropped,
+        )
+    else:
+        row_filter = None if access is None else access.row_filter
+        event = decision_event(
+            now=now,
+            event_id=new_id(),
+            request_id=trail.request_id,
+            trace_id=_trace_id(),
+            outcome=outcome,
+            reason=reason,
+            steps=trail.steps,
+            kind=scope["type"],
+            method=scope.get("method"),
+            route=route,
+            status=status,
+            seconds_to_first_byte=seconds_to_first_byte,
+            **_from_where(scope, trail),
+            claims=trail.claims,
+            rls_attributes=() if row_filter is None else row_filter.attribute_names,
+            policy_version=None if row_filter is None else row_filter.policy.version,
+            tables=tables,
+            region=region,
+            client=client_address(scope, trusted_proxies),
+            exempt=trail.exempt,
+            dropped=dropped,
+            key_id=_facts(trail).get("key_id"),
+        )
+    if pseudonyms is not None:
+        pseudonyms.hide(event)
+    return event
+
+
+def events_of(scope: Scope, trail: Trail) -> AdmittedEvents:
+    """Writes the events of connections that are admitted as this one was."""
+    row_filter = None if trail.access is None else trail.access.row_filter
+    return AdmittedEvents(
+        steps=trail.steps,
+        kind=scope["type"],
+        **_from_where(scope, trail),
+        rls_attributes=() if row_filter is None else row_filter.attribute_names,
+        policy_version=None if row_filter is None else row_filter.policy.version,
+    )
+
+
+def _facts(trail: Trail) -> dict[str, str]:
     facts: dict[str, str] = {}
     for step in reversed(trail.steps):
         if step.decision.facts:
             facts |= step.decision.facts  # the first layer that establishes a fact has the last word
-    received = trail.headers_of(scope)
-    access = trail.access
-    row_filter = None if access is None else access.row_filter
-    event = decision_event(
-        now=now,
-        event_id=new_id(),
-        request_id=trail.request_id,
-        trace_id=_trace_id(),
-        outcome=outcome,
-        reason=reason,
-        steps=trail.steps,
-        kind=scope["type"],
-        method=scope.get("method"),
-        route=route,
-        status=status,
-        seconds_to_first_byte=seconds_to_first_byte,
-        origin=facts.get("origin"),
-        embedder=facts.get("embedder") or facts.get("referer_origin"),
-        fetch_site=_one_word(received.get(b"sec-fetch-site", ())),
-        fetch_dest=_one_word(received.get(b"sec-fetch-dest", ())),
-        claims=trail.claims,
-        rls_attributes=() if row_filter is None else row_filter.attribute_names,
-        policy_version=None if row_filter is None else row_filter.policy.version,
-        tables={} if access is None else access.receipts,
-        region=region,
-        client=client_address(scope, trusted_proxies),
-        exempt=trail.exempt,
-        dropped=dropped,
-        key_id=facts.get("key_id"),
-    )
-    if pseudonyms is not None:
-        pseudonyms.hide(event)
-    return event
+    return facts
+
+
+def _from_where(scope: Scope, trail: Trail) -> dict[str, str | None]:
+    facts, received = _facts(trail), trail.headers_of(scope)
+    return {
+        "origin": facts.get("origin"),
+        "embedder": facts.get("embedder") or facts.get("referer_origin"),
+        "fetch_site": _one_word(received.get(b"sec-fetch-site", ())),
+        "fetch_dest": _one_word(received.get(b"sec-fetch-dest", ())),
+    }
 
 
 def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
@@ -96,7 +138,8 @@ def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str
         return "error", "unanswered"
     if status is not None and status >= 500:
         return "error", str(Reason.APP_FAILED)
-    for step in trail.steps:
+    decided = trail.steps if trail.admission is None else trail.steps[len(trail.admission.steps) :]
+    for step in decided:
         if isinstance(step.decision, Deny) and not step.enforced:
             return "would_deny", str(step.decision.reason)
     return "allow", None

@@ -107,6 +107,16 @@ class ToucanGuard:
                 {"bare": app, "paths": settings.exempt_paths, "prefixes": settings.exempt_prefixes},
             ),
             (
+                layers.AdmissionMiddleware,
+                {
+                    "bare": app,
+                    "verifier": verifier,
+                    "revocations": revocations,
+                    "insecure_store_fail_open": settings.insecure_store_fail_open,
+                    "trusted_proxies": settings.trusted_proxies,
+                },
+            ),
+            (
                 layers.OriginMiddleware,
                 {
                     "policy": origin_policy,
@@ -139,6 +149,7 @@ class ToucanGuard:
             ),
             (layers.RowLevelSecurityMiddleware, {"policy": settings.policy}),
             (layers.BootstrapExchangeMiddleware, {"sessions": sessions}),
+            (layers.ArrivalMiddleware, {}),
         ]
         if not settings.cors:
             order = [entry for entry in order if entry[0] is not layers.CorsMiddleware]

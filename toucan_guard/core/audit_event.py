@@ -73,10 +73,7 @@ def decision_event(
         "outcome": outcome,
         "reason": reason,
         "detail": None if reason is None else _detail_of(steps, reason),
-        "steps": [
-            {"layer": layer, "decision": _refused(decision, enforced) if isinstance(decision, Deny) else "allow"}
-            for layer, decision, enforced in steps
-        ],
+        "steps": _rendered(steps),
         "kind": kind,
         "method": method,
         "route": route,
@@ -98,6 +95,100 @@ def decision_event(
         "exempt": exempt,
         **({"dropped": dropped} if dropped else {}),
     }
+
+
+class AdmittedEvents:
+    """The ``decision`` events of connections that were admitted alike: what is the same in all of them is made once.
+
+    Args:
+        steps: What the layers decided: yes.
+        kind: ``http`` or ``websocket``.
+
+    See ``decision_event`` for the rest, and for what ``event`` is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: Iterable[tuple[str, Decision, bool]],
+        kind: str,
+        origin: str | None,
+        embedder: str | None,
+        fetch_site: str | None,
+        fetch_dest: str | None,
+        rls_attributes: Sequence[str],
+        policy_version: str | None,
+    ) -> None:
+        self._same = decision_event(
+            now=0.0,
+            event_id="",
+            request_id="",
+            trace_id=None,
+            outcome="allow",
+            reason=None,
+            steps=steps,
+            kind=kind,
+            method=None,
+            route=None,
+            status=None,
+            seconds_to_first_byte=0.0,
+            origin=origin,
+            embedder=embedder,
+            fetch_site=fetch_site,
+            fetch_dest=fetch_dest,
+            claims=None,
+            rls_attributes=rls_attributes,
+            policy_version=policy_version,
+            tables={},
+            region=None,
+            client=None,
+            exempt=False,
+            dropped=0,
+        )
+        self._steps: list[dict[str, str]] = self._same["steps"]
+
+    def event(
+        self,
+        *,
+        now: float,
+        event_id: str,
+        request_id: str,
+        trace_id: str | None,
+        more_steps: Sequence[tuple[str, Decision, bool]],
+        method: str | None,
+        route: str | None,
+        status: int | None,
+        seconds_to_first_byte: float,
+        claims: VerifiedClaims,
+        tables: Mapping[str, str],
+        region: str | None,
+        client: str | None,
+        dropped: int,
+    ) -> Event:
+        """The event of one connection that was allowed; ``more_steps`` are what was decided after its admission: yes."""
+        identity = _identity_of(claims)
+        event: Event = {**self._same, **identity}
+        event["time"] = timestamp(now)
+        event["event_id"] = event_id
+        event["request_id"] = request_id
+        event["trace_id"] = trace_id
+        # Lists and objects of this event's own: what is kept, the host's pipeline must not change.
+        event["steps"] = [step.copy() for step in self._steps]
+        if more_steps:
+            event["steps"] += _rendered(more_steps)
+        event["method"] = method
+        event["route"] = route
+        event["status"] = status
+        event["first_byte_ms"] = round(seconds_to_first_byte * 1000, 3)
+        event["grants"] = identity["grants"].copy()
+        event["expires_in_seconds"] = round(claims.expires_at - now, 3)
+        event["rls_attributes"] = event["rls_attributes"].copy()
+        event["tables"] = dict(tables)
+        event["region"] = region
+        event["client"] = client
+        if dropped:
+            event["dropped"] = dropped
+        return event
 
 
 def completion_event(
@@ -211,6 +302,13 @@ _NOBODY: Final[Mapping[str, Any]] = {
     "tenant": None,
     "grants": [],
 }
+
+
+def _rendered(steps: Iterable[tuple[str, Decision, bool]]) -> list[dict[str, str]]:
+    return [
+        {"layer": layer, "decision": _refused(decision, enforced) if isinstance(decision, Deny) else "allow"}
+        for layer, decision, enforced in steps
+    ]
 
 
 def _detail_of(steps: Sequence[tuple[str, Decision, bool]], reason: str) -> str | None:

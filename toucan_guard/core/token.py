@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from types import MappingProxyType
 from typing import Final
 
@@ -219,6 +220,22 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
     if not expires_at - issued_at <= lifetime or not expires_at - now <= lifetime + leeway:
         return Deny(Reason.TOKEN_LIFETIME_TOO_LONG, f"the token lives longer than {lifetime} seconds")
     return None
+
+
+def steady_between(claims: VerifiedClaims, *, policy: TokenPolicy) -> tuple[float, float]:
+    """From when to when ``recheck`` has nothing to object, to a second: between the two nobody needs to ask it again.
+
+    Where it always objects, the first is after the last.
+    """
+    leeway, lifetime = policy.leeway_seconds, policy.lifetime_seconds
+    begins = [claims.issued_at - leeway, claims.expires_at - lifetime - leeway]
+    if claims.not_before is not None:
+        begins.append(claims.not_before - leeway)
+    first, last = max(begins) + 1, claims.expires_at + leeway - 1
+    # What does not depend on the time is asked once.
+    if claims.token_type == EMBED and recheck(claims, policy=policy, now=first) is None:
+        return first, last
+    return inf, -inf
 
 
 def read_claims(

@@ -3,6 +3,7 @@
 ``stack.py`` says in which order they stand and what each is given.
 """
 
+from toucan_guard.layers.admission import AdmissionMiddleware, ArrivalMiddleware
 from toucan_guard.layers.audit_log import AuditLogMiddleware
 from toucan_guard.layers.bootstrap import BootstrapExchangeMiddleware
 from toucan_guard.layers.cors import CorsMiddleware
@@ -17,6 +18,8 @@ from toucan_guard.layers.row_level_security import RowLevelSecurityMiddleware
 from toucan_guard.layers.tenancy import TenancyMiddleware
 
 __all__ = [
+    "AdmissionMiddleware",
+    "ArrivalMiddleware",
     "AuditLogMiddleware",
     "BootstrapExchangeMiddleware",
     "CorsMiddleware",

@@ -43,7 +43,8 @@ class BootstrapExchangeMiddleware:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        if trail.claims is None or trail.claims.token_type != BOOTSTRAP:
+        claims = trail.claims
+        if claims is None or claims.token_type != BOOTSTRAP:
             return await self.app(scope, receive, send)
         opened = await self._exchange(scope, trail)
         trail.add(_LAYER, opened if isinstance(opened, Deny) else ALLOW)

@@ -117,7 +117,7 @@ class OriginMiddleware:
         if (
             trail.said is not None
             and isinstance(judged.decision, Allow)
-            and sum(map(len, trail.said)) <= _LONGEST_REMEMBERED
+            and sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED
         ):
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()

@@ -234,6 +234,19 @@ class Revocations:
                 await flight.wait()
                 return
 
+    def clears(self, claims: VerifiedClaims, now: float) -> bool:
+        """Whether a copy that is not due to be renewed says that nothing was revoked.
+
+        False says nothing: then ``keep_fresh`` and ``judge`` are asked. Never waits and never raises.
+        """
+        copy, half = self._copy, self._staleness_seconds / 2
+        return (
+            copy is not None
+            and now - copy.read_at < half
+            and self._monotonic() - copy.read_at_monotonic < half
+            and (not copy.known or self.judge(claims, now) is None)
+        )
+
     def judge(self, claims: VerifiedClaims, now: float) -> Deny | None:
         """Whether the token or session behind these claims was revoked.
 
