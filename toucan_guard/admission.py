@@ -18,7 +18,6 @@ from toucan_guard.core.audit_event import AdmittedEvents
 from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
-from toucan_guard.core.origins import Origin
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.headers import HeaderEdit
@@ -40,7 +39,7 @@ _NOTED: Final = (
 _OTHERS: Final = (b"sec-websocket-protocol", b"x-api-key", b"x-embed-token")
 _SESSION: Final = COOKIE_PREFIX.encode()
 
-Said = tuple[object, ...]
+Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
 
 
 class Admission(NamedTuple):
@@ -63,14 +62,6 @@ class Admission(NamedTuple):
     edits: tuple[HeaderEdit, ...]
     row_filter: RowFilter | None
     events: AdmittedEvents
-
-
-def said_by(scope: Scope, trail: Trail, forwarded: frozenset[Origin] | None) -> Said | None:
-    """What a request says, in a form to remember it by; None where layers stand in front, or have to look closer."""
-    trail.read(scope)
-    if trail.said is None or trail.steps or trail.claims is not None or trail.bootstrap_tokens:
-        return None
-    return (scope["method"], trail.said, forwarded)
 
 
 def admission_of(scope: Scope, trail: Trail, edits_before: int) -> Admission | None:

@@ -194,11 +194,19 @@ class Trail:
         self._send = send
         return self._edited_send
 
+    def unwrapped(self, send: Send) -> Send | None:
+        """The server's own ``send``, where this one does nothing but what ``edited`` does; else None."""
+        return self._send if send == self._edited_send else None
+
     async def _edited_send(self, message: Message) -> None:
         assert self._send is not None  # noqa: S101 - set by wrap(), which alone hands this method out
+        await self._send(self.edited(message))
+
+    def edited(self, message: Message) -> Message:
+        """A message as it leaves, with the headers of a response edited."""
         if message["type"] in RESPONSE_STARTS:
-            message = {**message, "headers": self._edited(list(message.get("headers", ())))}
-        await self._send(message)
+            return {**message, "headers": self._edited(list(message.get("headers", ())))}
+        return message
 
     def _edited(self, headers: HeaderList) -> HeaderList:
         # From the inside out, as the response passes the layers: the outermost has the last word.

@@ -16,6 +16,7 @@ from toucan_guard import layers
 from toucan_guard.asgi import existing_trail
 from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.exempt_paths import exempt_paths
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.recording import audit_options
@@ -95,6 +96,17 @@ class ToucanGuard:
                 {**audit, "routes_of": app},
             ),
             (
+                layers.AdmissionMiddleware,
+                {
+                    "bare": app,
+                    "verifier": verifier,
+                    "is_exempt": exempt_paths(settings.exempt_paths, settings.exempt_prefixes),
+                    "revocations": revocations,
+                    "insecure_store_fail_open": settings.insecure_store_fail_open,
+                    "trusted_proxies": settings.trusted_proxies,
+                },
+            ),
+            (
                 layers.CorsMiddleware,
                 {
                     "policy": origin_policy,
@@ -105,16 +117,6 @@ class ToucanGuard:
             (
                 layers.ExemptMiddleware,
                 {"bare": app, "paths": settings.exempt_paths, "prefixes": settings.exempt_prefixes},
-            ),
-            (
-                layers.AdmissionMiddleware,
-                {
-                    "bare": app,
-                    "verifier": verifier,
-                    "revocations": revocations,
-                    "insecure_store_fail_open": settings.insecure_store_fail_open,
-                    "trusted_proxies": settings.trusted_proxies,
-                },
             ),
             (
                 layers.OriginMiddleware,

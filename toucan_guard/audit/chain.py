@@ -80,8 +80,9 @@ class Chain:
 
     def render(self, event: Event) -> bytes:
         """The event as the next line of the chain."""
-        line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(self._cuts), dump=self._dump)
-        body = body_of(self._id, self._number, self._previous, self._cuts, line)
+        cuts = self._cuts
+        line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(cuts), dump=self._dump)
+        body = body_of(self._id, self._number, self._previous, cuts, line)
         digest = self._digest(body)
         line = linked_line(body, digest, keyed=self._keyed)
         self._pending = line, digest

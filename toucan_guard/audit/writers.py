@@ -45,16 +45,21 @@ class DescriptorWriter:
     def info(self, line: bytes) -> None:
         """See ``Writer``."""
         # The line before was cut; it must not swallow this one.
-        mended = self._mend + line
-        written = os.write(self._descriptor, mended) - len(self._mend)
+        mended = self._mend + line if self._mend else line
+        written = os.write(self._descriptor, mended)
+        if written == len(mended):
+            self._mend = b""
+        else:
+            self._cut(written - len(self._mend), len(line))
+
+    def _cut(self, written: int, length: int) -> None:
+        """A line of which not all was written, if any of it."""
         if written >= 0:
             self._mend = b""
-        if written == len(line):
-            return
         if written > 0:
             self._mend = b"\n"
             # All but its newline, which goes in front of the next: the line is whole.
-            if written == len(line) - 1:
+            if written == length - 1:
                 return
         raise LineCut(max(written, 0))
 
@@ -71,7 +76,7 @@ class FileWriter(DescriptorWriter):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         super().__init__(self._open())
 
     def _open(self) -> int:
@@ -84,19 +89,21 @@ class FileWriter(DescriptorWriter):
         """See ``Writer``."""
         if self._identity is None:
             self._descriptor = self._open()
-        elif self._moved():
-            # Opened before the old one is closed: a folder that is gone must not cost us the file that we have.
-            old, self._descriptor = self._descriptor, self._open()
-            os.close(old)
-            self._mend = b""
+        else:
+            try:
+                state = os.stat(self._path)  # noqa: PTH116 - for each line, and half as dear as Path.stat
+            except FileNotFoundError:
+                self._reopen()
+            else:
+                if (state.st_dev, state.st_ino) != self._identity:
+                    self._reopen()
         super().info(line)
 
-    def _moved(self) -> bool:
-        try:
-            state = os.stat(self._path)  # noqa: PTH116 - for each line, and half as dear as Path.stat
-        except FileNotFoundError:
-            return True
-        return (state.st_dev, state.st_ino) != self._identity
+    def _reopen(self) -> None:
+        # Opened before the old one is closed: a folder that is gone must not cost us the file that we have.
+        old, self._descriptor = self._descriptor, self._open()
+        os.close(old)
+        self._mend = b""
 
     def close(self) -> None:
         """See ``Writer``."""

@@ -123,10 +123,10 @@ def body_of(chain: str, number: int, previous: str, cuts: Sequence[Cut], line: b
         cuts: Lines before this one that were not written whole.
         line: The event as one JSON line.
     """
-    marks = b""
-    if cuts:
-        marks = b'"cut":' + json.dumps(cuts, separators=(",", ":")).encode() + b","
-    return b'%b"prev":"%b",%b%b' % (start_of(chain, number), previous.encode(), marks, line[1:-2])
+    marks = b'"cut":' + json.dumps(cuts, separators=(",", ":")).encode() + b"," if cuts else b""
+    return b'%b%b","seq":%d,"prev":"%b",%b%b' % (
+        _START, chain.encode(), number, previous.encode(), marks, line[1:-2]
+    )  # fmt: skip
 
 
 def room_of(cuts: Sequence[Cut]) -> int:

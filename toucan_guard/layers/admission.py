@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.admission import Admission, Said, admission_of, said_by
+from toucan_guard.admission import Admission, Said, admission_of
 from toucan_guard.asgi import Trail, existing_trail, publish_embed, trail_of
 from toucan_guard.headers import strip_credentials
 from toucan_guard.live import Standing
@@ -33,6 +33,7 @@ class AdmissionMiddleware:
         app: The layers that decide.
         bare: The app behind them.
         verifier: Knows the tokens that were seen before, and looks at the time and the keys again.
+        is_exempt: Which methods and paths the layers do not protect.
         revocations: What was withdrawn before its end, where the host keeps such a list.
         insecure_store_fail_open: See ``EmbedTokenMiddleware``.
         trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
@@ -45,6 +46,7 @@ class AdmissionMiddleware:
         *,
         bare: ASGIApp,
         verifier: CachedVerifier,
+        is_exempt: Callable[[str, str], bool],
         revocations: Revocations | None = None,
         insecure_store_fail_open: bool = False,
         trusted_proxies: Networks = (),
@@ -53,47 +55,89 @@ class AdmissionMiddleware:
         self.app = app
         self._bare = bare
         self._verifier = verifier
+        self._is_exempt = is_exempt
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._trusted_proxies = tuple(trusted_proxies)
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        said = said_by(scope, trail, own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None)
-        if said is None:
+        admission = self._known(scope, trail) if scope["type"] == "http" else None
+        if admission is None:
             return await self.app(scope, receive, send)
-        now = self._clock()
-        claims = self._verifier.remembered(trail.raw.get(b"authorization", b"").removeprefix(b"Bearer "), now=now)
-        if claims is not None:
-            kept = claims.derived.get(self)
-            admission = kept.get(said) if isinstance(kept, dict) else None
-            if admission is not None and self._standing.holds(claims, now):
-                return await self._admit(scope, receive, send, trail, admission)
-            # From a token's second request on: what comes once is not worth keeping.
-            trail.sought = (self, said, len(trail.edits))
-        await self.app(scope, receive, send)
-
-    async def _admit(self, scope: Scope, receive: Receive, send: Send, trail: Trail, admission: Admission) -> None:
+        trail.admission = admission
         trail.__dict__.update(admission.noted)
         trail.ring = self._verifier.ring
-        trail.admission = admission
         trail.steps += admission.steps
         trail.edits += admission.edits
         publish_embed(scope, trail, admission.embed)
         strip_credentials(scope)
-        send = self._standing.cutting(trail.wrap(send), admission.claims, trail)
+        answer = _Answer(self._standing, scope, receive, trail.wrap(send), trail)
         if admission.row_filter is None:
-            return await self._bare(scope, receive, send)
+            return await self._bare(scope, receive, answer.send)
         access = trail.access = RowAccess(admission.row_filter)
         previous = current_row_access.set(access)
         try:
-            await self._bare(scope, receive, HeldResponse(scope, receive, send, trail).send)
+            await self._bare(scope, receive, answer.send)
         finally:
             # A task that outlives the connection still holds this object, and finds it closed.
             access.closed = True
             current_row_access.reset(previous)
+
+    def _known(self, scope: Scope, trail: Trail) -> Admission | None:
+        """What was found about this token and what this request says, where both still hold."""
+        trail.read(scope)
+        # Behind other layers with a Trail, and where a header is repeated, somebody has to look.
+        if trail.said is None or trail.steps or trail.bootstrap_tokens or trail.claims is not None:
+            return None
+        now = self._clock()
+        claims = self._verifier.remembered(trail.raw.get(b"authorization", b"").removeprefix(b"Bearer "), now=now)
+        if claims is None:
+            return None
+        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
+        method = scope["method"]
+        said = (method, trail.said, forwarded)
+        kept = claims.derived.get(self)
+        admission: Admission | None = kept.get(said) if isinstance(kept, dict) else None
+        if admission is None:
+            # From a token's second request on: what comes once is not worth keeping.
+            trail.sought = (self, said, len(trail.edits))
+            return None
+        if self._is_exempt(method, scope["path"]) or not self._standing.holds(claims, now):
+            return None
+        return admission
+
+
+class _Answer:
+    """What the app sends on an admitted connection; looked at closely where receipts or a stream are concerned."""
+
+    __slots__ = ("_begun", "_careful", "_receive", "_scope", "_send", "_standing", "_trail")
+
+    def __init__(self, standing: Standing, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
+        self._standing = standing
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._trail = trail
+        self._begun = False
+        self._careful: Send | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send a message on, by way of ``Standing.cutting`` and ``HeldResponse`` where they have something to do."""
+        if self._careful is not None:
+            return await self._careful(message)
+        if self._begun:
+            if not message.get("more_body", False):
+                return await self._send(message)
+        elif message["type"] == "http.response.start" and not self._trail.required_tables:
+            self._begun = True
+            return await self._send(message)
+        assert self._trail.claims is not None  # noqa: S101 - admitted by them
+        careful = self._standing.cutting(self._send, self._trail.claims, self._trail)
+        if not self._begun and self._trail.access is not None:
+            careful = HeldResponse(self._scope, self._receive, careful, self._trail).send
+        self._careful = careful
+        await careful(message)
 
 
 class ArrivalMiddleware:

@@ -98,7 +98,8 @@ class AuditLogMiddleware:
         if trail.audit is not None:
             trail.audit.continued_by(self)
             return await self.app(scope, receive, send)
-        trail.request_id = inherited_request_id(scope, self.trusted_proxies) or trail.request_id
+        if self.trusted_proxies:
+            trail.request_id = inherited_request_id(scope, self.trusted_proxies) or trail.request_id
         connection = trail.audit = _Connection(self, scope, receive, send, trail)
         await connection.run()
 
@@ -141,6 +142,8 @@ class _Connection:
         self._scope = scope
         self._receive = receive
         self._send = send
+        # Where a layer in front only edits headers, that is done here: a step less for every message.
+        self._server = trail.unwrapped(send)
         self._trail = trail
         # The app whose router called us, where the guard stands around some of its routes.
         self._host: Any = scope.get("app") if "router" in scope else None
@@ -208,27 +211,38 @@ class _Connection:
         return message
 
     async def _audited_send(self, message: Message) -> None:
-        if self._held_back:
-            raise AuditWriteError("the response is held back")
-        if self._answered or message["type"] in _HINTS:
-            return
-        if self._event is None and message["type"] != _NOT_A_BYTE:
-            refused = sys.exception()
-            if isinstance(refused, Refused) and self._trail.refusal is None:
-                # An error handler of the host, inside this layer, is about to answer 500 for a refusal.
-                await self._refuse(refused.decision)
-                self._answered = True
+        kind = message["type"]
+        if self._event is None or self._held_back or self._answered:
+            if not await self._begins(message, kind):
                 return
-            await self._write_decision(message)
-            self._trailers = bool(message.get("trailers", False))
-        await self._send(message)
-        if message["type"] in _LAST:
+        elif kind in _HINTS:
+            return
+        if self._server is None:
+            await self._send(message)
+        elif kind == "http.response.body":
+            await self._server(message)
+        else:
+            await self._server(self._trail.edited(message))
+        if kind in _LAST:
             self._complete = not message.get("more_body", False) and not self._trailers
-        elif message["type"] == _TRAILERS:
+        elif kind == _TRAILERS:
             self._complete = not message.get("more_trailers", False)
 
-    async def _write_decision(self, message: Message) -> None:
-        event = self._decision(message.get("status") or _WEBSOCKET_STATUS.get(message["type"]))
+    async def _begins(self, message: Message, kind: str) -> bool:
+        """Record the decision before the first message leaves; False where it must not leave."""
+        if self._held_back:
+            raise AuditWriteError("the response is held back")
+        if self._answered or kind in _HINTS:
+            return False
+        if kind == _NOT_A_BYTE:
+            return True
+        refused = sys.exception()
+        if isinstance(refused, Refused) and self._trail.refusal is None:
+            # An error handler of the host, inside this layer, is about to answer 500 for a refusal.
+            await self._refuse(refused.decision)
+            self._answered = True
+            return False
+        event = self._decision(message.get("status") or _WEBSOCKET_STATUS.get(kind))
         try:
             self._audit.record(event)
         except AuditWriteError:
@@ -236,6 +250,9 @@ class _Connection:
             await deny(self._scope, self._receive, self._send, Deny(Reason.AUDIT_UNAVAILABLE))
             raise
         self._event = event
+        if "trailers" in message:
+            self._trailers = bool(message["trailers"])
+        return True
 
     async def _refuse(self, decision: Deny) -> None:
         # What require_grant raises stands on the Trail already.
@@ -285,7 +302,14 @@ class _Connection:
             if self._event is None:
                 self._audit.record(self._decision(None, unanswered=True))
                 return
-            access = self._trail.access
+            trail, access = self._trail, self._trail.access
+            if (
+                self._changed is None
+                and trail.ended is None
+                and len(trail.steps) == self._steps
+                and (access is None or len(access.receipts) == len(self._event["tables"]))
+            ):
+                return  # nearly every connection: nothing has changed
             late = {} if access is None else dict(access.receipts)
             outcome, reason = self._afterwards()
             if not self._held_back and (outcome or late.keys() - self._event["tables"].keys()):

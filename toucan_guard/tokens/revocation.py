@@ -37,6 +37,7 @@ _MAX_TIME: Final = 2**53
 _MAX_VALUE_LENGTH: Final = 8192
 _RETRY_SECONDS: Final = 0.25
 _SLICES: Final = 5
+_WAITED_FOR: Final = 0.9  # of the staleness: a little early, so that a copy cannot come of age before it is judged by
 _HANGS_SECONDS: Final = 1.0  # the stores that are shipped give up earlier by themselves
 # Clocks that are further apart than this refuse each other's tokens, so no worker still counts an entry that ended
 # this long ago.
@@ -225,8 +226,7 @@ class Revocations:
         if age < self._staleness_seconds / 2:
             return
         flight = self._renewal()
-        # A little early, so that a copy cannot come of age between here and ``judge``.
-        if flight is None or age <= self._staleness_seconds * 0.9:
+        if flight is None or age <= self._staleness_seconds * _WAITED_FOR:
             return
         # In slices: what an event loop that is busy with others does not get to is not the store's fault.
         for _ in range(_SLICES):
@@ -235,17 +235,20 @@ class Revocations:
                 return
 
     def clears(self, claims: VerifiedClaims, now: float) -> bool:
-        """Whether a copy that is not due to be renewed says that nothing was revoked.
+        """Whether the copy says, without waiting for a newer one, that nothing was revoked.
 
-        False says nothing: then ``keep_fresh`` and ``judge`` are asked. Never waits and never raises.
+        False says nothing: then ``keep_fresh`` and ``judge`` are asked. Begins to renew the copy as ``keep_fresh`` does.
+        Never waits and never raises.
         """
-        copy, half = self._copy, self._staleness_seconds / 2
-        return (
-            copy is not None
-            and now - copy.read_at < half
-            and self._monotonic() - copy.read_at_monotonic < half
-            and (not copy.known or self.judge(claims, now) is None)
-        )
+        copy = self._copy
+        if copy is None:
+            return False
+        age = max(now - copy.read_at, self._monotonic() - copy.read_at_monotonic)
+        if age >= self._staleness_seconds / 2:
+            if age > self._staleness_seconds * _WAITED_FOR:
+                return False
+            self._renewal()
+        return not copy.known or self.judge(claims, now) is None
 
     def judge(self, claims: VerifiedClaims, now: float) -> Deny | None:
         """Whether the token or session behind these claims was revoked.
