@@ -209,16 +209,16 @@ class Trail:
         return message
 
     def _edited(self, headers: HeaderList) -> HeaderList:
-        # From the inside out, as the response passes the layers: the outermost has the last word.
         names = b"\n".join([name for name, _ in headers]).lower()
+        # From the inside out, as the response passes the layers: the outermost has the last word.
         for edit in reversed(self.edits):
             added = edit.additions(names)
-            if added is None:
-                headers = edit(headers)
-                names = b"\n".join([name for name, _ in headers]).lower()
-            else:
+            if added is not None:
                 headers += added
                 names += edit.names
+            else:
+                headers = edit(headers)
+                names = b"\n".join([name for name, _ in headers]).lower()
         return headers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import lru_cache
 from typing import Final
 
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
@@ -27,5 +28,10 @@ def new_id() -> str:
         begun = f"-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:17]}"
         end, *more = [begun + number for number in _BATCH]
         _ends.extend(more)
-    milliseconds = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{milliseconds[:8]}-{milliseconds[8:]}{end}"
+    return _beginning(time.time_ns() // 1_000_000) + end
+
+
+@lru_cache(maxsize=2)
+def _beginning(milliseconds: int) -> str:
+    text = f"{milliseconds:012x}"
+    return f"{text[:8]}-{text[8:]}"

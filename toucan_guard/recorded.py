@@ -7,13 +7,14 @@ When it is written, and what follows where it cannot be, is ``layers/audit_log.p
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 
 from starlette.types import Scope
 
-from toucan_guard.asgi import Trail
+from toucan_guard.asgi import Step, Trail
 from toucan_guard.core.audit_event import AdmittedEvents, Event, decision_event
-from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.ids import new_id
 from toucan_guard.proxies import Networks, client_address
@@ -48,28 +49,28 @@ def recorded_decision(
         route: The template of the route that answers.
         pseudonyms: Hides who somebody is.
     """
-    outcome, reason = _outcome(trail, status, unanswered=unanswered)
     access = trail.access
     tables = {} if access is None else access.receipts
-    admission = trail.admission
-    if outcome == "allow" and admission is not None and trail.claims is not None:
-        event = admission.events.event(
+    later = _admitted(trail, status)
+    if later is not None:
+        event = trail.admission.events.event(
             now=now,
             event_id=new_id(),
             request_id=trail.request_id,
             trace_id=_trace_id(),
-            more_steps=trail.steps[len(admission.steps) :],
+            more_steps=later,
             method=scope["method"],
             route=route,
             status=status,
             seconds_to_first_byte=seconds_to_first_byte,
-            claims=trail.claims,
+            claims=trail.admission.claims,
             tables=tables,
             region=region,
             client=client_address(scope, trusted_proxies),
             dropped=dropped,
         )
     else:
+        outcome, reason = _outcome(trail, status, unanswered=unanswered)
         row_filter = None if access is None else access.row_filter
         event = decision_event(
             now=now,
@@ -130,6 +131,20 @@ def _from_where(scope: Scope, trail: Trail) -> dict[str, str | None]:
     }
 
 
+def _admitted(trail: Trail, status: int | None) -> Sequence[Step] | None:
+    """What was decided after an admission, if that and the answer are all that the record adds to it; else None."""
+    admission = trail.admission
+    if admission is None or trail.refusal is not None or status is None or status >= 500:
+        return None
+    if (None if trail.access is None else trail.access.row_filter) is not admission.row_filter:
+        return None  # a guard behind this one has another policy
+    later = trail.steps[len(admission.steps) :]
+    for step in later:
+        if step.decision is not ALLOW:
+            return None
+    return later
+
+
 def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
     if trail.refusal is not None:
         crashed = trail.refusal.reason == Reason.APP_FAILED
@@ -138,8 +153,7 @@ def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str
         return "error", "unanswered"
     if status is not None and status >= 500:
         return "error", str(Reason.APP_FAILED)
-    decided = trail.steps if trail.admission is None else trail.steps[len(trail.admission.steps) :]
-    for step in decided:
+    for step in trail.steps:
         if isinstance(step.decision, Deny) and not step.enforced:
             return "would_deny", str(step.decision.reason)
     return "allow", None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from toucan_guard.core.audit_event import Event
@@ -47,8 +46,11 @@ def encode_line(event: Mapping[str, Any], *, max_bytes: int = MAX_LINE_BYTES, du
         max_bytes: The room that there is, 2,048 at the least.
         dump: Encodes what is capped already; must return ASCII.
     """
-    with suppress(TypeError, ValueError):  # what JSON cannot say becomes null below
+    try:
         line = dump(event)
+    except (TypeError, ValueError):
+        pass  # what JSON cannot say becomes null below
+    else:
         if len(line) < max_bytes:
             return line + b"\n"  # nearly every line
     for characters, entries in _CAPS:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from toucan_guard.asgi import deny, header_values, trail_of
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
-from toucan_guard.headers import HeaderEdit, HeaderList
+from toucan_guard.headers import Header, HeaderEdit, HeaderList
 
 _MAX_AGE_SECONDS: Final = 600
 _REMEMBERED: Final = 1024
@@ -99,7 +99,7 @@ class _Readable(HeaderEdit):
         allowed = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
         self._ours: HeaderList = [*allowed, (b"vary", b"Origin")]
 
-    def additions(self, names: bytes) -> HeaderList | None:
+    def additions(self, names: bytes) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
         return None if b"access-control-allow-" in names else self._ours
 

@@ -8,6 +8,7 @@ see it, and the header names no other customer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from toucan_guard.asgi import GUARDED_SCOPES, Trail, header_values, trail_of
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
-from toucan_guard.headers import HeaderEdit, HeaderList
+from toucan_guard.headers import Header, HeaderEdit, HeaderList
 
 
 class _Narrowed(NamedTuple):
@@ -55,7 +56,7 @@ class FrameAncestorsMiddleware:
         self._frame_ancestors = frame_ancestors
         self._allowlist = allowlist
         self._framing: Literal["narrow", "sole"] = framing
-        self._report_only = report_only
+        self.report_only = report_only
         self._report_uri = report_uri
         self._public_origins = public_origins
         self._tenants_listed = tenants_listed
@@ -71,14 +72,15 @@ class FrameAncestorsMiddleware:
         """The headers of a response with who may frame it."""
         return outgoing_headers(
             headers,
-            self._who_may_frame(trail, scope),
+            self.who_may_frame(trail, scope),
             framing=self._framing,
-            report_only=self._report_only,
+            report_only=self.report_only,
             report_uri=self._report_uri,
             self_origins=self._public_origins,
         )
 
-    def _who_may_frame(self, trail: Trail, scope: Scope) -> FrameAncestors:
+    def who_may_frame(self, trail: Trail, scope: Scope) -> FrameAncestors:
+        """Who may frame the response of a connection, as far as that is known now."""
         if trail.refusal is not None or (self._tenants_listed and trail.claims is None):
             return self._the_reader(scope)
         if trail.narrowing is None:
@@ -111,11 +113,11 @@ class _Policy(HeaderEdit):
         self._trail = trail
         self._scope = scope
 
-    def additions(self, names: bytes) -> HeaderList | None:
+    def additions(self, names: bytes) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
-        if b"content-security-policy" in names or b"x-frame-options" in names:
+        if self._layer.report_only or b"content-security-policy" in names or b"x-frame-options" in names:
             return None
-        return self._layer.add_policy([], self._trail, self._scope)
+        return self._layer.who_may_frame(self._trail, self._scope).headers
 
     def __call__(self, headers: HeaderList) -> HeaderList:
         """See ``HeaderEdit``."""
