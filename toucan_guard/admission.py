@@ -9,32 +9,20 @@ is asked at every request all the same (``layers/admission.py``): the time, the 
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from starlette.types import Scope
 
-from toucan_guard.asgi import Step, Trail
+from toucan_guard.asgi import Trail
 from toucan_guard.core.audit_event import AdmittedEvents
 from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.token import EMBED, VerifiedClaims
-from toucan_guard.headers import HeaderEdit
 from toucan_guard.recorded import events_of
 
 _LONGEST: Final = 1024  # bytes of headers; whoever says more is judged each time
-# What layers note on a Trail, beside steps and edits; not the keys, which are asked each time.
-_NOTED: Final = (
-    "caller",
-    "claims",
-    "embedder",
-    "narrowing",
-    "opaque_caller",
-    "origins",
-    "own_page",
-    "report_only_grants",
-)
 # With one of these another credential than one bearer token is in play, or has to be taken out.
 _OTHERS: Final = (b"sec-websocket-protocol", b"x-api-key", b"x-embed-token")
 _SESSION: Final = COOKIE_PREFIX.encode()
@@ -42,31 +30,64 @@ _SESSION: Final = COOKIE_PREFIX.encode()
 Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
 
 
-class Admission(NamedTuple):
+class Admission:
     """What the layers have found.
 
     Attributes:
         claims: The verified token.
         embed: What the app sees.
-        noted: Attributes of the Trail.
         steps: What each layer decided: yes.
-        edits: What is done to the headers of answers.
         row_filter: Which rows are open; None where row-level security is off.
         events: Writes the record of requests that were admitted alike.
     """
 
-    claims: VerifiedClaims
-    embed: Embed
-    noted: dict[str, Any]
-    steps: tuple[Step, ...]
-    edits: tuple[HeaderEdit, ...]
-    row_filter: RowFilter | None
-    events: AdmittedEvents
+    __slots__ = (
+        "_caller",
+        "_edits",
+        "_embedder",
+        "_narrowing",
+        "_opaque_caller",
+        "_origins",
+        "_own_page",
+        "_report_only_grants",
+        "claims",
+        "embed",
+        "events",
+        "row_filter",
+        "steps",
+    )
+
+    def __init__(
+        self, trail: Trail, claims: VerifiedClaims, embed: Embed, edits_before: int, events: AdmittedEvents
+    ) -> None:
+        self.claims = claims
+        self.embed = embed
+        self.events = events
+        self.row_filter: RowFilter | None = None if trail.access is None else trail.access.row_filter
+        self.steps = tuple(trail.steps)
+        self._edits = tuple(trail.edits[edits_before:])
+        self._origins = trail.origins
+        self._caller, self._embedder = trail.caller, trail.embedder
+        self._opaque_caller, self._own_page = trail.opaque_caller, trail.own_page
+        self._narrowing = trail.narrowing
+        self._report_only_grants = trail.report_only_grants
+
+    def put_on(self, trail: Trail) -> None:
+        """Note on the Trail of a request that says the same what the layers would note; its embed and rows apart."""
+        trail.admission = self
+        trail.claims = self.claims
+        trail.steps += self.steps
+        trail.edits += self._edits
+        trail.origins = self._origins
+        trail.caller, trail.embedder = self._caller, self._embedder
+        trail.opaque_caller, trail.own_page = self._opaque_caller, self._own_page
+        trail.narrowing = self._narrowing
+        trail.report_only_grants = self._report_only_grants
 
 
 def admission_of(scope: Scope, trail: Trail, edits_before: int) -> Admission | None:
     """What the layers have found about a request that stands in front of the app; None where it is not to be kept."""
-    claims, embed, access, raw = trail.claims, trail.embed, trail.access, trail.raw
+    claims, embed, raw = trail.claims, trail.embed, trail.raw
     if (
         claims is None
         or embed is None
@@ -78,12 +99,4 @@ def admission_of(scope: Scope, trail: Trail, edits_before: int) -> Admission | N
         or sum(map(len, filter(None, trail.said or ()))) > _LONGEST
     ):
         return None
-    return Admission(
-        claims,
-        embed,
-        {name: getattr(trail, name) for name in _NOTED},
-        tuple(trail.steps),
-        tuple(trail.edits[edits_before:]),
-        None if access is None else access.row_filter,
-        events_of(scope, trail),
-    )
+    return Admission(trail, claims, embed, edits_before, events_of(scope, trail))

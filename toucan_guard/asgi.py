@@ -71,6 +71,8 @@ class Step(NamedTuple):
     enforced: bool
 
 
+_NO_TABLES: Final[frozenset[str]] = frozenset()
+_UNREAD: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 # The step of a layer that had nothing to say but yes, which is nearly every step: made once for each layer.
 _ALLOWED: Final[dict[str, Step]] = {}
 
@@ -108,39 +110,71 @@ class Trail:
             of them is repeated.
     """
 
-    # Set where a layer has something to say; a connection costs no more than what it sets.
-    bootstrap_tokens: tuple[str, ...] = ()
-    origins: object = None
-    caller: Origin | None = None
-    embedder: Origin | None = None
-    opaque_caller = False
-    own_page = False
-    session_cookies: tuple[str, ...] = ()
-    claims: VerifiedClaims | None = None
-    ring: KeyRing | None = None
-    narrowing: OriginAllowlist | None = None
-    embed: Embed | None = None
-    access: RowAccess | None = None
-    refusal: Deny | None = None
-    ended: Deny | None = None
-    exempt = False
-    report_only_grants = False
-    required_tables: frozenset[str] = frozenset()
-    audit: Any = None
-    raw: Mapping[bytes, bytes] = MappingProxyType({})
-    said: tuple[bytes | None, ...] | None = None
-    sought: Any = None
-    admission: Any = None
-    _send: Send | None = None
-    _state: dict[str, Any] | None = None
-    _headers: Sequence[object] = ()
-    _header_count = -1
-    _header_values: Mapping[bytes, tuple[str, ...]] | None = None
+    # Slots: what is looked up on every request is found without a search.
+    __slots__ = (
+        "_header_count",
+        "_header_values",
+        "_headers",
+        "_send",
+        "_state",
+        "access",
+        "admission",
+        "audit",
+        "bootstrap_tokens",
+        "caller",
+        "claims",
+        "edits",
+        "embed",
+        "embedder",
+        "ended",
+        "exempt",
+        "narrowing",
+        "opaque_caller",
+        "origins",
+        "own_page",
+        "raw",
+        "refusal",
+        "report_only_grants",
+        "request_id",
+        "required_tables",
+        "ring",
+        "said",
+        "session_cookies",
+        "sought",
+        "steps",
+    )
 
     def __init__(self) -> None:
         self.request_id = new_id()
         self.steps: list[Step] = []
         self.edits: list[HeaderEdit] = []
+        self.bootstrap_tokens: tuple[str, ...] = ()
+        self.origins: object = None
+        self.caller: Origin | None = None
+        self.embedder: Origin | None = None
+        self.opaque_caller = False
+        self.own_page = False
+        self.session_cookies: tuple[str, ...] = ()
+        self.claims: VerifiedClaims | None = None
+        self.ring: KeyRing | None = None
+        self.narrowing: OriginAllowlist | None = None
+        self.embed: Embed | None = None
+        self.access: RowAccess | None = None
+        self.refusal: Deny | None = None
+        self.ended: Deny | None = None
+        self.exempt = False
+        self.report_only_grants = False
+        self.required_tables: frozenset[str] = _NO_TABLES
+        self.audit: Any = None
+        self.raw: Mapping[bytes, bytes] = _UNREAD
+        self.said: tuple[bytes | None, ...] | None = None
+        self.sought: Any = None
+        self.admission: Any = None
+        self._send: Send | None = None
+        self._state: dict[str, Any] | None = None
+        self._headers: Sequence[object] = ()
+        self._header_count = -1
+        self._header_values: Mapping[bytes, tuple[str, ...]] | None = None
 
     def read(self, scope: Scope) -> None:
         """Read what the guard looks at of the request's headers, in one pass: see ``raw`` and ``said``.
@@ -248,7 +282,12 @@ def existing_trail(scope: Scope) -> Trail | None:
 def header_values(scope: Scope, name: bytes) -> tuple[str, ...]:
     """Every value of a header, in order: ``Headers.get`` would hide the second one."""
     if name in _READ_HEADERS:
-        return trail_of(scope).headers_of(scope).get(name, ())
+        trail = trail_of(scope)
+        trail.read(scope)
+        if trail.said is None:
+            return trail.headers_of(scope).get(name, ())
+        value = trail.raw.get(name)  # the only one
+        return () if value is None else (value[:_LONGEST_READ].decode("latin-1"),)
     return tuple(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 

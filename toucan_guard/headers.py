@@ -6,7 +6,7 @@ Put on a response: that it is one viewer's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from starlette.types import Scope
@@ -67,16 +67,28 @@ def strip_credentials(scope: Scope) -> None:
     """
     headers = scope["headers"]
     once = dict(headers)
-    names = b"\n".join(once).replace(b"_", b"-")
-    if len(once) == len(headers) and b"x-embed-" not in names and once.keys().isdisjoint(_TELLING):
-        # Nearly every request: what has to go is one bearer token.
-        if once.get(b"authorization", b"").startswith(b"Bearer "):
-            del once[b"authorization"]
-            scope["headers"] = list(once.items())
-            return
+    if len(once) == len(headers) and once.keys().isdisjoint(_TELLING) and strip_bearer(scope, once):
+        return
     scope["headers"] = [kept for header in headers for kept in _without_credentials(header)]
     if scope["type"] == "websocket":
         scope["subprotocols"] = _harmless(scope.get("subprotocols") or ())
+
+
+def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
+    """Remove the bearer token, where that is all that has to go; say whether it is.
+
+    Args:
+        scope: The connection.
+        once: Its headers, of which none is repeated, and none that carries another credential is there.
+    """
+    if not once.get(b"authorization", b"").startswith(b"Bearer ") or scope["type"] == "websocket":
+        return False
+    if b"x-embed-" in b"\n".join(once).replace(b"_", b"-"):
+        return False
+    kept = {**once}
+    del kept[b"authorization"]
+    scope["headers"] = list(kept.items())
+    return True
 
 
 class KeepPrivate(HeaderEdit):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from math import inf
 from types import MappingProxyType
 from typing import Final
 
@@ -223,19 +222,15 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
 
 
 def steady_between(claims: VerifiedClaims, *, policy: TokenPolicy) -> tuple[float, float]:
-    """From when to when ``recheck`` has nothing to object, to a second: between the two nobody needs to ask it again.
+    """From when to when ``recheck`` has nothing to object, to a second, to claims that it has let pass once.
 
-    Where it always objects, the first is after the last.
+    In between nobody needs to ask it again: what it asks beside the time does not change.
     """
-    leeway, lifetime = policy.leeway_seconds, policy.lifetime_seconds
-    begins = [claims.issued_at - leeway, claims.expires_at - lifetime - leeway]
+    leeway = policy.leeway_seconds
+    begins = max(claims.issued_at, claims.expires_at - policy.lifetime_seconds)
     if claims.not_before is not None:
-        begins.append(claims.not_before - leeway)
-    first, last = max(begins) + 1, claims.expires_at + leeway - 1
-    # What does not depend on the time is asked once.
-    if claims.token_type == EMBED and recheck(claims, policy=policy, now=first) is None:
-        return first, last
-    return inf, -inf
+        begins = max(begins, claims.not_before)
+    return begins - leeway + 1, claims.expires_at + leeway - 1
 
 
 def read_claims(

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.admission import Admission, Said, admission_of
 from toucan_guard.asgi import Trail, existing_trail, publish_embed, trail_of
-from toucan_guard.headers import strip_credentials
+from toucan_guard.headers import strip_bearer, strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
 from toucan_guard.receipts import HeldResponse
@@ -65,13 +65,11 @@ class AdmissionMiddleware:
         admission = self._known(scope, trail) if scope["type"] == "http" else None
         if admission is None:
             return await self.app(scope, receive, send)
-        trail.admission = admission
-        trail.__dict__.update(admission.noted)
+        admission.put_on(trail)
         trail.ring = self._verifier.ring
-        trail.steps += admission.steps
-        trail.edits += admission.edits
         publish_embed(scope, trail, admission.embed)
-        strip_credentials(scope)
+        if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
+            strip_credentials(scope)
         answer = _Answer(self._standing, scope, receive, trail.wrap(send), trail)
         if admission.row_filter is None:
             return await self._bare(scope, receive, answer.send)

@@ -128,16 +128,36 @@ class AuditLogMiddleware:
 class _Connection:
     """The audit of one connection."""
 
-    _event: Event | None = None
-    _steps = 0  # so many stood on the Trail when the decision was written
-    _changed: str | None = None  # what became of the answer after its decision was written
-    _held_back = False  # the event could not be written: 503 went out, nothing else may
-    _complete = False  # the last byte went out: what happens afterwards cuts nothing
-    _answered = False  # a refusal went out in place of what the app is still saying
-    _gone = False  # the client has hung up
-    _trailers = False  # the app has announced trailers, which come behind the body
+    __slots__ = (
+        "_answered",
+        "_audit",
+        "_changed",
+        "_complete",
+        "_event",
+        "_gone",
+        "_held_back",
+        "_host",
+        "_receive",
+        "_root",
+        "_root_path",
+        "_scope",
+        "_send",
+        "_server",
+        "_start",
+        "_steps",
+        "_trail",
+        "_trailers",
+    )
 
     def __init__(self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
+        self._event: Event | None = None
+        self._steps = 0  # so many stood on the Trail when the decision was written
+        self._changed: str | None = None  # what became of the answer after its decision was written
+        self._held_back = False  # the event could not be written: 503 went out, nothing else may
+        self._complete = False  # the last byte went out: what happens afterwards cuts nothing
+        self._answered = False  # a refusal went out in place of what the app is still saying
+        self._gone = False  # the client has hung up
+        self._trailers = False  # the app has announced trailers, which come behind the body
         self._audit = audit
         self._scope = scope
         self._receive = receive

@@ -8,8 +8,6 @@ connection to the next.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, deny, publish_embed, trail_of
@@ -70,7 +68,17 @@ class RowLevelSecurityMiddleware:
         kept = claims.derived.get((self, embed.embedder))
         if isinstance(kept, Embed) and kept.rls is row_filter:
             return kept
-        made = replace(embed, rls=row_filter)
+        # Word for word: ``dataclasses.replace`` takes five times as long.
+        made = Embed(
+            subject=embed.subject,
+            tenant=embed.tenant,
+            grants=embed.grants,
+            rls=row_filter,
+            issuer=embed.issuer,
+            token_id=embed.token_id,
+            expires_at=embed.expires_at,
+            embedder=embed.embedder,
+        )
         if len(claims.derived) < MOST_DERIVED:  # under a wildcard there may be any number of embedders
             claims.derived[self, embed.embedder] = made
         return made
