@@ -18,7 +18,7 @@ from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
-from toucan_guard.headers import HeaderEdit, HeaderList
+from toucan_guard.headers import Header, HeaderEdit, HeaderList
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.refusals import refusal_response
@@ -172,7 +172,7 @@ class Trail:
         self.admission: Any = None
         self._send: Send | None = None
         self._state: dict[str, Any] | None = None
-        self._headers: Sequence[object] = ()
+        self._headers: Sequence[Header] = ()
         self._header_count = -1
         self._header_values: Mapping[bytes, tuple[str, ...]] | None = None
 
@@ -189,16 +189,21 @@ class Trail:
         self.said = None if repeated else tuple(map(raw.get, _SAID))
         self._headers, self._header_count, self._header_values = headers, len(headers), None
 
-    def headers_of(self, scope: Scope) -> Mapping[bytes, tuple[str, ...]]:
-        """Every value of the headers that the guard reads, by name."""
-        self.read(scope)
+    def _decoded(self) -> Mapping[bytes, tuple[str, ...]]:
         if self._header_values is None:
             found: dict[bytes, tuple[str, ...]] = {}
-            for name, value in self._headers:  # type: ignore[misc]
+            for name, value in self._headers:
                 if name in _READ_HEADERS:
                     found[name] = (*found.get(name, ()), value[:_LONGEST_READ].decode("latin-1"))
             self._header_values = found
         return self._header_values
+
+    def values_of(self, name: bytes) -> tuple[str, ...]:
+        """Every value of a header that the guard reads, of those that were read last."""
+        if self.said is None:
+            return self._decoded().get(name, ())
+        value = self.raw.get(name)  # the only one
+        return () if value is None else (value[:_LONGEST_READ].decode("latin-1"),)
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
@@ -243,7 +248,7 @@ class Trail:
         return message
 
     def _edited(self, headers: HeaderList) -> HeaderList:
-        names = b"\n".join([name for name, _ in headers]).lower()
+        names = _names_of(headers)
         # From the inside out, as the response passes the layers: the outermost has the last word.
         for edit in reversed(self.edits):
             added = edit.additions(names)
@@ -252,8 +257,12 @@ class Trail:
                 names += edit.names
             else:
                 headers = edit(headers)
-                names = b"\n".join([name for name, _ in headers]).lower()
+                names = _names_of(headers)
         return headers
+
+
+def _names_of(headers: HeaderList) -> bytes:
+    return b"\n".join([header[0] for header in headers]).lower()
 
 
 def _repeats(names: list[bytes]) -> bool:
@@ -284,10 +293,7 @@ def header_values(scope: Scope, name: bytes) -> tuple[str, ...]:
     if name in _READ_HEADERS:
         trail = trail_of(scope)
         trail.read(scope)
-        if trail.said is None:
-            return trail.headers_of(scope).get(name, ())
-        value = trail.raw.get(name)  # the only one
-        return () if value is None else (value[:_LONGEST_READ].decode("latin-1"),)
+        return trail.values_of(name)
     return tuple(value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 

@@ -7,7 +7,7 @@ When it is written, and what follows where it cannot be, is ``layers/audit_log.p
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from starlette.types import Scope
@@ -53,7 +53,7 @@ def recorded_decision(
     tables = {} if access is None else access.receipts
     later = _admitted(trail, status)
     if later is not None:
-        event = trail.admission.events.event(
+        event: Event = trail.admission.events.event(
             now=now,
             event_id=new_id(),
             request_id=trail.request_id,
@@ -71,6 +71,7 @@ def recorded_decision(
         )
     else:
         outcome, reason = _outcome(trail, status, unanswered=unanswered)
+        facts = _facts(trail)
         row_filter = None if access is None else access.row_filter
         event = decision_event(
             now=now,
@@ -85,7 +86,7 @@ def recorded_decision(
             route=route,
             status=status,
             seconds_to_first_byte=seconds_to_first_byte,
-            **_from_where(scope, trail),
+            **_from_where(facts, trail),
             claims=trail.claims,
             rls_attributes=() if row_filter is None else row_filter.attribute_names,
             policy_version=None if row_filter is None else row_filter.policy.version,
@@ -94,7 +95,7 @@ def recorded_decision(
             client=client_address(scope, trusted_proxies),
             exempt=trail.exempt,
             dropped=dropped,
-            key_id=_facts(trail).get("key_id"),
+            key_id=facts.get("key_id"),
         )
     if pseudonyms is not None:
         pseudonyms.hide(event)
@@ -107,7 +108,7 @@ def events_of(scope: Scope, trail: Trail) -> AdmittedEvents:
     return AdmittedEvents(
         steps=trail.steps,
         kind=scope["type"],
-        **_from_where(scope, trail),
+        **_from_where(_facts(trail), trail),
         rls_attributes=() if row_filter is None else row_filter.attribute_names,
         policy_version=None if row_filter is None else row_filter.policy.version,
     )
@@ -121,13 +122,12 @@ def _facts(trail: Trail) -> dict[str, str]:
     return facts
 
 
-def _from_where(scope: Scope, trail: Trail) -> dict[str, str | None]:
-    facts, received = _facts(trail), trail.headers_of(scope)
+def _from_where(facts: Mapping[str, str], trail: Trail) -> dict[str, str | None]:
     return {
         "origin": facts.get("origin"),
         "embedder": facts.get("embedder") or facts.get("referer_origin"),
-        "fetch_site": _one_word(received.get(b"sec-fetch-site", ())),
-        "fetch_dest": _one_word(received.get(b"sec-fetch-dest", ())),
+        "fetch_site": _one_word(trail.values_of(b"sec-fetch-site")),
+        "fetch_dest": _one_word(trail.values_of(b"sec-fetch-dest")),
     }
 
 

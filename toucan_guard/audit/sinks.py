@@ -60,7 +60,7 @@ class LineSink:
         render = chain.render
 
         class Logger(structlog.BoundLoggerBase):
-            """Has one method and no context: an event is whole when it comes here, and rendering is all that is done."""
+            """Has one method and no context: an event comes here whole, and rendering it is all that is done."""
 
             def info(self, event: Event) -> None:
                 self._logger.info(render(event))

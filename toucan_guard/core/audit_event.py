@@ -166,7 +166,7 @@ class AdmittedEvents:
         client: str | None,
         dropped: int,
     ) -> Event:
-        """The event of one connection that was allowed; ``more_steps`` are what was decided after its admission: yes."""
+        """The event of one connection that was allowed; ``more_steps`` said yes after its admission."""
         identity = _identity_of(claims)
         event: Event = {
             **self._same,

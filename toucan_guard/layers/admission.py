@@ -61,8 +61,10 @@ class AdmissionMiddleware:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        admission = self._known(scope, trail) if scope["type"] == "http" else None
+        admission = self._known(scope, trail)
         if admission is None:
             return await self.app(scope, receive, send)
         admission.put_on(trail)
@@ -88,8 +90,11 @@ class AdmissionMiddleware:
         # Behind other layers with a Trail, and where a header is repeated, somebody has to look.
         if trail.said is None or trail.steps or trail.bootstrap_tokens or trail.claims is not None:
             return None
+        authorization = trail.raw.get(b"authorization")
+        if authorization is None:
+            return None
         now = self._clock()
-        claims = self._verifier.remembered(trail.raw.get(b"authorization", b"").removeprefix(b"Bearer "), now=now)
+        claims = self._verifier.remembered(authorization, scheme=b"Bearer ", now=now)
         if claims is None:
             return None
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None

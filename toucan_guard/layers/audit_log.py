@@ -100,6 +100,7 @@ class AuditLogMiddleware:
             return await self.app(scope, receive, send)
         if self.trusted_proxies:
             trail.request_id = inherited_request_id(scope, self.trusted_proxies) or trail.request_id
+        trail.read(scope)  # as it arrived, whatever becomes of it
         connection = trail.audit = _Connection(self, scope, receive, send, trail)
         await connection.run()
 

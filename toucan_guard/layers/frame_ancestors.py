@@ -9,7 +9,7 @@ see it, and the header names no other customer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,6 +17,9 @@ from toucan_guard.asgi import GUARDED_SCOPES, Trail, header_values, trail_of
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
 from toucan_guard.headers import Header, HeaderEdit, HeaderList
+
+_REMEMBERED: Final = 1024
+_LONGEST_REMEMBERED: Final = 512
 
 
 class _Narrowed(NamedTuple):
@@ -60,6 +63,7 @@ class FrameAncestorsMiddleware:
         self._report_uri = report_uri
         self._public_origins = public_origins
         self._tenants_listed = tenants_listed
+        self._readers: dict[str, FrameAncestors] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
@@ -97,10 +101,21 @@ class FrameAncestorsMiddleware:
 
     def _the_reader(self, scope: Scope) -> FrameAncestors:
         referers = header_values(scope, b"referer")
-        reader = referer_origin(referers[0]) if len(referers) == 1 else None
+        if len(referers) != 1:
+            return NONE
+        known = self._readers.get(referers[0])
+        if known is not None:
+            return known
+        reader = referer_origin(referers[0])
         if reader is None or not self._allowlist.allows(reader):
             return NONE
-        return self._frame_ancestors.narrowed(OriginAllowlist.of(reader))
+        found = self._frame_ancestors.narrowed(OriginAllowlist.of(reader))
+        # Only of listed origins: strangers would fill the room of our own.
+        if len(referers[0]) <= _LONGEST_REMEMBERED:
+            if len(self._readers) >= _REMEMBERED:
+                self._readers.clear()
+            self._readers[referers[0]] = found
+        return found
 
 
 class _Policy(HeaderEdit):

@@ -12,7 +12,7 @@ from toucan_guard.asgi import GUARDED_SCOPES, Step, Trail, deny, header_values, 
 from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
 from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.origins import Origin, OriginAllowlist, OriginPolicy, parse_origin, referer_origin
+from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin, referer_origin
 from toucan_guard.proxies import own_origin
 
 _LAYER: Final = "origin"
@@ -97,17 +97,16 @@ class OriginMiddleware:
         judged = self._judged.get(said)
         if judged is not None:
             return judged
-        received = trail.headers_of(scope)
-        referers = received.get(b"referer", ())
+        values_of = trail.values_of
         judged = _Judged(
             self._policy.decide(
                 "GET" if websocket else scope["method"],
-                received.get(b"origin", ()),
+                values_of(b"origin"),
                 websocket=websocket,
-                fetch_site=received.get(b"sec-fetch-site", ()),
-                fetch_mode=received.get(b"sec-fetch-mode", ()),
-                fetch_dest=received.get(b"sec-fetch-dest", ()),
-                referers=referers,
+                fetch_site=values_of(b"sec-fetch-site"),
+                fetch_mode=values_of(b"sec-fetch-mode"),
+                fetch_dest=values_of(b"sec-fetch-dest"),
+                referers=values_of(b"referer"),
                 ambient_credential=ambient,
                 self_origins=forwarded,
             ),

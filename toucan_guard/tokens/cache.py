@@ -27,6 +27,7 @@ from toucan_guard.tokens.keys import KeyRing
 _BYTES_PER_ENTRY: Final = 2048
 _BYTES_PER_TOKEN_BYTE: Final = 4
 
+
 class _Entry(NamedTuple):
     claims: VerifiedClaims
     charge: int
@@ -136,17 +137,22 @@ class CachedVerifier:
         # Nothing is ever kept under the prefix of no ring, and what was kept under a ring's is found when it is back.
         self._prefix = _digest((b"" if ring is None else ring.generation, policy, EMBED.encode()))
 
-    def remembered(self, token: bytes, *, now: float) -> VerifiedClaims | None:
+    def remembered(self, credentials: bytes, *, scheme: bytes, now: float) -> VerifiedClaims | None:
         """The claims of an embed token that was verified before and is still good; None says nothing: ``verify`` it.
+
+        Args:
+            credentials: The token, with what stands in front of it.
+            scheme: What that has to be, such as ``b"Bearer "``.
+            now: Seconds since the epoch.
 
         Never raises.
         """
         ring = self._source.ring
         if ring is not self._ring:
             self._follow(ring)
-        if len(token) > self._policy.max_token_bytes:
+        if len(credentials) > self._policy.max_token_bytes + len(scheme) or not credentials.startswith(scheme):
             return None
-        entry = self._cache.entry(hashlib.sha256(self._prefix + token).digest(), now=now)
+        entry = self._cache.entry(hashlib.sha256(self._prefix + credentials[len(scheme) :]).digest(), now=now)
         if entry is None:
             return None
         first, last = entry.steady

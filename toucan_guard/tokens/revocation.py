@@ -237,7 +237,7 @@ class Revocations:
     def clears(self, claims: VerifiedClaims, now: float) -> bool:
         """Whether the copy says, without waiting for a newer one, that nothing was revoked.
 
-        False says nothing: then ``keep_fresh`` and ``judge`` are asked. Begins to renew the copy as ``keep_fresh`` does.
+        False says nothing: then ``keep_fresh`` and ``judge`` are asked. Begins to renew the copy.
         Never waits and never raises.
         """
         copy = self._copy
