@@ -24,8 +24,7 @@ pytestmark = pytest.mark.anyio
 
 def ran_on(*tables: str) -> None:
     """What an adapter does."""
-    for table in tables:
-        require_row_access().receipts[table] = "version"
+    require_row_access().note(tables, "version")
 
 
 def _streaming(*before_each: tuple[str, ...], size: int = 5) -> StreamingResponse:

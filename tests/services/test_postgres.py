@@ -16,6 +16,7 @@ from toucan_guard.core.decisions import Deny  # noqa: E402
 from toucan_guard.core.errors import ConfigError, NoEmbedContext, RowSecurityError  # noqa: E402
 from toucan_guard.core.rls_policy import RlsPolicy  # noqa: E402
 from toucan_guard.core.row_filter import RowFilter  # noqa: E402
+from toucan_guard.rls.cache import EmbedCache  # noqa: E402
 from toucan_guard.rls.context import RowAccess, current_row_access  # noqa: E402
 from toucan_guard.rls.postgres import DatabaseContext, bind, bind_each_transaction, configure  # noqa: E402
 
@@ -372,6 +373,71 @@ def test_a_transaction_that_was_left_open_is_no_other_embeds(database: Any) -> N
         with on_behalf_of(DELTA):
             assert shared.scalars(seen).all() == ["DL"]
     engine.dispose()
+
+
+def next_receipts(cache: EmbedCache[str]) -> set[str]:
+    with on_behalf_of(UNITED) as access:
+        assert access is not None
+        assert cache["chart"] == "rows"
+        return set(access.receipts)
+
+
+EVERY_TABLE = {"airlines", "events", "flights", "notes"}
+
+
+def test_a_cache_is_filled_in_a_transaction_that_began_before(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    counted = sqlalchemy.text("SELECT count(*) FROM flights")
+    filled: EmbedCache[str] = EmbedCache({})
+    empty: EmbedCache[str] = EmbedCache({})
+    with on_behalf_of(UNITED), engine.connect() as connection:
+        connection.execute(counted)
+        for cache in (empty, filled):
+            assert cache.get("chart") is None
+        empty["chart"] = "rows"  # in a bound transaction, and yet of no query
+        connection.execute(counted)
+        filled["chart"] = "rows"
+    assert next_receipts(empty) == set()
+    assert next_receipts(filled) == EVERY_TABLE
+    engine.dispose()
+
+
+def test_an_async_engine_fills_a_cache_as_well(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    cache: EmbedCache[str] = EmbedCache({})
+
+    async def play() -> None:
+        engine = create_async_engine(database.sqlalchemy_url)
+        bind_each_transaction(engine)
+        with on_behalf_of(UNITED):
+            async with engine.connect() as connection:
+                await connection.execute(sqlalchemy.text("SELECT 1"))
+                assert cache.get("chart") is None
+                await connection.execute(sqlalchemy.text("SELECT count(*) FROM flights"))
+                cache["chart"] = "rows"
+        await engine.dispose()
+
+    asyncio.run(play())
+    assert next_receipts(cache) == EVERY_TABLE
+
+
+def test_the_app_s_own_bind_counts_when_it_is_called(connection: Any) -> None:
+    bound_before: EmbedCache[str] = EmbedCache({})
+    bound_again: EmbedCache[str] = EmbedCache({})
+    with on_behalf_of(UNITED):
+        bind(connection, UNITED)
+        for cache in (bound_before, bound_again):
+            assert cache.get("chart") is None
+        assert count(connection) == 3000
+        bound_before["chart"] = "rows"
+        bind(connection, UNITED)
+        bound_again["chart"] = "rows"
+    assert next_receipts(bound_before) == set()
+    assert next_receipts(bound_again) == EVERY_TABLE
 
 
 def test_a_two_phase_transaction_is_refused_and_not_empty(database: Any) -> None:

@@ -15,13 +15,19 @@ from toucan_guard.rls.context import require_row_access
 
 _DRIVER: Final = ("postgresql", "psycopg")
 _BOUND: Final = "toucan_guard_bound"
+_TABLES: Final = "toucan_guard_tables"
 # They read nothing, and an embed that has ended still has to leave its transaction.
 _LEAVING: Final = (ReleaseSavepointClause, RollbackToSavepointClause)
 _listened: WeakSet[Engine] = WeakSet()
 
 
-def listen(target: Any, bind: Callable[..., Any]) -> None:
+def listen(target: Any, bind: Callable[..., Any], protected: Callable[..., frozenset[str]]) -> None:
     """Call ``bind`` whenever a transaction begins, and refuse what another embed, or nobody, runs in it.
+
+    Args:
+        target: The engine.
+        bind: Binds a driver's connection to a row filter; what it returns for an async one is awaited.
+        protected: The tables for which such a bound connection writes receipts.
 
     Raises:
         ConfigError: It is no engine over psycopg 3, or one in autocommit.
@@ -46,6 +52,7 @@ def listen(target: Any, bind: Callable[..., Any]) -> None:
         else:
             bind(pooled, row_filter)
         connection.info[_BOUND] = row_filter.fingerprint
+        connection.info[_TABLES] = protected(connection.connection.driver_connection, row_filter)
 
     if engine not in _listened:
         _listened.add(engine)
@@ -64,7 +71,10 @@ def _refuse_others(connection: Connection, _cursor: object, _statement: str, *mo
     _parameters, context, _many = more
     if isinstance(getattr(getattr(context, "compiled", None), "statement", None), _LEAVING):
         return
-    if connection.info.get(_BOUND) != require_row_access().embed_key:
+    access = require_row_access()
+    if connection.info.get(_BOUND) != access.embed_key:
         raise RowSecurityError(
             "the transaction began on behalf of another embed: open one session for each connection, and end it"
         )
+    # A cache may have been asked since the transaction began, and this statement fills it.
+    access.note(connection.info[_TABLES], access.row_filter.policy.version)
