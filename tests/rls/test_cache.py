@@ -333,10 +333,10 @@ def test_a_connection_that_looks_for_very_much_forgets_the_oldest() -> None:
     with embed() as access:
         for number in range(10_000):
             cache.get(number)
-        assert len(access._misses) == 4096
+        assert len(access.earnings._misses) == 4096
         ran_on("flights")
         cache[0] = cache[9_999] = 1
-        assert len(access._misses) == 4095
+        assert len(access.earnings._misses) == 4095
     with embed() as access:
         assert (cache[0], access.receipts) == (1, {})
         assert (cache[9_999], access.receipts) == (1, {"flights": V})
@@ -363,7 +363,7 @@ def test_threads_of_one_connection_do_not_disturb_each_other() -> None:
         for thread in threads:
             thread.join()
         assert failed == []
-        assert access._misses == {}
+        assert access.earnings._misses == {}
     with embed() as access:
         for key in list(cache):
             access.receipts.clear()

@@ -18,7 +18,9 @@ pytest.importorskip("fastapi", reason="the extra [fastapi]")
 from fastapi import BackgroundTasks, Depends, FastAPI
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from starlette.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from toucan_guard import Embed, Grant, ToucanGuard
@@ -231,6 +233,69 @@ def test_an_entry_answers_for_the_tables_that_it_was_made_from_and_for_no_other(
         ["flights", "planes"],
         ["flights", "planes"],
     ]
+
+
+def test_what_runs_beside_it_is_not_what_an_entry_was_made_from(app: App) -> None:
+    charts: EmbedCache[int] = EmbedCache({})
+
+    async def flights() -> int:
+        async with app.async_sessions() as session:
+            return await session.scalar(select(func.count()).select_from(app.world.Flight)) or 0
+
+    async def chart(key: str, ask: Callable[[], Any]) -> int:
+        known = charts.get(key)
+        if known is None:
+            known = charts[key] = await ask()
+        return known
+
+    @app.app.get("/board")
+    async def board() -> list[int]:
+        return list(await asyncio.gather(chart("fleet", app.count_async), flights(), chart("flights", flights)))
+
+    @app.app.get("/charts/{key}", dependencies=[Depends(require_row_filter("flights"))])
+    async def one(key: str) -> int:
+        return charts[key]
+
+    @app.app.get("/in-a-session", dependencies=[Depends(require_row_filter("flights"))])
+    async def in_a_session() -> int:
+        def ask(session: Any) -> int:  # in a greenlet
+            known = charts.get("in a session")
+            if known is None:
+                known = charts["in a session"] = session.scalar(select(func.count()).select_from(app.world.Flight))
+            return known
+
+        async with app.async_sessions() as session:
+            return await session.run_sync(ask)
+
+    fleet, number, same = app.get("/board").json()
+    assert (fleet, number) == (OWN, same)
+    assert app.get("/charts/flights").json() == same
+    refused = app.get("/charts/fleet")
+    assert (refused.status_code, refused.json()["reason"]) == (500, "row_filter_missing")
+    for _ in range(2):
+        assert app.get("/in-a-session").json() == same
+
+
+def test_a_middleware_of_the_app_s_may_keep_the_whole_answer(app: App, audit_lines: Any) -> None:
+    pages: EmbedCache[bytes] = EmbedCache({})
+
+    class Kept(BaseHTTPMiddleware):  # runs the rest of the app in a task of its own
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            path = request.url.path
+            known = pages.get(path)
+            if known is None:
+                answer = await call_next(request)
+                known = pages[path] = b"".join([part async for part in answer.body_iterator])
+            return Response(known)
+
+    @app.app.get("/page", dependencies=[Depends(require_row_filter("planes"))])
+    def page() -> int:
+        return app.count()
+
+    app.app.add_middleware(Kept)
+    for _ in range(2):
+        assert app.get("/page").json() == OWN
+    assert [line["tables"].keys() for line in audit_lines()] == [{"planes"}] * 2
 
 
 def test_tasks_and_threads_of_a_request_fill_one_entry(app: App) -> None:

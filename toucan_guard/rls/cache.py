@@ -6,10 +6,10 @@ raises. An entry keeps what it earned: the tables that this connection filtered 
 did not find it and the moment it was put there. A hit brings these receipts along, so an endpoint that
 requires a row filter (``receipts.py``) is answered from the cache as well, and from no other entry.
 
-So look for an entry first, and ask the database then. An entry that was not looked for brings no receipts. What
-other tasks of the same connection filter in the meantime counts as well: they cannot be told apart. A transaction of
-``rls.postgres`` may have begun before the look-up: where ``bind_each_transaction`` binds, each statement counts, and
-where the app calls ``bind`` itself, it calls it again after the look-up.
+So look for an entry first, and ask the database then; an entry that was not looked for brings no receipts. Whose
+filtering counts where tasks and threads run beside each other says ``earnings.py``. A transaction of ``rls.postgres``
+may have begun before the look-up: where ``bind_each_transaction`` binds, each statement counts, and where the app calls
+``bind`` itself, it calls it again after the look-up.
 
 ::
 
@@ -23,7 +23,7 @@ where the app calls ``bind`` itself, it calls it again after the look-up.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Hashable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Collection, Hashable, Iterator, MutableMapping
 from typing import Any, Final, Protocol, TypeVar
 
 from toucan_guard.core.errors import ConfigError
@@ -66,13 +66,13 @@ class EmbedCache(MutableMapping[Any, _T]):
         try:
             return self._found(access, key)
         except KeyError:
-            access.missed(self._sought(key))
+            access.earnings.missed(self._sought(key))
             raise
 
     def __setitem__(self, key: Hashable, value: _T) -> None:
         access = require_row_access()
-        self._cache[access.embed_key, key] = value, access.earned(self._sought(key))
-        access.made(self._sought(key))
+        self._cache[access.embed_key, key] = value, access.earnings.of(self._sought(key))
+        access.earnings.made(self._sought(key))
 
     def __delitem__(self, key: Hashable) -> None:
         del self._cache[require_row_access().embed_key, key]
@@ -81,7 +81,7 @@ class EmbedCache(MutableMapping[Any, _T]):
         access = require_row_access()
         found = (access.embed_key, key) in self._cache
         if not found:
-            access.missed(self._sought(key))
+            access.earnings.missed(self._sought(key))
         return found
 
     def setdefault(self, key: Hashable, default: Any = None) -> Any:
@@ -163,15 +163,15 @@ class EmbedRedis(_EmbedRedis):
             found = _opened(access, self._client.get(key))
         finally:
             if found is None:  # a server that does not answer has not found it either
-                access.missed(key)
+                access.earnings.missed(key)
         return found
 
     def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
         """Keep an entry of the current embed for some seconds."""
         access = require_row_access()
         key = self._key(access, name)
-        self._client.set(key, _packed(access.earned(key), value), ex=seconds)
-        access.made(key)
+        self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
+        access.earnings.made(key)
 
     def delete(self, name: str) -> None:
         """Forget the current embed's entry."""
@@ -189,23 +189,23 @@ class AsyncEmbedRedis(_EmbedRedis):
             found = _opened(access, await self._client.get(key))
         finally:
             if found is None:  # a server that does not answer has not found it either
-                access.missed(key)
+                access.earnings.missed(key)
         return found
 
     async def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
         """Keep an entry of the current embed for some seconds."""
         access = require_row_access()
         key = self._key(access, name)
-        done: Awaitable[Any] = self._client.set(key, _packed(access.earned(key), value), ex=seconds)
+        done: Awaitable[Any] = self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
         await done
-        access.made(key)
+        access.earnings.made(key)
 
     async def delete(self, name: str) -> None:
         """Forget the current embed's entry."""
         await self._client.delete(self.key(name))
 
 
-def _bring(access: RowAccess, tables: Iterable[str]) -> None:
+def _bring(access: RowAccess, tables: Collection[str]) -> None:
     # The fingerprint has the policy's version in it, so the entry was filtered by this very policy.
     access.note(tables, access.row_filter.policy.version)
 

@@ -7,19 +7,15 @@ holds its ``RowAccess``, and finds it closed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection
 from contextvars import ContextVar
-from itertools import count
 from typing import Final
 
 from toucan_guard.core.errors import NoEmbedContext
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.rls.earnings import Earnings
 
-# The order of what happens in a process: what an adapter filtered, and what a cache did not find.
-_moments: Final = count(1)
-_misses_lock: Final = threading.Lock()
-# A socket may live for days. Of what it did not find, the oldest is forgotten first.
-_MOST_MISSES: Final = 4096
+_first_look: Final = threading.Lock()
 
 
 class RowAccess:
@@ -32,50 +28,29 @@ class RowAccess:
         closed: The connection has ended; no further query runs.
     """
 
-    __slots__ = ("_misses", "_noted", "closed", "receipts", "row_filter")
+    __slots__ = ("_earnings", "closed", "receipts", "row_filter")
 
     def __init__(self, row_filter: RowFilter) -> None:
         self.row_filter = row_filter
         self.receipts: dict[str, str] = {}
         self.closed = False
-        self._noted: dict[str, int] = {}
-        # Key to when it was first looked for, how many look-ups have not led to an entry, and whether one has.
-        self._misses: dict[Hashable, tuple[int, int, bool]] = {}
+        self._earnings: Earnings | None = None
 
-    def note(self, tables: Iterable[str], version: str) -> None:
+    def note(self, tables: Collection[str], version: str) -> None:
         """Write the receipts of tables that are filtered now, by this version of the policy."""
-        moment = next(_moments)
         for table in tables:
             self.receipts[table] = version
-            self._noted[table] = moment
+        if self._earnings is not None:
+            self._earnings.note(tables)
 
-    def missed(self, key: Hashable) -> None:
-        """Remember that a cache was asked for this key and had no entry: somebody may be about to make it.
-
-        Kept here and not in a context variable, because a thread may look and another one fill. Where several
-        tasks look for one key before any has made its entry, the first look-up counts for all of them.
-        """
-        with _misses_lock:
-            since, waiting, made = self._misses.get(key, (0, 0, True))
-            if made:
-                since = next(_moments)
-            self._misses[key] = since, waiting + 1, False
-            if len(self._misses) > _MOST_MISSES:
-                del self._misses[next(iter(self._misses))]
-
-    def earned(self, key: Hashable) -> tuple[str, ...]:
-        """The tables that were filtered since a cache was asked for this key in vain; none where it was not asked."""
-        known = self._misses.get(key)
-        if known is None:
-            return ()
-        return tuple(sorted(table for table, moment in self._noted.copy().items() if moment > known[0]))
-
-    def made(self, key: Hashable) -> None:
-        """Say that the entry of this key was made: one look-up has been answered for."""
-        with _misses_lock:
-            since, waiting, _ = self._misses.pop(key, (0, 0, True))
-            if waiting > 1:
-                self._misses[key] = since, waiting - 1, True
+    @property
+    def earnings(self) -> Earnings:
+        """What the entries of caches earn in this connection; nothing is kept of it before the first look-up."""
+        made = self._earnings
+        if made is None:
+            with _first_look:
+                made = self._earnings = self._earnings or Earnings()
+        return made
 
     @property
     def embed_key(self) -> str:
