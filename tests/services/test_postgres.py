@@ -375,6 +375,53 @@ def test_a_transaction_that_was_left_open_is_no_other_embeds(database: Any) -> N
     engine.dispose()
 
 
+def test_the_driver_s_own_cursors_are_no_other_embed_s_either(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    seen = "SELECT DISTINCT carrier FROM flights"
+    with engine.connect() as shared:
+        for turn in range(3):  # the same connection of the pool each time
+            mine, other = (UNITED, DELTA) if turn % 2 else (DELTA, UNITED)
+            with on_behalf_of(mine):
+                shared.execute(sqlalchemy.text(seen))
+                raw = shared.connection.cursor()
+                assert raw.execute(seen).fetchall() == [(mine.attributes["carrier"],)]
+                with shared.connection.cursor("named") as named:
+                    assert named.execute(seen).fetchall() == [(mine.attributes["carrier"],)]
+                for take in (
+                    shared.connection.cursor,
+                    lambda: shared.connection.cursor("named"),
+                    lambda: shared.connection.driver_connection.execute(seen),
+                ):
+                    with on_behalf_of(other), pytest.raises(RowSecurityError, match="another embed"):
+                        take()
+                with shared.begin_nested():
+                    shared.execute(sqlalchemy.text(seen))
+                shared.rollback()
+            # Where nothing is bound, there are no rows.
+            with on_behalf_of(other):
+                assert shared.connection.driver_connection.execute(seen).fetchall() == []
+                shared.connection.driver_connection.rollback()
+        driver = shared.connection.driver_connection
+        assert driver.cursor_factory._make is psycopg.Cursor
+        assert driver.server_cursor_factory._make is psycopg.ServerCursor
+    engine.dispose()
+
+
+def test_a_savepoint_that_was_left_open_is_left_by_nobody_s_code_too(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    with on_behalf_of(UNITED):
+        shared = engine.connect()
+        savepoint = shared.begin_nested()
+    with on_behalf_of(None):
+        savepoint.rollback()
+        shared.close()
+    engine.dispose()
+
+
 def next_receipts(cache: EmbedCache[str]) -> set[str]:
     with on_behalf_of(UNITED) as access:
         assert access is not None
@@ -467,6 +514,9 @@ def test_async_sqlalchemy_is_bound_as_well(database: Any) -> None:
                 found.append(
                     (await connection.execute(text("SELECT count(*) FROM flights WHERE carrier = 'UA'"))).scalar()
                 )
+                driver = (await connection.get_raw_connection()).driver_connection
+                with on_behalf_of(embed("AA")), pytest.raises(RowSecurityError, match="another embed"):
+                    driver.cursor()
             current_row_access.reset(token)
         await engine.dispose()
         return found

@@ -235,9 +235,9 @@ def bind_each_transaction(engine: Any) -> None:
     The embed is the one on whose behalf the caller runs; on nobody's behalf nothing runs. A job that needs every
     row uses a second engine and another role. Each statement writes the receipts of the policy's tables.
 
-    In a connection that two embeds share, which is a mistake, the second one's statements are refused while the first
-    one's transaction is open. The driver's own cursors (``connection.connection.cursor()``) do not come by here: they
-    show the rows of whom the transaction began for, whoever uses them.
+    In a connection that two embeds share, which is a mistake, the second one's statements and new cursors are refused
+    while the first one's transaction is open, the driver's own (``connection.connection.cursor()``) included. A cursor
+    of the driver's that is handed from one to the other goes past that, and so does one that nobody's code makes.
 
     Args:
         engine: An ``Engine`` or ``AsyncEngine`` over psycopg 3.
