@@ -10,6 +10,7 @@ from contextvars import copy_context
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
