@@ -272,6 +272,24 @@ async def test_hints_leave_where_nothing_is_missing_and_open_nothing(filtered: b
     assert (b"rows" in answer.body) is filtered
 
 
+async def test_a_stream_that_says_nothing_for_long_fills_no_memory(http: Any) -> None:
+    trail = Trail()
+    trail.required_tables = frozenset({"flights"})
+    trail.access = RowAccess(RowFilter(RlsPolicy.from_columns("flights.carrier=carrier"), {}))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        held = HeldResponse(scope, receive, send, trail)
+        await held.send(_start(200))
+        for _ in range(10_000):
+            await held.send(_part(more=True))
+        assert len(held._held) == 1
+        trail.access.note(["flights"], "version")  # type: ignore[union-attr]
+        await held.send(_part(b"rows"))
+
+    answer = await http(app, "GET", "/", {})
+    assert (answer.status, answer.body) == (200, b"rows")
+
+
 async def test_a_crash_stays_a_crash(ask: Any, audit_lines: Any) -> None:
     with pytest.raises(RuntimeError):
         await ask(_app(), "/crash")

@@ -87,6 +87,8 @@ class HeldResponse:
         if not missing or answers_an_error:
             self._open = True
             return await self._release(message)
+        if kind == "http.response.body" and message.get("more_body", False) and not message.get("body"):
+            return None  # nothing to hold: a stream may say for hours that it still lives
         self._held = (*self._held, message)
         self._bytes += len(message.get("body", b""))
         begins = kind.endswith(".start")
