@@ -15,17 +15,20 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from toucan_guard import ConfigError, Deny, Grant, Refused, ToucanGuard
+from toucan_guard.asgi import Trail
 from toucan_guard.core.errors import GuardMissing
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware, RowLevelSecurityMiddleware
-from toucan_guard.rls.context import require_row_access
+from toucan_guard.receipts import HeldResponse, require_receipts
+from toucan_guard.rls.context import RowAccess, current_row_access, require_row_access
 
 pytestmark = pytest.mark.anyio
 
 
 def ran_on(*tables: str) -> None:
     """What an adapter does."""
-    for table in tables:
-        require_row_access().receipts[table] = "version"
+    require_row_access().note(tables, "version")
 
 
 def _streaming(*before_each: tuple[str, ...], size: int = 5) -> StreamingResponse:
@@ -88,6 +91,46 @@ async def _file(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.pathsend", "path": "/etc/hostname"})
 
+
+def _raw(*messages: dict[str, Any]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+def _start(status: int, **more: Any) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": [(b"etag", b'"1"')], **more}
+
+
+def _part(body: bytes = b"", *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+HINT = {"type": "http.response.early_hint", "links": [b"</rows.css>; rel=preload"]}
+PUSH = {"type": "http.response.push", "path": "/rows", "headers": []}
+FILE = {"type": "http.response.pathsend", "path": "/etc/hostname"}
+TRAILERS = {"type": "http.response.trailers", "headers": [(b"x-rows", b"rows")]}
+WITHOUT_CONTENT = {
+    "204": (_start(204), _part()),
+    "304": (_start(304), _part()),
+    "204 in parts": (_start(204), _part(more=True), _part(more=True), _part()),
+    "a bare part": (_start(304), {"type": "http.response.body"}),
+    "hints before": (HINT, PUSH, _start(304), _part()),
+    "and more behind": (_start(204), _part(), _part(b"rows"), FILE, TRAILERS),
+}
+WITH_CONTENT = {
+    "204 with content": (_start(204), _part(b"rows")),
+    "304 with content in its second part": (_start(304), _part(more=True), _part(b"rows"), _part()),
+    "304 with content before its end": (_start(304), _part(b"rows", more=True), _part()),
+    "304 with a file": (_start(304), FILE),
+    "304 with a file in parts": (_start(304), _part(more=True), FILE),
+    "205": (_start(205), _part()),
+    "200 without content": (_start(200), _part()),
+    "302 without content": (_start(302), _part()),
+    "hints and content": (HINT, _start(200), HINT, _part(b"rows", more=True), HINT, _part()),
+}
 
 REQUIRED = Middleware(RowFilterMiddleware, require_row_filter=["planes", "flights"])
 ROUTES: dict[str, Any] = {
@@ -178,6 +221,73 @@ async def test_a_stream_that_asks_in_time_leaves_whole_and_in_order(ask: Any, au
     assert answer.header("x-kind") == "stream"
     # The record is written when the first byte leaves, which is when the last receipt is there.
     assert audit_lines()[0]["tables"] == {"flights": "version", "planes": "version"}
+
+
+@pytest.mark.parametrize("messages", [pytest.param(sent, id=name) for name, sent in WITHOUT_CONTENT.items()])
+async def test_an_answer_that_cannot_have_content_leaves_without_receipts(
+    messages: Any, ask: Any, audit_lines: Any
+) -> None:
+    answer = await ask(Mount("/chart", RowFilterMiddleware(_raw(*messages), require_row_filter=["flights"])), "/chart/")
+    assert answer.status in {204, 304}
+    assert answer.header("etag") == '"1"'
+    assert [message for message in answer.messages if message not in messages] == [answer.start]
+    assert {message["type"] for message in answer.messages} == {"http.response.start", "http.response.body"}
+    assert not answer.messages[-1].get("more_body")
+    assert answer.body == b""
+    assert [(line["outcome"], line["status"]) for line in audit_lines()] == [("allow", answer.status)]
+
+
+@pytest.mark.parametrize("messages", [pytest.param(sent, id=name) for name, sent in WITH_CONTENT.items()])
+async def test_any_other_answer_does_not(messages: Any, ask: Any) -> None:
+    answer = await ask(Mount("/chart", RowFilterMiddleware(_raw(*messages), require_row_filter=["flights"])), "/chart/")
+    assert (answer.status, answer.reason) == (500, "row_filter_missing")
+    assert answer.header("etag") is None
+    assert not {"http.response.early_hint", "http.response.pathsend"} & {message["type"] for message in answer.messages}
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+async def test_hints_leave_where_nothing_is_missing_and_open_nothing(filtered: bool, http: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(HINT)  # before the route says what it requires
+        require_receipts(scope, frozenset({"flights"}))
+        await send(HINT)
+        if filtered:
+            ran_on("flights")
+        await send(HINT)
+        for message in (_start(200), _part(b"rows")):
+            await send(message)
+
+    scope_trail = Trail()
+    scope_trail.access = RowAccess(RowFilter(RlsPolicy.from_columns("flights.carrier=carrier"), {}))
+    token = current_row_access.set(scope_trail.access)
+
+    async def held(scope: Any, receive: Any, send: Any) -> None:
+        scope["toucan_guard.trail"] = scope_trail
+        await app(scope, receive, HeldResponse(scope, receive, send, scope_trail).send)
+
+    answer = await http(held, "GET", "/", {})
+    current_row_access.reset(token)
+    assert [message["type"] for message in answer.messages].count("http.response.early_hint") == 1 + filtered
+    assert answer.status == (200 if filtered else 500)
+    assert (b"rows" in answer.body) is filtered
+
+
+async def test_a_stream_that_says_nothing_for_long_fills_no_memory(http: Any) -> None:
+    trail = Trail()
+    trail.required_tables = frozenset({"flights"})
+    trail.access = RowAccess(RowFilter(RlsPolicy.from_columns("flights.carrier=carrier"), {}))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        held = HeldResponse(scope, receive, send, trail)
+        await held.send(_start(200))
+        for _ in range(10_000):
+            await held.send(_part(more=True))
+        assert len(held._held) == 1
+        trail.access.note(["flights"], "version")  # type: ignore[union-attr]
+        await held.send(_part(b"rows"))
+
+    answer = await http(app, "GET", "/", {})
+    assert (answer.status, answer.body) == (200, b"rows")
 
 
 async def test_a_crash_stays_a_crash(ask: Any, audit_lines: Any) -> None:

@@ -28,7 +28,7 @@ from toucan_guard.core.errors import ConfigError, GuardMissing, StoreUnavailable
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims, verify
 from toucan_guard.layers import GrantMiddleware
-from toucan_guard.revocation import revoke
+from toucan_guard.revocation import lift, revoke
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens import TokenMinter
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_members
@@ -614,6 +614,63 @@ class TestRevoking:
                 while (answer := await ask(renewed)).status == 200:  # noqa: ASYNC110 - each asks anew
                     await anyio.sleep(0.05)
             assert answer.reason == Reason.TOKEN_REVOKED
+
+    @pytest.mark.parametrize(
+        "named",
+        [
+            pytest.param({"key": KEY.key_id}, id="what the API key signs with"),
+            pytest.param({"subject": "u-1"}, id="the subject"),
+            pytest.param({"tenant": "AA"}, id="the tenant"),
+        ],
+    )
+    async def test_what_was_revoked_gets_no_token_that_the_guard_would_refuse(
+        self, named: dict[str, Any], make_world: Any, audit_lines: Any
+    ) -> None:
+        world = make_world(entry(), entry(SECOND))
+        await revoke(world.settings, **named)
+        answer = await world.ask()
+        assert (answer.status, answer.reason) == (403, Reason.TOKEN_REVOKED)
+        (line,) = audit_lines()
+        assert (line["outcome"], line["reason"], line["key_id"]) == ("deny", "token_revoked", KEY.key_id)
+        assert line["subject"] is None  # nothing was given away
+        others = await world.ask(
+            {**BODY, "tenant": "UA", "user": {**BODY["user"], "distinctId": "u-2"}}, key=SECOND.text
+        )
+        assert others.status == 200
+        await lift(world.settings, **named)
+        fresh = World(world._http, world.settings)
+        assert (await fresh.ask()).status == 200
+
+    async def test_a_worker_that_serves_hears_of_it_within_the_declared_time(self, make_world: Any) -> None:
+        world = make_world(revocation_staleness_seconds=1)
+        assert (await world.ask()).status == 200
+        await revoke(world.settings, key=KEY.key_id)
+        with anyio.fail_after(30):
+            while (answer := await world.ask()).status == 200:  # noqa: ASYNC110 - each asks anew
+                await anyio.sleep(0.05)
+        assert answer.reason == Reason.TOKEN_REVOKED
+
+    @pytest.mark.parametrize("fail_open", [False, True])
+    async def test_nobody_gets_a_token_while_nobody_knows_what_was_revoked(
+        self, fail_open: bool, make_world: Any, monkeypatch: pytest.MonkeyPatch, audit_lines: Any
+    ) -> None:
+        async def down(*_: Any, **__: Any) -> Any:
+            raise StoreUnavailable("down")
+
+        world = make_world(insecure_store_fail_open=fail_open)
+        monkeypatch.setattr(MemoryStore, "revoked", down)
+        answer = await world.ask()
+        (line,) = audit_lines()
+        if fail_open:
+            assert (answer.status, line["outcome"], line["reason"]) == (200, "would_deny", "store_unavailable")
+        else:
+            assert (answer.status, answer.reason) == (503, Reason.STORE_UNAVAILABLE)
+            assert (line["outcome"], line["reason"]) == ("deny", "store_unavailable")
+
+    async def test_where_nothing_can_be_revoked_nobody_asks(self, make_world: Any) -> None:
+        world = make_world(workers=2)
+        assert not world.settings.revocable
+        assert (await world.ask()).status == 200
 
     async def test_a_cut_off_ends_what_was_refreshed_after_it(self, make_world: Any) -> None:
         world = make_world()

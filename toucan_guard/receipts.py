@@ -20,6 +20,8 @@ from toucan_guard.core.errors import ConfigError, GuardMissing
 _log: Final = logging.getLogger("toucan_guard")
 _LARGEST_HELD_BYTES: Final = 1 << 20
 _HARMLESS: Final = ("http.response.debug", "websocket.accept", "websocket.close")
+_HINTS: Final = ("http.response.early_hint", "http.response.push")
+_NO_CONTENT: Final = (204, 304)  # RFC 9110 §15.3.5 and §15.4.5
 
 
 def checked_tables(tables: object) -> frozenset[str]:
@@ -51,13 +53,15 @@ def require_receipts(scope: Scope, tables: frozenset[str]) -> None:
 class HeldResponse:
     """What the app sends, held until the receipts are there. One for each connection.
 
-    Answers from 400 upward pass: an error says what went wrong, and is no chart. What is held is at most
-    1 MiB; a stream that asks its first query later than that is refused like one that never does.
+    Answers from 400 upward pass: an error says what went wrong, and is no chart. So do 204 and 304, which cannot
+    have content, where they have none: nothing else that the app says then leaves. Hints that come before the
+    receipts are dropped. What is held is at most 1 MiB; a stream that asks its first query later than that is refused
+    like one that never does.
     """
 
     # Set where there is something to hold; a connection costs no more than what it sets.
     _open = False
-    _refused = False
+    _over = False  # an answer went out that is not the app's, or that has no content: whatever it still says is dropped
     _held: tuple[Message, ...] = ()
     _bytes = 0
 
@@ -74,26 +78,45 @@ class HeldResponse:
         if message["type"] == "http.response.start" and not self._trail.required_tables:
             self._open = True  # nearly every answer: nobody has asked for receipts before it begins
             return await self._send(message)
-        if self._refused:
-            return  # 500 went out, and the app speaks on
+        if self._over:
+            return
         kind = message["type"]
         if kind in _HARMLESS:
             return await self._send(message)
         missing = self._missing()
+        if kind in _HINTS:
+            return None if missing else await self._send(message)
         answers_an_error = not self._held and message.get("status", 0) >= 400
         if not missing or answers_an_error:
             self._open = True
-            for held in self._held:
-                await self._send(held)
-            self._held = ()
-            return await self._send(message)
+            return await self._release(message)
+        if kind == "http.response.body" and message.get("more_body", False) and not message.get("body"):
+            return None  # nothing to hold: a stream may say for hours that it still lives
         self._held = (*self._held, message)
         self._bytes += len(message.get("body", b""))
         begins = kind.endswith(".start")
         if (begins or message.get("more_body", False)) and self._bytes <= _LARGEST_HELD_BYTES:
             return
-        self._refused, self._held = True, ()
+        self._over = True
+        if self._has_no_content():
+            return await self._release()
+        self._held = ()
         await self._refuse(missing)
+
+    async def _release(self, *more: Message) -> None:
+        held, self._held = self._held, ()
+        for message in (*held, *more):
+            await self._send(message)
+
+    def _has_no_content(self) -> bool:
+        """Whether what is held is a whole answer that cannot carry content, and carries none."""
+        start, *parts = self._held
+        return (
+            start["type"] == "http.response.start"
+            and start["status"] in _NO_CONTENT
+            and not self._bytes
+            and all(part["type"] == "http.response.body" for part in parts)
+        )
 
     def _missing(self) -> list[str]:
         required, access = self._trail.required_tables, self._trail.access

@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from toucan_guard.asgi import deny, header_values, trail_of
+from toucan_guard.asgi import Trail, deny, header_values, trail_of
 from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
-from toucan_guard.core.token import EMBED
+from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.core.token_request import MAX_BODY_BYTES, Mistake, TokenRequest, read_token_request
 from toucan_guard.layers import AuditLogMiddleware
 from toucan_guard.recording import audit_options
@@ -31,6 +31,7 @@ from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
 from toucan_guard.tokens.jwks import Fetch
+from toucan_guard.tokens.revocation import Revocations
 
 GENERATE_PATH: Final = "/embed/generate-token"
 REFRESH_PATH: Final = "/embed/refresh-token"
@@ -42,6 +43,11 @@ _SEVERAL: Final = Deny(
 _NOT_POST: Final = Deny(Reason.TOKEN_REQUEST_INVALID, "ask with POST", status=405)
 _NOT_JSON: Final = Deny(Reason.TOKEN_REQUEST_INVALID, "the body must be application/json", status=415)
 _TOO_LARGE: Final = Deny(Reason.TOKEN_REQUEST_INVALID, f"the body must have {MAX_BODY_BYTES} bytes at most", status=413)
+_DEAD: Final = Deny(
+    Reason.TOKEN_REVOKED,
+    "the guard would refuse this token: its subject, its tenant or what the API key signs with was revoked",
+    status=403,
+)
 _NOT_EMPTY: Final = Deny(Reason.TOKEN_REQUEST_INVALID, "a token is renewed as it is: send no body")
 
 
@@ -75,7 +81,20 @@ def routes(
     if keys is None or problems:
         raise ConfigError(problems)
     issuer = TokenIssuer(settings, keys)
-    generate = AuditLogMiddleware(GenerateToken(issuer, clock=clock), **audit_options(settings))
+    revocations = None
+    if settings.revocable:
+        revocations = Revocations(
+            settings.store, issuer=settings.issuer, staleness_seconds=settings.revocation_staleness_seconds
+        )
+    generate = AuditLogMiddleware(
+        GenerateToken(
+            issuer,
+            revocations=revocations,
+            insecure_store_fail_open=settings.insecure_store_fail_open,
+            clock=clock,
+        ),
+        **audit_options(settings),
+    )
     refresh = ToucanGuard(RefreshToken(issuer, clock=clock), settings=settings, fetch_keys=fetch_keys)
     return [
         Route(GENERATE_PATH, generate, name="embed_generate_token"),
@@ -84,10 +103,26 @@ def routes(
 
 
 class GenerateToken:
-    """``POST /embed/generate-token``: every decision stands on the Trail, and with it in the record."""
+    """``POST /embed/generate-token``: every decision stands on the Trail, and with it in the record.
 
-    def __init__(self, issuer: TokenIssuer, *, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        issuer: Makes the tokens.
+        revocations: What the guard refuses, so that no such token is handed out; None where nothing can be revoked.
+        insecure_store_fail_open: As for the guard: a list that is too old to tell stops nobody, and is recorded.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        issuer: TokenIssuer,
+        *,
+        revocations: Revocations | None = None,
+        insecure_store_fail_open: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._issuer = issuer
+        self._revocations = revocations
+        self._fail_open = insecure_store_fail_open
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,11 +136,26 @@ class GenerateToken:
         if asked is None:
             return  # the host has hung up
         issued = asked if isinstance(asked, Deny) else self._issuer.issue(entry, asked, now=self._clock())
+        dead = None if isinstance(issued, Deny) else await self._revoked(issued.claims, trail)
+        issued = issued if dead is None else dead
         trail.add("token_service", issued if isinstance(issued, Deny) else Allow())
         if isinstance(issued, Deny):
             return await deny(scope, receive, send if issued is not _NOT_POST else _allowing_post(send), issued)
         trail.claims = issued.claims  # the record says what was given away
         await _answer(issued)(scope, receive, send)
+
+    async def _revoked(self, claims: VerifiedClaims, trail: Trail) -> Deny | None:
+        """Whether the guard would refuse the token that was just made, because of what was revoked before."""
+        if self._revocations is None:
+            return None
+        await self._revocations.keep_fresh()
+        refusal = self._revocations.judge(claims, self._clock())
+        if refusal is None or refusal.reason != Reason.STORE_UNAVAILABLE:
+            return None if refusal is None else _DEAD
+        if not self._fail_open:
+            return refusal
+        trail.add("revocation", refusal, report_only=True)
+        return None
 
     def _caller(self, scope: Scope) -> ApiKeyEntry | Deny:
         """Who asks; the key is taken out of the request, where nobody else can find it."""

@@ -1,14 +1,19 @@
 """SQL as text: a query that somebody wrote by hand, and whatever an analyst wants to ask.
 
 `filter_sql` reads the statement and gives it back over the rows and columns that the pass opens. It runs on the
-driver's own cursor, which nothing else guards.
+driver's own cursor, which nothing else guards. Whose rows it sees is settled by that; how long it may take and how
+much it may bring is the app's own affair, and settled here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from toucan_guard import Embed
@@ -18,25 +23,68 @@ BUSIEST_ROUTES = """
 SELECT origin, dest, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay
 FROM flights GROUP BY origin, dest ORDER BY flights DESC, origin, dest
 """
-_MOST_ROWS = 500
+MOST_ROWS = 500
+MOST_SECONDS = 5.0
 _DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres"}
+_STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine: some tenths of a millisecond
+_QUERY_CANCELED = "57014"
 
 
-def ask(
-    session: Session, embed: Embed, sql: str, params: Mapping[str, Any] | None = None
-) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+class TookTooLong(Exception):
+    """A query was stopped, because it had run for longer than a query may."""
+
+
+class Answer(NamedTuple):
+    """What a query has found; truncated where there are more rows than are given out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    truncated: bool
+
+
+def ask(session: Session, embed: Embed, sql: str, params: Mapping[str, Any] | None = None) -> Answer:
     """The columns and the first rows of one SELECT.
 
     Raises:
         QueryRefused: The statement is not understood whole, or asks for what the pass does not open.
+        TookTooLong: It was stopped.
     """
     if embed.rls is None:
         raise ValueError("the flights belong to different customers: without a row filter nobody may see any")
     connection = session.connection()
     filtered = filter_sql(sql, embed.rls, dialect=_DIALECTS[connection.dialect.name], params=params)
-    cursor = connection.connection.cursor()
-    try:
+    with _limited(connection) as cursor:
         cursor.execute(*filtered)
-        return [str(column[0]) for column in cursor.description or ()], cursor.fetchmany(_MOST_ROWS)
+        columns = [str(column[0]) for column in cursor.description or ()]
+        rows = cursor.fetchmany(MOST_ROWS + 1)
+    return Answer(columns, rows[:MOST_ROWS], len(rows) > MOST_ROWS)
+
+
+@contextmanager
+def _limited(connection: Connection) -> Iterator[Any]:
+    """A cursor that reads no further than it is asked to, of a database that stops in time."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {MOST_SECONDS * 1000:.0f}")
+        # A cursor without a name would fetch every row at once, however many are asked for.
+        cursor: Any = connection.connection.cursor("asked")
+    else:
+        cursor = connection.connection.cursor()
+        until = time.monotonic() + MOST_SECONDS
+        _watch(connection, lambda: time.monotonic() > until)
+    try:
+        yield cursor
+    except connection.dialect.loaded_dbapi.Error as error:
+        stopped = getattr(error, "sqlstate", None) == _QUERY_CANCELED
+        if stopped or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            raise TookTooLong from None
+        raise
     finally:
         cursor.close()
+        _watch(connection, None)
+
+
+def _watch(connection: Connection, stops: Any) -> None:
+    """Let SQLite ask now and then whether it should stop."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.set_progress_handler(stops, _STEPS_BETWEEN_LOOKS)

@@ -224,6 +224,14 @@ def own_sql(stage: Stage) -> Answer:
     return answer
 
 
+@scene("SQL that asks for every flight gets the first of them, and is told so")
+def too_many_rows(stage: Stage) -> Answer:
+    answer = _ask(stage, "SELECT month, day, flight FROM flights")
+    check(len(answer.json.get("rows", [])) == 500, f"{len(answer.json.get('rows', []))} rows came")
+    check(answer.json.get("truncated") is True, "nobody said that there are more")
+    return answer
+
+
 @scene("SQL that asks for the database's own tables", status=400)
 def catalogue(stage: Stage) -> Answer:
     return _ask(stage, "SELECT * FROM sqlite_master UNION SELECT * FROM pg_class")

@@ -23,7 +23,7 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from toucan_guard import Embed, GuardSettings, ToucanGuard
 from toucan_guard.core.errors import QueryRefused
@@ -57,6 +57,7 @@ def create_app(settings: GuardSettings, engine: Engine) -> FastAPI:
     app.state.sessions = sessions
     app.include_router(router)
     app.mount("/assets", StaticFiles(directory=_FOLDER / "assets"))
+    app.add_exception_handler(raw_sql.TookTooLong, _took_too_long)
     app.add_middleware(ToucanGuard, settings=settings)
     return app
 
@@ -94,9 +95,11 @@ def dashboard_data(dashboard_id: str, embed: Viewer, session: Database, width: W
 def busiest_routes(dashboard_id: str, embed: Viewer, session: Database) -> JSONResponse:
     """The same routes as in the dashboard, by a query that is written as text."""
     _known(dashboard_id)
-    columns, rows = raw_sql.ask(session, embed, raw_sql.BUSIEST_ROUTES)
+    columns, rows, truncated = raw_sql.ask(session, embed, raw_sql.BUSIEST_ROUTES)
     routes = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
-    return JSONResponse({"flights": sum(route["flights"] for route in routes), "routes": routes})
+    return JSONResponse(
+        {"flights": sum(route["flights"] for route in routes), "routes": routes, "truncated": truncated}
+    )
 
 
 @router.get("/api/dashboards/{dashboard_id}/ask")
@@ -104,12 +107,12 @@ def ask(dashboard_id: str, embed: Viewer, session: Database, sql: str) -> JSONRe
     """A SELECT of the viewer's own. Why it was refused is theirs to know, what the database says is not."""
     _known(dashboard_id)
     try:
-        columns, rows = raw_sql.ask(session, embed, sql)
+        columns, rows, truncated = raw_sql.ask(session, embed, sql)
     except QueryRefused as refusal:
-        raise HTTPException(400, str(refusal)) from None
+        return _problem(400, "This query is not answered", str(refusal))
     except session.connection().dialect.loaded_dbapi.Error:
-        raise HTTPException(400, "the database cannot run this query") from None
-    return JSONResponse({"columns": columns, "rows": [list(map(_plain, row)) for row in rows]})
+        return _problem(400, "This query is not answered", "the database cannot run it")
+    return JSONResponse({"columns": columns, "rows": [list(map(_plain, row)) for row in rows], "truncated": truncated})
 
 
 @router.websocket("/live/{dashboard_id}")
@@ -165,6 +168,17 @@ def health() -> PlainTextResponse:
 def crash() -> None:
     """A bug in the app, on purpose: its answer still leaves with the guard's headers and is on record."""
     raise RuntimeError("this endpoint always fails")
+
+
+def _took_too_long(_request: Request, _error: Exception) -> JSONResponse:
+    detail = f"it was stopped after {raw_sql.MOST_SECONDS:g} seconds: ask for less"
+    return _problem(422, "This query takes too long", detail)
+
+
+def _problem(status: int, title: str, detail: str) -> JSONResponse:
+    """Problem details (RFC 9457), the form in which the guard refuses as well."""
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return JSONResponse(content, status, media_type="application/problem+json")
 
 
 def _plain(value: object) -> object:

@@ -63,6 +63,15 @@ def test_settings_that_are_wrong_are_told(policy: str) -> None:
     done = CliRunner().invoke(app, ["rls-sql"])
     assert done.exit_code == 1
     assert "TOUCAN_GUARD_ISSUER" in done.stderr
+    # 1 would say that the database differs.
+    done = CliRunner().invoke(app, ["rls-sql", "--check", "dbname=charts"])
+    assert done.exit_code == 2
+    assert "TOUCAN_GUARD_ISSUER" in done.stderr
+
+
+def test_the_help_tells_what_a_check_leaves_with() -> None:
+    told = " ".join(CliRunner().invoke(app, ["rls-sql", "--help"]).output.replace("│", " ").split())
+    assert "with 1 where it differs, and with 2 where nobody could look" in told
 
 
 @pytest.mark.parametrize(

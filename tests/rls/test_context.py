@@ -33,7 +33,7 @@ def test_inside_it_is_found_until_the_end() -> None:
 
 def test_it_names_the_embed_and_shows_no_value() -> None:
     access = RowAccess(RowFilter(POLICY, {"carrier": "AA"}))
-    access.receipts["flights"] = POLICY.version
+    access.note(["flights"], POLICY.version)
     assert access.embed_key == access.row_filter.fingerprint
     assert access.embed_key != RowAccess(RowFilter(POLICY, {"carrier": "UA"})).embed_key
     assert repr(access).endswith("tables=('flights',), closed=False)")

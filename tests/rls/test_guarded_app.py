@@ -11,13 +11,16 @@ from typing import Annotated, Any
 import anyio
 import anyio.to_thread
 import pytest
+from cachetools import TTLCache, cached
 
 pytest.importorskip("fastapi", reason="the extra [fastapi]")
 
 from fastapi import BackgroundTasks, Depends, FastAPI
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from starlette.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from toucan_guard import Embed, Grant, ToucanGuard
@@ -40,7 +43,7 @@ class App:
         self.world = world
         self.late: list[Any] = []
         self.token = make_token(rls={"carrier": "AA"}, grants=[Grant("dashboard", "delays", ("view",))])
-        settings = make_settings(rls_columns={"planes.carrier": "carrier"})
+        settings = make_settings(rls_columns={"planes.carrier": "carrier", "flights.carrier": "carrier"})
         self.policy = settings.policy
         from sqlalchemy import create_engine
         from sqlalchemy.orm import sessionmaker
@@ -186,3 +189,127 @@ def test_an_endpoint_that_requires_a_filter_is_answered_after_a_query_or_a_hit(a
     assert app.get("/dashboards/other").status_code == 403
     assert [line["reason"] for line in audit_lines()] == [None, None, "row_filter_missing", "grant_missing"]
     assert [line["tables"] for line in audit_lines()][:3] == [{"planes": app.policy.version}] * 2 + [{}]
+
+
+def test_an_entry_answers_for_the_tables_that_it_was_made_from_and_for_no_other(app: App, audit_lines: Any) -> None:
+    charts: EmbedCache[int] = EmbedCache({})
+
+    @cached(EmbedCache(TTLCache(10, 60)))
+    def fleet() -> int:
+        return app.count()
+
+    def kept() -> int | None:  # FastAPI runs it in a thread of its own
+        return charts.get("flights")
+
+    requires_flights = [Depends(require_row_filter("flights"))]
+
+    @app.app.get("/fleet")
+    def just_the_fleet() -> int:
+        with app.sessions() as session:  # the same request filters flights, for something else
+            session.scalar(select(func.count()).select_from(app.world.Flight))
+        return fleet()
+
+    @app.app.get("/mistaken", dependencies=requires_flights)
+    def mistaken() -> int:
+        return fleet()
+
+    @app.app.get("/flights", dependencies=requires_flights)
+    def flights(known: int | None = Depends(kept)) -> int:
+        if known is None:
+            fleet()
+            with app.sessions() as session:
+                known = charts["flights"] = session.scalar(select(func.count()).select_from(app.world.Flight)) or 0
+        return known
+
+    assert app.get("/fleet").json() == OWN
+    refused = app.get("/mistaken")
+    assert (refused.status_code, refused.json()["reason"]) == (500, "row_filter_missing")
+    first, second = app.get("/flights"), app.get("/flights")
+    assert (first.status_code, second.status_code, first.json()) == (200, 200, second.json())
+    assert first.json() > 0
+    assert [sorted(line["tables"]) for line in audit_lines()] == [
+        ["flights", "planes"],
+        ["planes"],
+        ["flights", "planes"],
+        ["flights", "planes"],
+    ]
+
+
+def test_what_runs_beside_it_is_not_what_an_entry_was_made_from(app: App) -> None:
+    charts: EmbedCache[int] = EmbedCache({})
+
+    async def flights() -> int:
+        async with app.async_sessions() as session:
+            return await session.scalar(select(func.count()).select_from(app.world.Flight)) or 0
+
+    async def chart(key: str, ask: Callable[[], Any]) -> int:
+        known = charts.get(key)
+        if known is None:
+            known = charts[key] = await ask()
+        return known
+
+    @app.app.get("/board")
+    async def board() -> list[int]:
+        return list(await asyncio.gather(chart("fleet", app.count_async), flights(), chart("flights", flights)))
+
+    @app.app.get("/charts/{key}", dependencies=[Depends(require_row_filter("flights"))])
+    async def one(key: str) -> int:
+        return charts[key]
+
+    @app.app.get("/in-a-session", dependencies=[Depends(require_row_filter("flights"))])
+    async def in_a_session() -> int:
+        def ask(session: Any) -> int:  # in a greenlet
+            known = charts.get("in a session")
+            if known is None:
+                known = charts["in a session"] = session.scalar(select(func.count()).select_from(app.world.Flight))
+            return known
+
+        async with app.async_sessions() as session:
+            return await session.run_sync(ask)
+
+    fleet, number, same = app.get("/board").json()
+    assert (fleet, number) == (OWN, same)
+    assert app.get("/charts/flights").json() == same
+    refused = app.get("/charts/fleet")
+    assert (refused.status_code, refused.json()["reason"]) == (500, "row_filter_missing")
+    for _ in range(2):
+        assert app.get("/in-a-session").json() == same
+
+
+def test_a_middleware_of_the_app_s_may_keep_the_whole_answer(app: App, audit_lines: Any) -> None:
+    pages: EmbedCache[bytes] = EmbedCache({})
+
+    class Kept(BaseHTTPMiddleware):  # runs the rest of the app in a task of its own
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            path = request.url.path
+            known = pages.get(path)
+            if known is None:
+                answer = await call_next(request)
+                known = pages[path] = b"".join([part async for part in answer.body_iterator])
+            return Response(known)
+
+    @app.app.get("/page", dependencies=[Depends(require_row_filter("planes"))])
+    def page() -> int:
+        return app.count()
+
+    app.app.add_middleware(Kept)
+    for _ in range(2):
+        assert app.get("/page").json() == OWN
+    assert [line["tables"].keys() for line in audit_lines()] == [{"planes"}] * 2
+
+
+def test_tasks_and_threads_of_a_request_fill_one_entry(app: App) -> None:
+    charts: EmbedCache[int] = EmbedCache(TTLCache(10, 60))
+
+    async def one() -> int:
+        known = charts.get("planes")
+        if known is None:
+            known = charts["planes"] = await anyio.to_thread.run_sync(app.count)
+        return known
+
+    @app.app.get("/gathered", dependencies=[Depends(require_row_filter("planes"))])
+    async def gathered() -> list[int]:
+        return await asyncio.gather(*(one() for _ in range(5)))
+
+    for _ in range(2):
+        assert app.get("/gathered").json() == [OWN] * 5

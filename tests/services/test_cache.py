@@ -36,7 +36,9 @@ def test_entries_are_held_apart(valkey: Any, decode: bool) -> None:
     with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:"), decode_responses=decode) as client:
         charts = EmbedRedis(client, prefix="charts")
         with embed("AA") as access:
-            access.receipts["flights"] = POLICY.version
+            access.note(["planes"], POLICY.version)
+            assert charts.get("delays") is None
+            access.note(["flights"], POLICY.version)
             charts.set("delays", "zwölf\nrows of AA", seconds=60)
             assert client.ttl(charts.key("delays")) > 0
         with embed("UA"):
@@ -54,7 +56,13 @@ def test_entries_are_held_apart(valkey: Any, decode: bool) -> None:
         assert all("AA" not in str(key) for key in client.keys("*"))
 
 
-@pytest.mark.parametrize("foreign", [b"rows", b"{}\nrows", b"[1]\nrows", b"[", b'["a"]', b"\xff\nrows"])
+FOREIGN = [
+    b"rows", b"{}\nrows", b"[1]\nrows", b"[", b'["a"]', b"\xff\nrows", b'{"filtered": [1]}\nrows',
+    b'{"filtered": "flights"}\nrows', b'{"filtered": ["flights"]}', b"[" * 100_000 + b"\nrows",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda raw: raw[:20].decode("latin-1"))
 def test_what_somebody_else_has_put_there_is_no_entry(valkey: Any, foreign: bytes) -> None:
     with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
         charts = EmbedRedis(client)
@@ -64,18 +72,85 @@ def test_what_somebody_else_has_put_there_is_no_entry(valkey: Any, foreign: byte
             assert access.receipts == {}
 
 
+def test_what_an_earlier_version_has_put_there_brings_nothing_and_is_made_anew(valkey: Any) -> None:
+    with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
+        charts = EmbedRedis(client)
+        with embed("AA") as access:
+            client.set(charts.key("delays"), b'["airlines", "flights"]\nrows')
+            assert charts.get("delays") is None
+            access.note(["airlines"], POLICY.version)
+            charts.set("delays", "new rows", seconds=60)
+        with embed("AA") as access:
+            assert charts.get("delays") == b"new rows"
+            assert access.receipts == {"airlines": POLICY.version}
+
+
+def test_an_entry_that_was_not_looked_for_brings_nothing(valkey: Any) -> None:
+    with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
+        charts = EmbedRedis(client)
+        with embed("AA") as access:
+            charts.get("another")
+            access.note(["flights"], POLICY.version)
+            charts.set("delays", "rows", seconds=60)
+        with embed("AA") as access:
+            assert charts.get("delays") == b"rows"
+            assert access.receipts == {}
+
+
+def test_a_server_that_does_not_answer_was_asked_all_the_same(make_valkey: Any) -> None:
+    valkey = make_valkey()
+    url = valkey.url.replace("valkey:", "redis:")
+
+    async def play(client: Any) -> None:
+        charts = AsyncEmbedRedis(client)
+        with embed("AA") as access:
+            with pytest.raises(redis.ConnectionError):
+                await charts.get("delays")
+            access.note(["flights"], POLICY.version)
+            with pytest.raises(redis.ConnectionError):
+                await charts.set("delays", "rows", seconds=60)
+            valkey.start()
+            await charts.set("delays", "rows", seconds=60)
+        with embed("AA") as access:
+            assert await charts.get("delays") == b"rows"
+            assert access.receipts == {"flights": POLICY.version}
+
+    async def run() -> None:
+        async with redis.asyncio.Redis.from_url(url, retry=None) as client:
+            await play(client)
+
+    with redis.Redis.from_url(url, retry=None) as client:
+        charts = EmbedRedis(client)
+        with embed("UA") as access:
+            valkey.stop()
+            with pytest.raises(redis.ConnectionError):
+                charts.get("delays")
+            access.note(["flights"], POLICY.version)
+            valkey.start()
+            charts.set("delays", "rows", seconds=60)
+        with embed("UA") as access:
+            assert charts.get("delays") == b"rows"
+            assert access.receipts == {"flights": POLICY.version}
+    valkey.stop()
+    anyio.run(run)
+
+
 def test_async(valkey: Any) -> None:
     async def run() -> None:
         async with redis.asyncio.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
             charts = AsyncEmbedRedis(client)
 
             async def one(carrier: str) -> None:
-                with embed(carrier):
-                    for number in range(50):
+                for number in range(50):
+                    with embed(carrier) as access:
+                        assert await charts.get("delays") is None
+                        access.note([carrier], POLICY.version)
                         await charts.set("delays", f"{carrier} {number}", seconds=60)
+                    with embed(carrier) as access:
                         assert await charts.get("delays") == f"{carrier} {number}".encode()
-                    await charts.delete("delays")
-                    assert await charts.get("delays") is None
+                        assert access.receipts.keys() == {carrier}
+                        await charts.delete("delays")
+                        assert await charts.get("delays") is None
 
             async with anyio.create_task_group() as group:
                 for carrier in ("AA", "UA", "DL"):

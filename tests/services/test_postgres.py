@@ -16,6 +16,7 @@ from toucan_guard.core.decisions import Deny  # noqa: E402
 from toucan_guard.core.errors import ConfigError, NoEmbedContext, RowSecurityError  # noqa: E402
 from toucan_guard.core.rls_policy import RlsPolicy  # noqa: E402
 from toucan_guard.core.row_filter import RowFilter  # noqa: E402
+from toucan_guard.rls.cache import EmbedCache  # noqa: E402
 from toucan_guard.rls.context import RowAccess, current_row_access  # noqa: E402
 from toucan_guard.rls.postgres import DatabaseContext, bind, bind_each_transaction, configure  # noqa: E402
 
@@ -374,6 +375,118 @@ def test_a_transaction_that_was_left_open_is_no_other_embeds(database: Any) -> N
     engine.dispose()
 
 
+def test_the_driver_s_own_cursors_are_no_other_embed_s_either(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    seen = "SELECT DISTINCT carrier FROM flights"
+    with engine.connect() as shared:
+        for turn in range(3):  # the same connection of the pool each time
+            mine, other = (UNITED, DELTA) if turn % 2 else (DELTA, UNITED)
+            with on_behalf_of(mine):
+                shared.execute(sqlalchemy.text(seen))
+                raw = shared.connection.cursor()
+                assert raw.execute(seen).fetchall() == [(mine.attributes["carrier"],)]
+                with shared.connection.cursor("named") as named:
+                    assert named.execute(seen).fetchall() == [(mine.attributes["carrier"],)]
+                for take in (
+                    shared.connection.cursor,
+                    lambda: shared.connection.cursor("named"),
+                    lambda: shared.connection.driver_connection.execute(seen),
+                ):
+                    with on_behalf_of(other), pytest.raises(RowSecurityError, match="another embed"):
+                        take()
+                with shared.begin_nested():
+                    shared.execute(sqlalchemy.text(seen))
+                shared.rollback()
+            # Where nothing is bound, there are no rows.
+            with on_behalf_of(other):
+                assert shared.connection.driver_connection.execute(seen).fetchall() == []
+                shared.connection.driver_connection.rollback()
+        driver = shared.connection.driver_connection
+        assert driver.cursor_factory._make is psycopg.Cursor
+        assert driver.server_cursor_factory._make is psycopg.ServerCursor
+    engine.dispose()
+
+
+def test_a_savepoint_that_was_left_open_is_left_by_nobody_s_code_too(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    with on_behalf_of(UNITED):
+        shared = engine.connect()
+        savepoint = shared.begin_nested()
+    with on_behalf_of(None):
+        savepoint.rollback()
+        shared.close()
+    engine.dispose()
+
+
+def next_receipts(cache: EmbedCache[str]) -> set[str]:
+    with on_behalf_of(UNITED) as access:
+        assert access is not None
+        assert cache["chart"] == "rows"
+        return set(access.receipts)
+
+
+EVERY_TABLE = {"airlines", "events", "flights", "notes"}
+
+
+def test_a_cache_is_filled_in_a_transaction_that_began_before(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
+    bind_each_transaction(engine)
+    counted = sqlalchemy.text("SELECT count(*) FROM flights")
+    filled: EmbedCache[str] = EmbedCache({})
+    empty: EmbedCache[str] = EmbedCache({})
+    with on_behalf_of(UNITED), engine.connect() as connection:
+        connection.execute(counted)
+        for cache in (empty, filled):
+            assert cache.get("chart") is None
+        empty["chart"] = "rows"  # in a bound transaction, and yet of no query
+        connection.execute(counted)
+        filled["chart"] = "rows"
+    assert next_receipts(empty) == set()
+    assert next_receipts(filled) == EVERY_TABLE
+    engine.dispose()
+
+
+def test_an_async_engine_fills_a_cache_as_well(database: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    cache: EmbedCache[str] = EmbedCache({})
+
+    async def play() -> None:
+        engine = create_async_engine(database.sqlalchemy_url)
+        bind_each_transaction(engine)
+        with on_behalf_of(UNITED):
+            async with engine.connect() as connection:
+                await connection.execute(sqlalchemy.text("SELECT 1"))
+                assert cache.get("chart") is None
+                await connection.execute(sqlalchemy.text("SELECT count(*) FROM flights"))
+                cache["chart"] = "rows"
+        await engine.dispose()
+
+    asyncio.run(play())
+    assert next_receipts(cache) == EVERY_TABLE
+
+
+def test_the_app_s_own_bind_counts_when_it_is_called(connection: Any) -> None:
+    bound_before: EmbedCache[str] = EmbedCache({})
+    bound_again: EmbedCache[str] = EmbedCache({})
+    with on_behalf_of(UNITED):
+        bind(connection, UNITED)
+        for cache in (bound_before, bound_again):
+            assert cache.get("chart") is None
+        assert count(connection) == 3000
+        bound_before["chart"] = "rows"
+        bind(connection, UNITED)
+        bound_again["chart"] = "rows"
+    assert next_receipts(bound_before) == set()
+    assert next_receipts(bound_again) == EVERY_TABLE
+
+
 def test_a_two_phase_transaction_is_refused_and_not_empty(database: Any) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     engine = sqlalchemy.create_engine(database.sqlalchemy_url, pool_size=1, max_overflow=0)
@@ -401,6 +514,9 @@ def test_async_sqlalchemy_is_bound_as_well(database: Any) -> None:
                 found.append(
                     (await connection.execute(text("SELECT count(*) FROM flights WHERE carrier = 'UA'"))).scalar()
                 )
+                driver = (await connection.get_raw_connection()).driver_connection
+                with on_behalf_of(embed("AA")), pytest.raises(RowSecurityError, match="another embed"):
+                    driver.cursor()
             current_row_access.reset(token)
         await engine.dispose()
         return found

@@ -328,11 +328,19 @@ class TestTheCommand:
         assert [each["place"] for each in json.loads(told.stdout)["differences"]] == ["table flights"]
         database.protect(POLICY)
 
-    def test_a_database_that_does_not_answer_is_a_finding(self, policy: str) -> None:
-        url = "postgresql://nobody:hunter2hunter2@127.0.0.1:1/nowhere"
-        done = CliRunner().invoke(command_line, ["rls-sql", "--policy", policy, "--check", url])
-        assert done.exit_code == 1
-        assert "hunter2" not in done.output
+    @pytest.mark.parametrize("command", ["--check", "--set-key"])
+    def test_a_database_that_does_not_answer_is_no_finding(self, command: str, policy: str, tmp_path: Path) -> None:
+        for url in ("postgresql://nobody:hunter2hunter2@127.0.0.1:1/nowhere", "postgresql://a:hunter2hunter2@:x:y"):
+            asked = ["rls-sql", "--policy", policy, command, url, "--key-file", str(tmp_path / "key")]
+            done = CliRunner().invoke(command_line, asked)
+            assert (done.exit_code, done.stdout) == (2, "")
+            assert "the database says" in done.stderr
+            assert "hunter2" not in done.output
+
+    def test_a_database_that_does_not_let_itself_be_looked_at_is_none_either(self, policy: str, database: Any) -> None:
+        done = CliRunner().invoke(command_line, ["rls-sql", "--policy", policy, "--check", database.app, "--json"])
+        assert (done.exit_code, done.stdout) == (2, ""), done.output
+        assert "permission denied" in done.stderr
 
 
 class TestAlembic:

@@ -324,6 +324,49 @@ def test_a_value_that_was_left_in_the_session_does_not_survive_the_next_binding(
     assert _play(connection, ["SELECT * FROM notes"]) == ["(2, 'DL', 'delta note')"]
 
 
+HOLD = "DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM notes"
+
+
+@pytest.mark.parametrize("explicit", [False, True], ids=["first statement", "within BEGIN"])
+def test_a_cursor_that_an_earlier_transaction_holds_open_is_nobody_s(explicit: bool, connection: Any) -> None:
+    bind(connection, UNITED)
+    connection.execute(HOLD)
+    connection.commit()
+    # The trick works where nobody binds, or this test would show nothing.
+    assert len(_play(connection, ["FETCH ALL FROM kept"])) == 1
+    connection.commit()
+    for row_filter in (DELTA, UNITED):
+        if explicit:
+            connection.execute("BEGIN")
+        with pytest.raises(RowSecurityError, match="left a cursor WITH HOLD open"):
+            bind(connection, row_filter)
+        connection.rollback()
+    connection.execute("CLOSE ALL")
+    connection.commit()
+    bind(connection, DELTA)
+    assert _play(connection, ["SELECT * FROM notes"]) == ["(2, 'DL', 'delta note')"]
+
+
+def test_a_transaction_s_own_cursors_are_its_own(connection: Any) -> None:
+    bind(connection, UNITED)
+    connection.execute("DECLARE plain CURSOR FOR SELECT * FROM notes")
+    connection.execute(HOLD)
+    bind(connection, UNITED)
+    assert len(_play(connection, ["FETCH ALL FROM kept"])) == 1
+    connection.rollback()  # and it is gone
+    bind(connection, DELTA)
+
+
+def test_a_pool_that_resets_its_connections_has_none(database: Any) -> None:
+    with database.connect(autocommit=True) as connection:
+        with connection.transaction():
+            bind(connection, UNITED)
+            connection.execute(HOLD)
+        connection.execute("DISCARD ALL")
+        with connection.transaction():
+            bind(connection, DELTA)
+
+
 PLANT = """
     DO $$ BEGIN
       FOR number IN 0..40 LOOP

@@ -52,7 +52,7 @@ BODY = {"user": {"distinctId": "u-1", "attributes": {"carrier": "AA"}}, "tenant"
 class Service:
     """A running server and the command line that stands beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.file = folder / "keys.json"
         self.log = folder / "server.log"
@@ -68,17 +68,21 @@ class Service:
             "TOUCAN_GUARD_TOKEN_SERVICE_KEY": "a service key of this test, 32 bytes",
             "TOUCAN_GUARD_AUDIT": str(folder / "audit.jsonl"),
             "TOUCAN_GUARD_WORKERS": str(WORKERS),
+            **{f"TOUCAN_GUARD_{name.upper()}": value for name, value in settings.items()},
         }
         self._server: subprocess.Popen[bytes] | None = None
         self.port = 0
 
-    def apikey(self, *arguments: str) -> dict[str, Any]:
+    def command(self, *arguments: str) -> Any:
         done = subprocess.run(
-            [sys.executable, "-m", "toucan_guard", "apikey", *arguments, "--json"],
+            [sys.executable, "-m", "toucan_guard", *arguments, "--json"],
             env=self._environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout))
+        return json.loads(done.stdout)
+
+    def apikey(self, *arguments: str) -> dict[str, Any]:
+        return dict(self.command("apikey", *arguments))
 
     def start(self) -> None:
         with socket.socket() as probe:
@@ -265,3 +269,26 @@ def test_whatever_a_stranger_sends_is_refused_and_recorded(service: Service) -> 
     assert [line["status"] for line in asked] == list(got.values())
     assert "Traceback" not in service.log.read_text()
     assert key.split("_")[3] not in (service.folder / "audit.jsonl").read_text()
+
+
+def test_a_revoked_key_gets_no_token_from_any_worker(tmp_path: Path, valkey: Any) -> None:
+    service = Service(tmp_path, store_url=valkey.url, revocation_staleness_seconds="1")
+    try:
+        leaked, other = service.apikey("create", "--label", "leaked"), service.apikey("create", "--label", "other")
+        service.start()
+        assert service.verdicts(service.mint(leaked["key"]).token) == OPEN
+        service.command("revoke", "--key", leaked["id"])
+        service.until(lambda: {service.mint(leaked["key"]).reason for _ in range(10)} == {"token_revoked"})
+        assert service.mint(leaked["key"]).status == 403
+        assert service.mint(other["key"]).status == 200
+        refused = [line for line in service.decisions() if line["reason"] == "token_revoked"]
+        assert {(line["status"], line["key_id"]) for line in refused} == {(403, leaked["id"])}
+        service.command("revoke", "--key", leaked["id"], "--undo")
+        service.until(lambda: all(service.mint(leaked["key"]).status == 200 for _ in range(10)))
+
+        valkey.stop()
+        service.until(lambda: {service.mint(other["key"]).reason for _ in range(10)} == {"store_unavailable"})
+        valkey.start()
+        service.until(lambda: all(service.mint(other["key"]).status == 200 for _ in range(10)))
+    finally:
+        service.stop()

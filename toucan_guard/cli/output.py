@@ -57,10 +57,10 @@ def read_token(path: Path) -> str:
     return text.strip()
 
 
-def settings_or_leave(kind: type[GuardSettings] = GuardSettings) -> GuardSettings:
-    """The settings of the environment; leaves with 1 and every mistake where they are wrong."""
+def settings_or_leave(kind: type[GuardSettings] = GuardSettings, *, status: int = FINDING) -> GuardSettings:
+    """The settings of the environment; leaves with every mistake where they are wrong, and with 1 unless told else."""
     try:
         return kind()
     except ConfigError as error:
         complain(*(f"✗ {problem}" for problem in error.problems))
-        raise typer.Exit(FINDING) from None
+        raise typer.Exit(status) from None

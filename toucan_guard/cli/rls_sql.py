@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toucan_guard.cli.output import FINDING, complain, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import FINDING, WRONG_USE, say, say_json, settings_or_leave, wrong_use
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.rls.postgres_context import MIN_KEY_BYTES, POOLERS, DatabaseContext, Pooler
@@ -43,7 +43,9 @@ def rls_sql(  # noqa: PLR0917 - the parameters are the command's options
     as_json: Annotated[bool, typer.Option("--json", help="With --check: print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Print the SQL that lets PostgreSQL enforce the row policy. It can be run again at any time, and holds no secret;
-    the key comes with --set-key. A password belongs into PGPASSWORD or a password file, not into DATABASE_URL."""
+    the key comes with --set-key. A password belongs into PGPASSWORD or a password file, not into DATABASE_URL. With
+    --check, leaves with 0 where the database enforces the policy, with 1 where it differs, and with 2 where nobody
+    could look: it does not answer, refuses a question, or the settings are wrong."""
     if check is not None and set_key is not None:
         wrong_use("--check and --set-key are two commands: give one of them")
     if retire_keys and set_key is None:
@@ -53,7 +55,7 @@ def rls_sql(  # noqa: PLR0917 - the parameters are the command's options
     if set_key is not None:
         _set_key(set_key, _configured_key(key_file), retire=retire_keys)
         return
-    policy, kind, context = _what(policy_file, pooler, key_file)
+    policy, kind, context = _what(policy_file, pooler, key_file, unsettled=FINDING if check is None else WRONG_USE)
     if check is None:
         try:
             text = policy_sql(
@@ -72,9 +74,10 @@ def rls_sql(  # noqa: PLR0917 - the parameters are the command's options
 
 
 def _what(
-    policy_file: Path | None, pooler: str | None, key_file: Path | None
+    policy_file: Path | None, pooler: str | None, key_file: Path | None, *, unsettled: int
 ) -> tuple[RlsPolicy, Pooler, DatabaseContext | None]:
-    """Policy, pooler and key. A policy that is named needs no other settings: migrations often have none."""
+    """Policy, pooler and key. A policy that is named needs no other settings: migrations often have none.
+    ``unsettled`` is the status to leave with where they are needed and wrong."""
     if pooler is not None and pooler not in POOLERS:
         wrong_use(f"--pooler must be {' or '.join(POOLERS)}")
     chosen: Pooler | None = "transaction" if pooler == "transaction" else "none" if pooler else None
@@ -88,7 +91,7 @@ def _what(
         except ValueError as error:
             wrong_use(f"--policy {error}")
         return policy, chosen or "none", context
-    settings = settings_or_leave()
+    settings = settings_or_leave(status=unsettled)
     if settings.policy is None:
         wrong_use("row-level security is switched off, so there is no policy: name one with --policy")
     return settings.policy, chosen or settings.pg_pooler, context or settings.database_context
@@ -154,5 +157,4 @@ def _connected(url: str) -> Iterator[psycopg.Connection[Any]]:
     except psycopg.Error as error:
         # The driver's text never quotes a password.
         said = " ".join((error.diag.message_primary or str(error)).split())
-        complain(f"✗ the database says: {said}")
-        raise typer.Exit(FINDING) from None
+        wrong_use(f"✗ the database says: {said}")

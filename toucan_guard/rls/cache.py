@@ -2,8 +2,14 @@
 
 Cached charts are filtered rows. Here every key begins with the current embed's fingerprint, so a cache
 hit is always one of the same issuer, tenant, attributes and policy, and a look-up on nobody's behalf
-raises. What an entry was filtered by is kept beside it: a hit brings its receipts along, so an
-endpoint that requires a row filter (``receipts.py``) is answered from the cache as well.
+raises. An entry keeps what it earned: the tables that this connection filtered between the look-up that
+did not find it and the moment it was put there. A hit brings these receipts along, so an endpoint that
+requires a row filter (``receipts.py``) is answered from the cache as well, and from no other entry.
+
+So look for an entry first, and ask the database then; an entry that was not looked for brings no receipts. Whose
+filtering counts where tasks and threads run beside each other says ``earnings.py``. A transaction of ``rls.postgres``
+may have begun before the look-up: where ``bind_each_transaction`` binds, each statement counts, and where the app calls
+``bind`` itself, it calls it again after the look-up.
 
 ::
 
@@ -17,7 +23,7 @@ endpoint that requires a row filter (``receipts.py``) is answered from the cache
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Hashable, Iterator, MutableMapping
+from collections.abc import Awaitable, Collection, Hashable, Iterator, MutableMapping
 from typing import Any, Final, Protocol, TypeVar
 
 from toucan_guard.core.errors import ConfigError
@@ -25,6 +31,7 @@ from toucan_guard.rls.context import RowAccess, require_row_access
 
 _T = TypeVar("_T")
 _PREFIX: Final = "toucan_guard:cache"
+_EARNED: Final = "filtered"
 
 
 def embed_key(*args: Hashable, **kwargs: Hashable) -> tuple[Hashable, ...]:
@@ -56,20 +63,48 @@ class EmbedCache(MutableMapping[Any, _T]):
 
     def __getitem__(self, key: Hashable) -> _T:
         access = require_row_access()
-        value: _T
-        value, tables = self._cache[access.embed_key, key]
-        _bring(access, tables)
-        return value
+        try:
+            return self._found(access, key)
+        except KeyError:
+            access.earnings.missed(self._sought(key))
+            raise
 
     def __setitem__(self, key: Hashable, value: _T) -> None:
         access = require_row_access()
-        self._cache[access.embed_key, key] = value, tuple(access.receipts)
+        self._cache[access.embed_key, key] = value, access.earnings.of(self._sought(key))
+        access.earnings.made(self._sought(key))
 
     def __delitem__(self, key: Hashable) -> None:
         del self._cache[require_row_access().embed_key, key]
 
     def __contains__(self, key: object) -> bool:
-        return (require_row_access().embed_key, key) in self._cache
+        access = require_row_access()
+        found = (access.embed_key, key) in self._cache
+        if not found:
+            access.earnings.missed(self._sought(key))
+        return found
+
+    def setdefault(self, key: Hashable, default: Any = None) -> Any:
+        """The entry, made of ``default`` if there is none; which was filled before, so this look-up is not the one."""
+        try:
+            return self._found(require_row_access(), key)
+        except KeyError:
+            self[key] = default
+            return default
+
+    def clear(self) -> None:
+        """Forget the current embed's entries, without reading them."""
+        for key in self:
+            self._cache.pop((require_row_access().embed_key, key), None)
+
+    def _found(self, access: RowAccess, key: Hashable) -> _T:
+        value: _T
+        value, tables = self._cache[access.embed_key, key]
+        _bring(access, tables)
+        return value
+
+    def _sought(self, key: object) -> Hashable:
+        return id(self._cache), key
 
     def __iter__(self) -> Iterator[Any]:
         own = require_row_access().embed_key
@@ -123,12 +158,20 @@ class EmbedRedis(_EmbedRedis):
     def get(self, name: str) -> bytes | None:
         """The current embed's entry, or None."""
         access = require_row_access()
-        return _opened(access, self._client.get(self._key(access, name)))
+        key, found = self._key(access, name), None
+        try:
+            found = _opened(access, self._client.get(key))
+        finally:
+            if found is None:  # a server that does not answer has not found it either
+                access.earnings.missed(key)
+        return found
 
     def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
         """Keep an entry of the current embed for some seconds."""
         access = require_row_access()
-        self._client.set(self._key(access, name), _packed(access, value), ex=seconds)
+        key = self._key(access, name)
+        self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
+        access.earnings.made(key)
 
     def delete(self, name: str) -> None:
         """Forget the current embed's entry."""
@@ -141,29 +184,36 @@ class AsyncEmbedRedis(_EmbedRedis):
     async def get(self, name: str) -> bytes | None:
         """The current embed's entry, or None."""
         access = require_row_access()
-        return _opened(access, await self._client.get(self._key(access, name)))
+        key, found = self._key(access, name), None
+        try:
+            found = _opened(access, await self._client.get(key))
+        finally:
+            if found is None:  # a server that does not answer has not found it either
+                access.earnings.missed(key)
+        return found
 
     async def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
         """Keep an entry of the current embed for some seconds."""
         access = require_row_access()
-        done: Awaitable[Any] = self._client.set(self._key(access, name), _packed(access, value), ex=seconds)
+        key = self._key(access, name)
+        done: Awaitable[Any] = self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
         await done
+        access.earnings.made(key)
 
     async def delete(self, name: str) -> None:
         """Forget the current embed's entry."""
         await self._client.delete(self.key(name))
 
 
-def _bring(access: RowAccess, tables: Any) -> None:
+def _bring(access: RowAccess, tables: Collection[str]) -> None:
     # The fingerprint has the policy's version in it, so the entry was filtered by this very policy.
-    for table in tables:
-        access.receipts[table] = access.row_filter.policy.version
+    access.note(tables, access.row_filter.policy.version)
 
 
-def _packed(access: RowAccess, value: bytes | str) -> bytes:
+def _packed(earned: tuple[str, ...], value: bytes | str) -> bytes:
     """One line with the filtered tables, then the value."""
     raw = value.encode() if isinstance(value, str) else bytes(value)
-    return json.dumps(sorted(access.receipts)).encode() + b"\n" + raw
+    return json.dumps({_EARNED: earned}).encode() + b"\n" + raw
 
 
 def _opened(access: RowAccess, stored: Any) -> bytes | None:
@@ -172,10 +222,12 @@ def _opened(access: RowAccess, stored: Any) -> bytes | None:
         return None
     line, newline, value = raw.partition(b"\n")
     try:
-        tables = json.loads(line)
-    except ValueError:
+        head = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    # Somebody else's value under our key is no entry.
+    # Somebody else's value under our key is no entry, and neither is one of an earlier version: a bare list, which
+    # names every table that its request had filtered.
+    tables = head.get(_EARNED) if isinstance(head, dict) else None
     if not newline or not isinstance(tables, list) or not all(isinstance(table, str) for table in tables):
         return None
     _bring(access, tables)

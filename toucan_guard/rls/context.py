@@ -6,11 +6,16 @@ holds its ``RowAccess``, and finds it closed.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Final
 
 from toucan_guard.core.errors import NoEmbedContext
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.rls.earnings import Earnings
+
+_first_look: Final = threading.Lock()
 
 
 class RowAccess:
@@ -19,15 +24,33 @@ class RowAccess:
     Attributes:
         row_filter: Which rows are open.
         receipts: Table to policy version, for each table that an adapter has filtered in this connection.
+            Written by ``note`` alone.
         closed: The connection has ended; no further query runs.
     """
 
-    __slots__ = ("closed", "receipts", "row_filter")
+    __slots__ = ("_earnings", "closed", "receipts", "row_filter")
 
     def __init__(self, row_filter: RowFilter) -> None:
         self.row_filter = row_filter
         self.receipts: dict[str, str] = {}
         self.closed = False
+        self._earnings: Earnings | None = None
+
+    def note(self, tables: Collection[str], version: str) -> None:
+        """Write the receipts of tables that are filtered now, by this version of the policy."""
+        for table in tables:
+            self.receipts[table] = version
+        if self._earnings is not None:
+            self._earnings.note(tables)
+
+    @property
+    def earnings(self) -> Earnings:
+        """What the entries of caches earn in this connection; nothing is kept of it before the first look-up."""
+        made = self._earnings
+        if made is None:
+            with _first_look:
+                made = self._earnings = self._earnings or Earnings()
+        return made
 
     @property
     def embed_key(self) -> str:

@@ -34,6 +34,7 @@ from toucan_guard.rls.postgres_policies import policy_sql, policy_statements
 from toucan_guard.rls.postgres_server import (
     BIND_AGAIN,
     BIND_NEW,
+    HELD,
     INSPECT,
     inspection_parameters,
     protected_tables,
@@ -100,7 +101,8 @@ def bind(
 
     One statement for each transaction; on a connection's first use one more, which looks whether the
     role could go round the policies and whether the tables that the policy names are protected. Each of these
-    tables gets a receipt: whatever this transaction reads of it is filtered.
+    tables gets a receipt: whatever this transaction reads of it is filtered. Binding the same embed again writes it
+    again, for a cache (``cache.py``) that was asked in between.
 
     Args:
         connection: A psycopg 3 connection, sync or async; ``await`` the result of the latter.
@@ -111,8 +113,9 @@ def bind(
         ConfigError: No key was configured.
         NoEmbedContext: The token, or the connection that it came with, has ended.
         RowSecurityError: In autocommit; another embed is bound in this transaction, or the caller runs on
-            another one's behalf; the role is a superuser, has BYPASSRLS or can become the owner; a table has
-            no policy; the database does not accept the signature (another key, or clocks that differ).
+            another one's behalf; an earlier transaction has left a cursor ``WITH HOLD`` open; the role is a superuser,
+            has BYPASSRLS or can become the owner; a table has no policy; the database does not accept the signature
+            (another key, or clocks that differ).
     """
     context = _process.context if context is None else context
     if context is None:
@@ -208,20 +211,33 @@ def _accepted(row: Any, row_filter: RowFilter) -> None:
             "the database does not accept the embed: it has another key (toucan-guard rls-sql --set-key), another "
             "kind of pooler (--pooler), or a clock that is more than a minute ahead"
         )
+    if bound == HELD:
+        raise RowSecurityError(
+            "an earlier transaction has left a cursor WITH HOLD open, with rows that may be another embed's: close it, "
+            "or let the pool reset its connections (DISCARD ALL)"
+        )
     raise RowSecurityError("another embed is bound in this transaction: end it first")
+
+
+def _protected(connection: Any, row_filter: RowFilter) -> frozenset[str]:
+    """The tables of which a connection that was bound shows an embed's rows alone."""
+    return _process.tables.get(connection, {}).get(row_filter.policy.version, frozenset())
 
 
 def _note(access: RowAccess | None, row_filter: RowFilter, tables: frozenset[str]) -> None:
     if access is not None:
-        for table in tables:
-            access.receipts.setdefault(table, row_filter.policy.version)
+        access.note(tables, row_filter.policy.version)
 
 
 def bind_each_transaction(engine: Any) -> None:
     """Let every transaction of a SQLAlchemy engine begin with ``bind`` for the current embed.
 
     The embed is the one on whose behalf the caller runs; on nobody's behalf nothing runs. A job that needs every
-    row uses a second engine and another role.
+    row uses a second engine and another role. Each statement writes the receipts of the policy's tables.
+
+    In a connection that two embeds share, which is a mistake, the second one's statements and new cursors are refused
+    while the first one's transaction is open, the driver's own (``connection.connection.cursor()``) included. A cursor
+    of the driver's that is handed from one to the other goes past that, and so does one that nobody's code makes.
 
     Args:
         engine: An ``Engine`` or ``AsyncEngine`` over psycopg 3.
@@ -233,4 +249,4 @@ def bind_each_transaction(engine: Any) -> None:
 
     if _process.context is None:
         raise ConfigError("call toucan_guard.rls.postgres.configure(settings) once, before bind_each_transaction()")
-    listen(engine, bind)
+    listen(engine, bind, _protected)

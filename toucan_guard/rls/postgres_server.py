@@ -9,22 +9,27 @@ from toucan_guard.core.errors import RowSecurityError
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.rls.postgres_policies import POLICIES
 
+# What comes back instead of whose rows the database shows, where an earlier transaction has left a cursor open
+# (DECLARE … WITH HOLD): its rows were read for whoever was bound then, and nothing filters them again.
+HELD: Final = "held"
+
 # The sub-queries run from the inside out: OFFSET 0 keeps PostgreSQL from merging them. What comes back is whose rows
 # the database now shows.
 BIND_NEW: Final = """
-SELECT toucan_guard.context() ->> '$embed' FROM (
+SELECT CASE WHEN is_holdable THEN 'held' ELSE toucan_guard.context() ->> '$embed' END FROM (
   SELECT set_config('toucan_guard.context', %(value)s, true) OFFSET 0
-) AS bound"""
+) AS bound LEFT JOIN pg_catalog.pg_cursor() ON is_holdable"""
 
-# What is bound already is kept, unless it is this embed's, or not believed.
+# What is bound already is kept, unless it is this embed's, or not believed. This transaction may hold cursors of its
+# own open.
 BIND_AGAIN: Final = """
-SELECT toucan_guard.context() ->> '$embed' FROM (
+SELECT CASE WHEN is_holdable THEN 'held' ELSE toucan_guard.context() ->> '$embed' END FROM (
   SELECT set_config('toucan_guard.context', CASE
     WHEN before IS NULL OR before = %(embed)s THEN %(value)s
     ELSE current_setting('toucan_guard.context', true) END, true)
   FROM (SELECT toucan_guard.context() ->> '$embed' AS before OFFSET 0) AS earlier
   OFFSET 0
-) AS bound"""
+) AS bound LEFT JOIN pg_catalog.pg_cursor() ON is_holdable AND creation_time < transaction_timestamp()"""
 
 # One row for the connection's roles, under the name of no table, and one for each table that is there. The role that
 # logged in counts, not the one that was set: RESET ROLE leads back to it.

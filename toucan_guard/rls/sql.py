@@ -145,8 +145,7 @@ def filter_sql(
         if access.closed:
             raise NoEmbedContext("a query runs after the end of its connection; wait for it before the response ends")
         if access.row_filter is row_filter or access.row_filter == row_filter:
-            for table in statement.rewritten.tables:
-                access.receipts[table] = row_filter.policy.version
+            access.note(statement.rewritten.tables, row_filter.policy.version)
     return FilteredSQL(text, merged)
 
 

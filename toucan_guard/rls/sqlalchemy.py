@@ -238,8 +238,7 @@ class _Execution:
             # One execution may come here batch by batch, each time with all of its rows.
             context._toucan_guard_checked = True  # noqa: SLF001 - our own mark
             self._check_rows(compiled, access, context.compiled_parameters)
-        for table in compiled.tg_tables:
-            access.receipts[table] = self._guard.policy.version
+        access.note(compiled.tg_tables, self._guard.policy.version)
 
     def _check_rows(self, compiled: GuardedCompiler, access: RowAccess, rows: Iterable[Any]) -> None:
         for check in compiled.tg_checks:

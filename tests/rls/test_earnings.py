@@ -1,0 +1,242 @@
+"""Who does what for an entry, where tasks and threads run beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.rls.cache import EmbedCache
+from toucan_guard.rls.context import RowAccess, current_row_access
+from toucan_guard.rls.earnings import Earnings, _lanes
+
+POLICY = RlsPolicy.from_columns({"flights.carrier": "carrier"})
+Cache = EmbedCache[str]
+Play = Callable[[Cache], Awaitable[object]]
+
+
+def connect() -> RowAccess:
+    row_filter = POLICY.row_filter({"carrier": "AA"})
+    assert isinstance(row_filter, RowFilter)
+    access = RowAccess(row_filter)
+    current_row_access.set(access)
+    return access
+
+
+def ran_on(*tables: str) -> None:
+    """What an adapter does."""
+    current_row_access.get().note(tables, POLICY.version)  # type: ignore[union-attr]
+
+
+def earned(play: Play, *, backend: str = "asyncio") -> dict[str, list[str]]:
+    """What each entry brings, after one connection has filled the cache."""
+    cache: Cache = EmbedCache({})
+
+    async def run() -> dict[str, list[str]]:
+        connect()
+        await play(cache)
+        found = {}
+        for key in list(cache):
+            access = connect()
+            cache[key]
+            found[key] = sorted(access.receipts)
+        return found
+
+    return copy_context().run(anyio.run, run, backend=backend)
+
+
+async def pause() -> None:
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+
+
+async def ask(*tables: str) -> str:
+    await pause()
+    ran_on(*tables)
+    await pause()
+    return "rows"
+
+
+async def chart(cache: Cache, key: str, *tables: str) -> str:
+    if (known := cache.get(key)) is not None:
+        return known
+    cache[key] = await ask(*tables)
+    return cache[key]
+
+
+async def beside_a_query(cache: Cache) -> None:
+    await asyncio.gather(chart(cache, "fleet", "planes"), ask("flights"), chart(cache, "delays", "flights"))
+
+
+async def beside_a_query_that_began_before(cache: Cache) -> None:
+    query = asyncio.create_task(ask("flights"))
+    await chart(cache, "fleet", "planes")
+    await query
+
+
+async def asked_by_tasks_of_its_own(cache: Cache) -> None:
+    async def both() -> None:
+        if cache.get("both") is None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask("planes"))
+                group.create_task(chart(cache, "delays", "flights"))
+            cache["both"] = "rows"
+
+    await asyncio.gather(both(), ask("fares"))
+
+
+async def asked_by_threads_of_its_own(cache: Cache) -> None:
+    async def both() -> None:
+        if cache.get("both") is None:
+            await asyncio.gather(asyncio.to_thread(ran_on, "planes"), anyio.to_thread.run_sync(ran_on, "flights"))
+            cache["both"] = "rows"
+
+    await asyncio.gather(both(), ask("fares"))
+
+
+async def looked_for_by_a_task_that_is_over(cache: Cache) -> None:
+    async def look(key: str) -> str | None:
+        return cache.get(key)
+
+    assert await asyncio.gather(*map(look, ["fleet", "delays"])) == [None, None]
+    assert await asyncio.create_task(look("both")) is None
+    await ask("planes")
+    cache["fleet"] = "rows"
+    await ask("flights")
+    cache["both"] = "rows"
+
+
+async def looked_for_by_a_thread(cache: Cache) -> None:
+    assert await anyio.to_thread.run_sync(cache.get, "fleet") is None
+    await anyio.to_thread.run_sync(ran_on, "planes")
+    cache["fleet"] = "rows"
+
+
+async def looked_for_again_before_it_is_kept(cache: Cache) -> None:
+    async def look() -> str | None:
+        return cache.get("fleet")
+
+    assert await asyncio.create_task(look()) is None
+    await ask("planes")
+    if "fleet" not in cache:
+        cache["fleet"] = "rows"
+
+
+async def kept_by_another_task(cache: Cache) -> None:
+    async def keep() -> None:
+        cache["fleet"] = "rows"
+
+    assert cache.get("fleet") is None
+    await ask("planes")
+    await asyncio.create_task(keep())
+
+
+async def two_make_the_same_entry(cache: Cache) -> None:
+    first, second = anyio.Event(), anyio.Event()
+
+    async def one(mine: anyio.Event, other: anyio.Event | None) -> None:
+        assert cache.get("fleet") is None
+        await pause()
+        if other is not None:
+            await other.wait()
+        ran_on("planes")
+        cache["fleet"] = "rows"
+        mine.set()
+
+    await asyncio.gather(one(first, second), one(second, None), ask("flights"))
+
+
+async def one_after_the_other(cache: Cache) -> None:
+    ran_on("fares")
+    for key, table in (("fleet", "planes"), ("delays", "flights"), ("fleet", "staff")):
+        cache.pop(key, None)
+        await chart(cache, key, table)
+
+
+async def tasks_that_start_each_other(cache: Cache) -> None:
+    async def tick(left: int) -> None:
+        await chart(cache, f"tick {left}", f"t{left}")
+        if left:
+            tasks.append(asyncio.create_task(tick(left - 1)))
+
+    tasks = [asyncio.create_task(tick(2))]
+    for task in tasks:
+        await task
+
+
+@pytest.mark.parametrize(
+    ("play", "found"),
+    [
+        pytest.param(play, found, id=play.__name__.replace("_", " "))
+        for play, found in (
+            (beside_a_query, {"fleet": ["planes"], "delays": ["flights"]}),
+            (beside_a_query_that_began_before, {"fleet": ["planes"]}),
+            (asked_by_tasks_of_its_own, {"both": ["flights", "planes"], "delays": ["flights"]}),
+            (asked_by_threads_of_its_own, {"both": ["flights", "planes"]}),
+            (looked_for_by_a_task_that_is_over, {"fleet": ["planes"], "both": ["flights", "planes"]}),
+            (looked_for_by_a_thread, {"fleet": ["planes"]}),
+            (looked_for_again_before_it_is_kept, {"fleet": ["planes"]}),
+            (kept_by_another_task, {"fleet": ["planes"]}),
+            (two_make_the_same_entry, {"fleet": ["planes"]}),
+            (one_after_the_other, {"fleet": ["staff"], "delays": ["flights"]}),
+            (tasks_that_start_each_other, {"tick 2": ["t2"], "tick 1": ["t1"], "tick 0": ["t0"]}),
+        )
+    ],
+)
+def test_an_entry_earns_what_was_done_for_it(play: Play, found: dict[str, list[str]]) -> None:
+    assert earned(play) == found
+
+
+def test_on_trio_what_runs_beside_it_counts_too() -> None:
+    pytest.importorskip("trio")
+
+    async def play(cache: Cache) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(chart, cache, "fleet", "planes")
+            group.start_soon(ask, "flights")
+
+    assert earned(play, backend="trio") == {"fleet": ["flights", "planes"]}
+
+
+def test_a_context_that_serves_one_connection_after_the_other_keeps_nothing_of_them() -> None:
+    """As a server does with keep-alive."""
+    cache: Cache = EmbedCache({})
+
+    class Key:
+        pass
+
+    async def run() -> None:
+        kept: list[weakref.ref[Any]] = []
+        for number in range(50):
+            connect()
+            key: Any = Key()
+            kept.append(weakref.ref(key))
+            await asyncio.create_task(chart(cache, f"fleet {number}", "planes"))
+            assert cache.get(key) is None
+            await ask("flights")
+            cache[f"delays {number}"] = "rows"
+            assert len(_lanes.get()) == 1
+            del key
+        connect()
+        gc.collect()
+        assert [left for left in kept if left() is not None] == []
+
+    anyio.run(run)
+
+
+def test_a_connection_that_asks_no_cache_keeps_no_account() -> None:
+    access = copy_context().run(connect)
+    access.note(["flights"], POLICY.version)
+    assert access._earnings is None
+    assert isinstance(access.earnings, Earnings)
+    assert access.earnings is access.earnings

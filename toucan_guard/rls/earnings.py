@@ -1,0 +1,145 @@
+"""What an entry of a cache has earned: the tables that were filtered while it was made.
+
+Making it begins with the look-up that does not find it and ends when it is put there. Both are seen (``cache.py``), and
+so is every filtering in between (``context.py``); which of them served this entry is a matter of who did it. What runs
+in the task that looked, or in whatever that task has started since, counts; what other tasks of the connection do
+meanwhile does not. A look-up in a thread, such as a dependency of the endpoint's, or in a task that is over says
+nothing of who fills: then everything counts that this connection filters in between. So it does on trio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Hashable, Iterable
+from contextvars import ContextVar
+from itertools import count
+from typing import Any, Final
+
+# The order of what happens in a process.
+_moments: Final = count(1)
+# A socket may live for days. Of what it did not find, the oldest is forgotten first.
+_MOST_MISSES: Final = 4096
+
+
+class _Lane:
+    """One task that has looked for something, and when which table was filtered in it or below it."""
+
+    __slots__ = ("noted", "owner", "task")
+
+    def __init__(self, owner: object, task: asyncio.Task[Any]) -> None:
+        self.owner = owner
+        self.task = weakref.ref(task)
+        self.noted: dict[str, int] = {}
+
+    @property
+    def over(self) -> bool:
+        task = self.task()
+        return task is None or task.done()
+
+
+class _Miss:
+    """A key that was looked for.
+
+    Attributes:
+        since: When the first look-up was that no entry has followed.
+        waiting: How many look-ups no entry has followed.
+        made: The last that happened is that an entry was put there; the next look-up begins anew.
+        lanes: The tasks that looked; None stands for a thread.
+    """
+
+    __slots__ = ("lanes", "made", "since", "waiting")
+
+    def __init__(self) -> None:
+        self.since = 0
+        self.waiting = 0
+        self.made = True
+        self.lanes: set[_Lane | None] = set()
+
+
+def _after(since: int, noted: dict[str, int]) -> set[str]:
+    return {table for table, moment in noted.copy().items() if moment > since}
+
+
+# The lanes that the caller runs in: its own task's, and those of the tasks that have started it.
+_lanes: Final[ContextVar[tuple[_Lane, ...]]] = ContextVar("toucan_guard_lanes", default=())
+
+
+class Earnings:
+    """The look-ups of one connection that have found nothing, and what was filtered since. Any thread may call."""
+
+    __slots__ = ("_lock", "_misses", "_noted", "_owner")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._misses: dict[Hashable, _Miss] = {}
+        self._noted: dict[str, int] = {}
+        # Contexts outlive connections: what another one has left there does not count, and must not keep us alive.
+        self._owner = object()
+
+    def note(self, tables: Iterable[str]) -> None:
+        """Say that these tables are filtered now."""
+        noted = dict.fromkeys(tables, next(_moments))
+        self._noted.update(noted)
+        for lane in _lanes.get():
+            if lane.owner is self._owner:
+                lane.noted.update(noted)
+
+    def missed(self, key: Hashable) -> None:
+        """Say that a cache was asked for this key and has no entry: somebody may be about to make it.
+
+        Where several look for one key before any has made its entry, the first look-up counts for all of them.
+        """
+        lane = self._lane()
+        with self._lock:
+            miss = self._misses.get(key)
+            if miss is None:
+                miss = self._misses[key] = _Miss()
+                if len(self._misses) > _MOST_MISSES:
+                    del self._misses[next(iter(self._misses))]
+            if miss.made:
+                miss.made, miss.since, miss.lanes = False, next(_moments), set()
+            miss.waiting += 1
+            miss.lanes.add(lane)
+
+    def of(self, key: Hashable) -> tuple[str, ...]:
+        """The tables that the entry of this key has earned; none where nobody has looked for it."""
+        with self._lock:
+            miss = self._misses.get(key)
+            if miss is None:
+                return ()
+            since, lanes = miss.since, tuple(miss.lanes)
+        living = [lane for lane in lanes if lane is not None and not lane.over]
+        tables = {table for lane in living for table in _after(since, lane.noted)}
+        if not tables and len(living) < len(lanes):
+            tables = _after(since, self._noted)  # whoever looked has left the rest to others
+        return tuple(sorted(tables))
+
+    def made(self, key: Hashable) -> None:
+        """Say that the entry of this key was put there: one look-up has been answered for."""
+        with self._lock:
+            miss = self._misses.get(key)
+            if miss is None:
+                return
+            miss.made = True
+            miss.waiting -= 1
+            if miss.waiting < 1:
+                del self._misses[key]
+
+    def _lane(self) -> _Lane | None:
+        """The lane of the task that calls, made at its first look-up; None in a thread."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        if task is None:
+            return None
+        lanes = _lanes.get()
+        for lane in lanes:
+            if lane.owner is self._owner and lane.task() is task:
+                return lane
+        lane = _Lane(self._owner, task)
+        # Tasks that are over have nobody left whom a filtering could serve.
+        _lanes.set((lane, *(other for other in lanes if other.owner is self._owner and not other.over)))
+        return lane
