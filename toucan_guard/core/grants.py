@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
@@ -56,13 +57,19 @@ class Grant:
         if not isinstance(claim, Mapping) or claim.keys() != _CLAIM_KEYS or not isinstance(claim["actions"], list):
             return None
         try:
-            return cls(claim["type"], claim["id"], tuple(claim["actions"]))
-        except MintError:
+            return _shared(claim["type"], claim["id"], *claim["actions"])
+        except (MintError, TypeError):  # a part that is a list or an object has no hash
             return None
 
     def to_claim(self) -> dict[str, object]:
         """The grant as a member of a token's ``grants``."""
         return {"type": self.type, "id": self.id, "actions": list(self.actions)}
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _shared(type_: str, id_: str, *actions: str) -> Grant:
+    """The grants of most tokens are the same few, so they are checked once."""
+    return Grant(type_, id_, actions)
 
 
 def reaches(grants: Iterable[Grant], type: str, id: str, action: str) -> Decision:  # noqa: A002 - the claim's names

@@ -9,9 +9,9 @@ fresh one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import FrozenInstanceError, dataclass, field, fields
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Self, cast
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
@@ -114,8 +114,31 @@ class TokenPolicy:
             raise ConfigError(problems)
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedClaims:
+@dataclass(slots=True)
+class _Claims:
+    # A frozen dataclass would set each of its fields by a call, which takes longer than checking an HMAC.
+    issuer: str
+    audiences: tuple[str, ...]
+    subject: str
+    token_id: str
+    issued_at: float
+    expires_at: float
+    not_before: float | None
+    tenant: str | None
+    origins: OriginAllowlist | None
+    grants: tuple[Grant, ...]
+    rls: Mapping[str, object] | None = field(repr=False)
+    region: str | None
+    key_id: str | None
+    algorithm: str
+    token_type: str
+    session_seconds: int | None
+    first_issued_at: float | None = None
+    key_mark: str = field(default="", repr=False)
+    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+
+class VerifiedClaims(_Claims):
     """What the signing key vouches for. Frozen to the depth, so that it can be cached and shared.
 
     Attributes:
@@ -142,25 +165,22 @@ class VerifiedClaims:
             that ``dataclasses.replace`` makes: what was worked out of one end does not hold for another.
     """
 
-    issuer: str
-    audiences: tuple[str, ...]
-    subject: str
-    token_id: str
-    issued_at: float
-    expires_at: float
-    not_before: float | None
-    tenant: str | None
-    origins: OriginAllowlist | None
-    grants: tuple[Grant, ...]
-    rls: Mapping[str, object] | None = field(repr=False)
-    region: str | None
-    key_id: str | None
-    algorithm: str
-    token_type: str
-    session_seconds: int | None
-    first_issued_at: float | None = None
-    key_mark: str = field(default="", repr=False)
-    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **named: Any) -> Self:
+        """Made open, and then closed."""
+        made = _Claims(*args, **named)
+        made.__class__ = cls
+        return cast("Self", made)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        """Everything was set in ``__new__``."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 
 def verify(
@@ -301,26 +321,28 @@ def _read_claims(
     tenant = _optional_text(payload, names.tenant)
     if tenant is None and policy.require_tenant:
         raise _missing(names.tenant)
-    return VerifiedClaims(
-        issuer=_text(payload, "iss"),
-        audiences=_audiences(payload),
-        subject=_text(payload, "sub"),
-        token_id=_text(payload, "jti"),
-        issued_at=_time(payload, "iat"),
-        expires_at=_time(payload, "exp"),
-        not_before=_time(payload, "nbf") if "nbf" in payload else None,
-        tenant=tenant,
-        origins=_origins(payload, names.origins, development=policy.development),
-        grants=_grants(payload, names.grants),
-        rls=_rls(payload, names.rls),
-        region=_optional_text(payload, names.region),
-        key_id=key.kid,
-        algorithm=key.algorithm,
-        token_type=token_type,
-        session_seconds=_session_seconds(payload) if token_type == BOOTSTRAP else None,
-        first_issued_at=_time_of(payload.get(FIRST_ISSUED)),
-        key_mark=key.mark,
+    made = _Claims(
+        _text(payload, "iss"),
+        _audiences(payload),
+        _text(payload, "sub"),
+        _text(payload, "jti"),
+        _time(payload, "iat"),
+        _time(payload, "exp"),
+        _time(payload, "nbf") if "nbf" in payload else None,
+        tenant,
+        _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
+        _grants(payload, names.grants),
+        _rls(payload, names.rls),
+        _optional_text(payload, names.region) if names.region in payload else None,
+        key.kid,
+        key.algorithm,
+        token_type,
+        _session_seconds(payload) if token_type == BOOTSTRAP else None,
+        _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
+        key.mark,
     )
+    made.__class__ = VerifiedClaims
+    return cast("VerifiedClaims", made)
 
 
 def _missing(name: str) -> _ClaimError:
