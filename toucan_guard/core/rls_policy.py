@@ -137,9 +137,12 @@ class RlsPolicy:
         given: object = attributes
         if not isinstance(given, Mapping):
             return Deny(Reason.RLS_MISSING, "the token does not say which rows it opens")
-        for reason, problem in self._mistakes(given):
-            return Deny(reason, problem)
-        return RowFilter(self, given, issuer, tenant, expires_at)
+        row_filter = RowFilter(self, given, issuer, tenant, expires_at)
+        # Where everything that was given is usable, and everything that there is was given, nothing can be wrong.
+        if not given.keys() == self.attributes.keys() == row_filter.attributes.keys():
+            for reason, problem in self._mistakes(given):
+                return Deny(reason, problem)
+        return row_filter
 
     def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
         """Every mistake in these attributes, as sentences without any value; for minting."""

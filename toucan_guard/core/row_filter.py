@@ -33,7 +33,6 @@ class RowFilter:
         tenant: The customer organisation.
         expires_at: When the token ends, in seconds since the epoch; None where nobody said.
         attribute_names: The usable attributes' names, sorted.
-        fingerprint: A digest for cache keys: equal exactly where issuer, tenant, attributes and policy are.
     """
 
     policy: RlsPolicy
@@ -42,7 +41,7 @@ class RowFilter:
     tenant: str | None = None
     expires_at: float | None = None
     attribute_names: tuple[str, ...] = field(init=False)
-    fingerprint: str = field(init=False)
+    _fingerprint: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         given: object = self.attributes
@@ -54,7 +53,14 @@ class RowFilter:
                     usable[name] = value
         object.__setattr__(self, "attributes", MappingProxyType(usable))
         object.__setattr__(self, "attribute_names", tuple(sorted(usable)))
-        object.__setattr__(self, "fingerprint", _fingerprint(self, usable))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest for cache keys: equal exactly where issuer, tenant, attributes and policy are."""
+        # Worked out where somebody asks: most tokens come once, and nothing is cached for them.
+        if not self._fingerprint:
+            object.__setattr__(self, "_fingerprint", _fingerprint(self, self.attributes))
+        return self._fingerprint
 
     def table(self, name: str) -> TableRule | None:
         """What the policy says of a table; None where it does not name it, so that it is closed."""
