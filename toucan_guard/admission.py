@@ -9,38 +9,49 @@ is asked at every request all the same (``layers/admission.py``): the time, the 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
 from toucan_guard.asgi import Trail
 from toucan_guard.core.audit_event import AdmittedEvents
-from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
-from toucan_guard.core.row_filter import RowFilter
-from toucan_guard.core.token import EMBED, VerifiedClaims
+from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.recorded import events_of
 
-_LONGEST: Final = 1024  # bytes of headers; whoever says more is judged each time
-# With one of these another credential than one bearer token is in play, or has to be taken out.
-_OTHERS: Final = (b"sec-websocket-protocol", b"x-api-key", b"x-embed-token")
-_SESSION: Final = COOKIE_PREFIX.encode()
+_MOST: Final = 8  # kinds of requests that are kept for one token
+_LONGEST: Final = 1024  # bytes of a method and of headers; whoever says more is judged each time
 
 Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
+
+
+class Sought(NamedTuple):
+    """Noted on the Trail of a request whose token is known and what it says is not.
+
+    Attributes:
+        owner: Who wants to keep what is found, and finds it under this.
+        claims: Whose request it is.
+        said: What it says.
+        edits: So many stood on the Trail already.
+    """
+
+    owner: object
+    claims: VerifiedClaims
+    said: Said
+    edits: int
 
 
 class Admission:
     """What the layers have found.
 
     Attributes:
-        claims: The verified token.
         embed: What the app sees.
         steps: What each layer decided: yes.
-        row_filter: Which rows are open; None where row-level security is off.
         events: Writes the record of requests that were admitted alike.
     """
 
+    # Its claims are not among them: what is kept beside them would hold them.
     __slots__ = (
         "_caller",
         "_edits",
@@ -50,20 +61,14 @@ class Admission:
         "_origins",
         "_own_page",
         "_report_only_grants",
-        "claims",
         "embed",
         "events",
-        "row_filter",
         "steps",
     )
 
-    def __init__(
-        self, trail: Trail, claims: VerifiedClaims, embed: Embed, edits_before: int, events: AdmittedEvents
-    ) -> None:
-        self.claims = claims
+    def __init__(self, trail: Trail, embed: Embed, edits_before: int, events: AdmittedEvents) -> None:
         self.embed = embed
         self.events = events
-        self.row_filter: RowFilter | None = None if trail.access is None else trail.access.row_filter
         self.steps = tuple(trail.steps)
         self._edits = tuple(trail.edits[edits_before:])
         self._origins = trail.origins
@@ -73,9 +78,8 @@ class Admission:
         self._report_only_grants = trail.report_only_grants
 
     def put_on(self, trail: Trail) -> None:
-        """Note on the Trail of a request that says the same what the layers would note; its embed and rows apart."""
+        """Note on the Trail of a request that says the same what the layers would note; its claims and rows apart."""
         trail.admission = self
-        trail.claims = self.claims
         trail.steps += self.steps
         trail.edits += self._edits
         trail.origins = self._origins
@@ -85,18 +89,26 @@ class Admission:
         trail.report_only_grants = self._report_only_grants
 
 
-def admission_of(scope: Scope, trail: Trail, edits_before: int) -> Admission | None:
-    """What the layers have found about a request that stands in front of the app; None where it is not to be kept."""
-    claims, embed, raw = trail.claims, trail.embed, trail.raw
+def keep(scope: Scope, trail: Trail) -> None:
+    """Keep what the layers have found about a request that stands in front of the app, where somebody wants it."""
+    sought, trail.sought = trail.sought, None
+    # Behind a guard that has exempted the path, somebody else may have verified something else.
+    if sought is None or trail.claims is not sought.claims:
+        return
+    admission = _admission_of(scope, trail, sought)
+    if admission is None:
+        return
+    kept = trail.claims.derived.get(sought.owner)
+    if not isinstance(kept, dict) or len(kept) >= _MOST:
+        kept = trail.claims.derived[sought.owner] = {}
+    kept[sought.said] = admission
+
+
+def _admission_of(scope: Scope, trail: Trail, sought: Sought) -> Admission | None:
     if (
-        claims is None
-        or embed is None
-        or claims.token_type != EMBED
+        trail.embed is None
         or not all(isinstance(step.decision, Allow) and step.enforced for step in trail.steps)
-        or not raw.get(b"authorization", b"").startswith(b"Bearer ")
-        or any(name in raw for name in _OTHERS)
-        or _SESSION in raw.get(b"cookie", b"")
-        or sum(map(len, filter(None, trail.said or ()))) > _LONGEST
+        or len(scope["method"]) + sum(map(len, filter(None, trail.said or ()))) > _LONGEST
     ):
         return None
-    return Admission(trail, claims, embed, edits_before, events_of(scope, trail))
+    return Admission(trail, trail.embed, sought.edits, events_of(scope, trail))

@@ -46,8 +46,15 @@ _READ_HEADERS: Final = frozenset(
     }
 )
 
-
-_SAID: Final = tuple(sorted(_READ_HEADERS - {b"authorization"}))
+# Of these, what says where a request comes from, and what it is for.
+_SAID: Final = (
+    b"access-control-request-method",
+    b"origin",
+    b"referer",
+    b"sec-fetch-dest",
+    b"sec-fetch-mode",
+    b"sec-fetch-site",
+)
 
 
 class Refused(Exception):
@@ -104,10 +111,10 @@ class Trail:
         audit: What an audit layer that has taken charge of this connection keeps of it.
         edits: What is done to the headers of every response that leaves, crashes included.
         admission: What the layers had found about an earlier request that said the same (``admission.py``).
-        sought: Who keeps what the layers find about this one.
+        sought: Who wants to keep what the layers find about this one (``admission.py``).
         raw: The last value of each header, as it arrived (see ``read``).
-        said: What the headers that the guard reads say, the token apart, in a form to remember it by; None where one
-            of them is repeated.
+        said: What the headers say of where the request comes from, in a form to remember it by; no credential is in
+            it. None where a header that the guard reads is repeated.
     """
 
     # Slots: what is looked up on every request is found without a search.

@@ -51,8 +51,8 @@ def recorded_decision(
     """
     access = trail.access
     tables = {} if access is None else access.receipts
-    later = _admitted(trail, status)
-    if later is not None:
+    later, claims = _admitted(trail, status), trail.claims
+    if later is not None and claims is not None:
         event: Event = trail.admission.events.event(
             now=now,
             event_id=new_id(),
@@ -63,7 +63,7 @@ def recorded_decision(
             route=route,
             status=status,
             seconds_to_first_byte=seconds_to_first_byte,
-            claims=trail.admission.claims,
+            claims=claims,
             tables=tables,
             region=region,
             client=client_address(scope, trusted_proxies),
@@ -87,7 +87,7 @@ def recorded_decision(
             status=status,
             seconds_to_first_byte=seconds_to_first_byte,
             **_from_where(facts, trail),
-            claims=trail.claims,
+            claims=claims,
             rls_attributes=() if row_filter is None else row_filter.attribute_names,
             policy_version=None if row_filter is None else row_filter.policy.version,
             tables=tables,
@@ -136,7 +136,7 @@ def _admitted(trail: Trail, status: int | None) -> Sequence[Step] | None:
     admission = trail.admission
     if admission is None or trail.refusal is not None or status is None or status >= 500:
         return None
-    if (None if trail.access is None else trail.access.row_filter) is not admission.row_filter:
+    if (None if trail.access is None else trail.access.row_filter) is not admission.embed.rls:
         return None  # a guard behind this one has another policy
     later = trail.steps[len(admission.steps) :]
     for step in later:

@@ -13,8 +13,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.admission import Admission, Said, admission_of
+from toucan_guard.admission import Admission, Sought, keep
 from toucan_guard.asgi import Trail, existing_trail, publish_embed, trail_of
+from toucan_guard.core.credentials import COOKIE_PREFIX
+from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import strip_bearer, strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
@@ -23,7 +25,9 @@ from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
 
-_MOST: Final = 8  # kinds of requests that are kept for one token
+# With one of these another credential than one bearer token is in play, or has to be taken out.
+_OTHERS: Final = frozenset({b"sec-websocket-protocol", b"x-api-key", b"x-embed-token"})
+_SESSION: Final = COOKIE_PREFIX.encode()
 
 
 class AdmissionMiddleware:
@@ -38,6 +42,8 @@ class AdmissionMiddleware:
         insecure_store_fail_open: See ``EmbedTokenMiddleware``.
         trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
         clock: Seconds since the epoch.
+
+    Nothing is admitted where no ``AuditLogMiddleware`` stands in front, nor behind a layer that has decided something.
     """
 
     def __init__(
@@ -64,18 +70,21 @@ class AdmissionMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        admission = self._known(scope, trail)
-        if admission is None:
+        now = self._clock()
+        claims = self._claims_of(scope, trail, now)
+        admission = None if claims is None else self._known(scope, trail, claims, now)
+        if claims is None or admission is None:
             return await self.app(scope, receive, send)
         admission.put_on(trail)
-        trail.ring = self._verifier.ring
+        trail.claims, trail.ring = claims, self._verifier.ring
         publish_embed(scope, trail, admission.embed)
         if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
             strip_credentials(scope)
-        answer = _Answer(self._standing, scope, receive, trail.wrap(send), trail)
-        if admission.row_filter is None:
+        answer = _Answer(self._standing, scope, receive, trail.wrap(send), trail, claims=claims)
+        row_filter = admission.embed.rls
+        if row_filter is None:
             return await self._bare(scope, receive, answer.send)
-        access = trail.access = RowAccess(admission.row_filter)
+        access = trail.access = RowAccess(row_filter)
         previous = current_row_access.set(access)
         try:
             await self._bare(scope, receive, answer.send)
@@ -84,27 +93,34 @@ class AdmissionMiddleware:
             access.closed = True
             current_row_access.reset(previous)
 
-    def _known(self, scope: Scope, trail: Trail) -> Admission | None:
-        """What was found about this token and what this request says, where both still hold."""
+    def _claims_of(self, scope: Scope, trail: Trail, now: float) -> VerifiedClaims | None:
+        """What is known of the request's token, where that is its one credential and nobody has judged it before."""
         trail.read(scope)
-        # Behind other layers with a Trail, and where a header is repeated, somebody has to look.
-        if trail.said is None or trail.steps or trail.bootstrap_tokens or trail.claims is not None:
+        raw = trail.raw
+        authorization = raw.get(b"authorization")
+        if (
+            authorization is None
+            or trail.said is None  # a header is repeated: somebody has to look
+            or trail.steps
+            or trail.claims is not None
+            or trail.audit is None  # nobody would end what is cut
+            or trail.bootstrap_tokens
+            or not raw.keys().isdisjoint(_OTHERS)
+            or _SESSION in raw.get(b"cookie", b"")
+        ):
             return None
-        authorization = trail.raw.get(b"authorization")
-        if authorization is None:
-            return None
-        now = self._clock()
-        claims = self._verifier.remembered(authorization, scheme=b"Bearer ", now=now)
-        if claims is None:
-            return None
-        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
+        return self._verifier.remembered(authorization, scheme=b"Bearer ", now=now)
+
+    def _known(self, scope: Scope, trail: Trail, claims: VerifiedClaims, now: float) -> Admission | None:
+        """What was found about this token and what this request says, where both still hold."""
         method = scope["method"]
+        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
         said = (method, trail.said, forwarded)
         kept = claims.derived.get(self)
         admission: Admission | None = kept.get(said) if isinstance(kept, dict) else None
         if admission is None:
             # From a token's second request on: what comes once is not worth keeping.
-            trail.sought = (self, said, len(trail.edits))
+            trail.sought = Sought(self, claims, said, len(trail.edits))
             return None
         if self._is_exempt(method, scope["path"]) or not self._standing.holds(claims, now):
             return None
@@ -114,14 +130,17 @@ class AdmissionMiddleware:
 class _Answer:
     """What the app sends on an admitted connection; looked at closely where receipts or a stream are concerned."""
 
-    __slots__ = ("_begun", "_careful", "_receive", "_scope", "_send", "_standing", "_trail")
+    __slots__ = ("_begun", "_careful", "_claims", "_receive", "_scope", "_send", "_standing", "_trail")
 
-    def __init__(self, standing: Standing, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
+    def __init__(
+        self, standing: Standing, scope: Scope, receive: Receive, send: Send, trail: Trail, *, claims: VerifiedClaims
+    ) -> None:
         self._standing = standing
         self._scope = scope
         self._receive = receive
         self._send = send
         self._trail = trail
+        self._claims = claims
         self._begun = False
         self._careful: Send | None = None
 
@@ -135,9 +154,8 @@ class _Answer:
         elif message["type"] == "http.response.start" and not self._trail.required_tables:
             self._begun = True
             return await self._send(message)
-        assert self._trail.claims is not None  # noqa: S101 - admitted by them
-        careful = self._standing.cutting(self._send, self._trail.claims, self._trail)
-        if not self._begun and self._trail.access is not None:
+        careful = self._standing.cutting(self._send, self._claims, self._trail)
+        if not self._begun and self._trail.admission.embed.rls is not None:
             careful = HeldResponse(self._scope, self._receive, careful, self._trail).send
         self._careful = careful
         await careful(message)
@@ -155,17 +173,6 @@ class ArrivalMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trail = existing_trail(scope)
-        if trail is not None and trail.sought is not None:
-            (owner, said, edits), trail.sought = trail.sought, None
-            _keep(owner, said, admission_of(scope, trail, edits), trail)
+        if trail is not None:
+            keep(scope, trail)
         await self.app(scope, receive, send)
-
-
-def _keep(owner: object, said: Said, admission: Admission | None, trail: Trail) -> None:
-    if admission is None or trail.claims is None:
-        return
-    kept = trail.claims.derived.setdefault(owner, {})
-    if isinstance(kept, dict):
-        if len(kept) >= _MOST:
-            kept.clear()
-        kept[said] = admission
