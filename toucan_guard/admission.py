@@ -20,8 +20,8 @@ from toucan_guard.core.embed import Embed
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.recorded import events_of
 
-_MOST: Final = 8  # kinds of requests that are kept for one token
-_LONGEST: Final = 1024  # bytes of a method and of headers; whoever says more is judged each time
+_MOST: Final = 4  # kinds of requests that are kept for one token
+_LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time
 
 Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
 

@@ -239,7 +239,8 @@ def ask(guard: Any, request: dict[str, Any]) -> tuple[list[Any], list[Any], str]
     """What a guard sends and records, without what differs from one request to the next."""
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "https", "root_path": "",
-        "raw_path": request["path"].encode(), "server": ("charts.example", 443), "extensions": {}, "state": {"embed": 1},
+        "raw_path": request["path"].encode(), "server": ("charts.example", 443), "extensions": {},
+        "state": {"embed": 1},
         **request, "headers": [*request["headers"]],
     }  # fmt: skip
     sent: list[Any] = []

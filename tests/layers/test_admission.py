@@ -1,0 +1,682 @@
+"""Admission: who is let in without another look, who is not, and what is asked each time."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from toucan_guard import Deny, GuardSettings, Reason, Refused, ToucanGuard
+from toucan_guard.asgi import Trail, existing_trail, trail_of
+from toucan_guard.core.decisions import ALLOW, Allow
+from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.exempt_paths import exempt_paths
+from toucan_guard.core.origins import OriginAllowlist, OriginPolicy
+from toucan_guard.core.tenancy import TenancyPolicy
+from toucan_guard.layers import (
+    AdmissionMiddleware,
+    ArrivalMiddleware,
+    AuditLogMiddleware,
+    CorsMiddleware,
+    EmbedTokenMiddleware,
+    ExemptMiddleware,
+    GateMiddleware,
+    OriginMiddleware,
+    RowFilterMiddleware,
+    RowLevelSecurityMiddleware,
+    TenancyMiddleware,
+)
+from toucan_guard.rls.context import RowAccess, current_row_access
+from toucan_guard.testing import TEST_SECRET, FakeClock, audit_capture, sign_token
+from toucan_guard.tokens.cache import CachedVerifier, TokenCache
+from toucan_guard.tokens.key_source import StaticKeys
+from toucan_guard.tokens.keys import KeyRing
+from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations, revoke
+from toucan_guard.tokens.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+PORTAL, OWN = "https://portal.example", "https://charts.example"
+OTHER_SECRET = "x9#kQ7!another-secret-of-another-host-Zp4"
+NOW = 1_800_000_000.0
+HANDLE = "a" * 26
+
+
+async def chart(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["state"]["embed"].subject.encode()})
+
+
+class Store(MemoryStore):
+    """The memory store, which can be down."""
+
+    down = False
+
+    async def revoked(self, issuer: str, *, since: str = "") -> Any:
+        if self.down:
+            raise StoreUnavailable("down")
+        return await super().revoked(issuer, since=since)
+
+
+class World:
+    """The layers of a guard on a clock that stands; ``asked`` counts the requests that they have looked at."""
+
+    def __init__(
+        self,
+        settings: GuardSettings,
+        app: Any = chart,
+        *,
+        revocable: bool = False,
+        fail_open: bool = False,
+        records: bool = True,
+        in_front: Callable[[Any], Any] = lambda app: app,
+        **options: Any,
+    ) -> None:
+        self.clock, self.asked = FakeClock(NOW), 0
+        self.keys = StaticKeys(settings.key_ring)
+        self.cache = TokenCache(100, max_seconds=100_000)
+        verifier = CachedVerifier(settings.token_policy, self.keys, self.cache)
+        self.store = Store(clock=self.clock)
+        revocations = Revocations(
+            self.store, issuer=settings.issuer, staleness_seconds=5, clock=self.clock, monotonic=self.clock
+        )
+        stands: dict[str, Any] = {
+            "revocations": revocations if revocable else None,
+            "insecure_store_fail_open": fail_open,
+            "clock": self.clock,
+        }
+        policy = OriginPolicy(allowlist=settings.allowlist, public_origins=settings.public_origins)
+        tenancy = TenancyPolicy(region=settings.region)
+        report_only = settings.report_only
+        layers = RowLevelSecurityMiddleware(ArrivalMiddleware(app), policy=settings.policy)
+        layers = TenancyMiddleware(layers, policy=tenancy, report_only_region="region" in report_only)
+        layers = EmbedTokenMiddleware(layers, verifier=verifier, carriers=settings.token_carriers, **stands)
+        layers = OriginMiddleware(
+            layers,
+            policy=policy,
+            trusted_proxies=settings.trusted_proxies,
+            report_only="origin" in report_only,
+        )
+        layers = ExemptMiddleware(layers, bare=app, paths=settings.exempt_paths)
+        layers = CorsMiddleware(self._counting(layers), policy=policy, allowlist=settings.allowlist)
+        layers = AdmissionMiddleware(
+            layers,
+            bare=app,
+            verifier=verifier,
+            is_exempt=exempt_paths(settings.exempt_paths, settings.exempt_prefixes),
+            trusted_proxies=settings.trusted_proxies,
+            **stands,
+            **options,
+        )
+        layers = in_front(layers)
+        self.app = AuditLogMiddleware(layers, sink=None, clock=self.clock) if records else layers
+
+    def _counting(self, app: Any) -> Any:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            self.asked += 1
+            await app(scope, receive, send)
+
+        return counted
+
+    def token(self, **changes: Any) -> str:
+        return sign_token(**{"rls": {"carrier": "AA"}, "lifetime_seconds": 1000, "now": self.clock(), **changes})
+
+
+@pytest.fixture
+def request_of(http: Any) -> Callable[..., Any]:
+    """One request with a token; says what came back, and whether the layers were asked."""
+
+    async def ask(world: World, token: str, headers: Any = (), **more: Any) -> tuple[Any, bool]:
+        before = world.asked
+        pairs = [("authorization", f"Bearer {token}"), *(headers.items() if isinstance(headers, dict) else headers)]
+        answer = await http(world.app, more.pop("method", "GET"), more.pop("path", "/"), pairs, **more)
+        return answer, world.asked > before
+
+    return ask
+
+
+@pytest.fixture
+def admitted(request_of: Any) -> Callable[..., Any]:
+    """A world and a token that has just been admitted to it, with a request of ``headers``."""
+
+    async def admit(world: World, headers: Any = (), **changes: Any) -> str:
+        token = world.token(**changes)
+        assert [(await request_of(world, token, headers))[1] for _ in range(4)] == [True, True, False, False]
+        return token
+
+    return admit
+
+
+async def test_the_second_request_is_kept_and_the_third_admitted(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    token = await admitted(world)
+    answer, _ = await request_of(world, token)
+    assert (answer.status, answer.body) == (200, b"user-1")
+
+
+SAID = {"origin": PORTAL, "referer": f"{PORTAL}/", "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"headers": {**SAID, "origin": OWN}}, Reason.FETCH_SITE_CONFLICT, id="another Origin"),
+        pytest.param({"headers": {**SAID, "origin": "https://evil.example"}}, Reason.ORIGIN_NOT_ALLOWED, id="a stranger's"),
+        pytest.param({"headers": {**SAID, "referer": "https://evil.example/"}}, None, id="another Referer"),
+        pytest.param({"headers": {**SAID, "sec-fetch-site": "none"}}, None, id="another Sec-Fetch-Site"),
+        pytest.param({"headers": {**SAID, "sec-fetch-mode": "navigate"}}, None, id="another Sec-Fetch-Mode"),
+        pytest.param({"headers": {**SAID, "sec-fetch-dest": "iframe"}}, None, id="a Sec-Fetch-Dest"),
+        pytest.param({"headers": {}}, None, id="none of them"),
+        pytest.param({"headers": [*SAID.items(), ("origin", PORTAL)]}, Reason.ORIGIN_REPEATED, id="a repeated Origin"),
+        pytest.param({"headers": {**SAID, "authorization": "Basic dTpw"}}, Reason.CREDENTIALS_REPEATED, id="also Basic"),
+        pytest.param({"headers": {**SAID, "x-embed-token": "x"}}, Reason.CREDENTIALS_REPEATED, id="a second token"),
+        pytest.param({"query": "embed_token=x"}, Reason.CREDENTIALS_REPEATED, id="a bootstrap token"),
+        pytest.param({"headers": {**SAID, "cookie": f"__Host-embed-{HANDLE}=s"}}, None, id="a session's cookie"),
+        pytest.param({"headers": {**SAID, "x-api-key": "the host's"}}, None, id="an API key"),
+        pytest.param({"headers": {**SAID, "sec-websocket-protocol": "embed"}}, None, id="a subprotocol"),
+        pytest.param({"headers": {**SAID, "access-control-request-method": "PUT"}}, None, id="a preflight's header"),
+        pytest.param({"method": "POST"}, None, id="another method"),
+        pytest.param({"method": "OPTIONS"}, None, id="OPTIONS"),
+        pytest.param({"method": "HEAD"}, None, id="HEAD"),
+    ],
+)  # fmt: skip
+async def test_a_request_that_says_something_else_is_asked_about(
+    changes: dict[str, Any], reason: Reason | None, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    token = await admitted(world, SAID)
+    answer, asked = await request_of(world, token, **{"headers": SAID, **changes})
+    assert asked
+    assert (answer.status == 200) if reason is None else (answer.reason == reason)
+    assert not (await request_of(world, token, SAID))[1]  # what was kept is kept
+
+
+@pytest.mark.parametrize(
+    ("headers", "more", "left"),
+    [
+        pytest.param({"cookie": "theme=dark"}, {}, [(b"cookie", b"theme=dark")], id="a cookie of the host's"),
+        pytest.param({"accept": "a", "x": "y"}, {}, [(b"accept", b"a"), (b"x", b"y")], id="headers that nobody reads"),
+        pytest.param([("x", "y"), ("x", "z")], {}, [(b"x", b"y"), (b"x", b"z")], id="one of them twice"),
+        pytest.param({"x_embed_subject": "root", "x-embed-tenant": "x"}, {}, [], id="imitations of the guard's result"),
+        pytest.param([("x_embed_subject", "a"), ("x_embed_subject", "b")], {}, [], id="and again"),
+        pytest.param({}, {"path": "/other", "query": "a=b"}, [], id="another path and query"),
+    ],
+)
+async def test_what_no_layer_looks_at_changes_nothing_and_the_app_sees_what_it_may(
+    headers: Any, more: Any, left: Any, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        await chart(scope, receive, send)
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    answer, asked = await request_of(world, token, headers, **more)
+    assert (answer.status, asked) == (200, False)
+    assert seen == [[], [], [], [], left]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["bearer {}", "Bearer  {}", "Bearer\t{}", "Bearer {} ", "Bearer {}x", "Bearer ", "Bearer", "Basic {}", "{}", ""],
+)
+async def test_another_spelling_of_the_token_is_asked_about(
+    authorization: str, make_settings: Any, admitted: Any, http: Any
+) -> None:
+    world = World(make_settings())
+    token = await admitted(world)
+    before = world.asked
+    await http(world.app, headers={"authorization": authorization.format(token)})
+    assert world.asked == before + 1
+
+
+async def test_nobody_is_admitted_by_what_somebody_else_was(
+    make_settings: Any, admitted: Any, request_of: Any, http: Any
+) -> None:
+    world = World(make_settings())
+    await admitted(world)
+    answer, asked = await request_of(world, world.token(rls={"airline": "AA"}))
+    assert (answer.reason, asked) == (Reason.RLS_ATTRIBUTE_UNKNOWN, True)
+    before = world.asked
+    assert (await http(world.app)).reason == Reason.TOKEN_MISSING
+    assert world.asked == before + 1
+
+
+async def test_sockets_go_through_the_layers(make_settings: Any, admitted: Any, websocket: Any) -> None:
+    world = World(make_settings())
+    token = await admitted(world, {"origin": PORTAL})
+    before = world.asked
+    await websocket(world.app, headers={"origin": PORTAL, "authorization": f"Bearer {token}x"})
+    assert world.asked == before + 1
+
+
+async def test_a_refusal_is_worked_out_each_time(make_settings: Any, request_of: Any) -> None:
+    world = World(make_settings())
+    for token, headers, reason in (
+        (world.token(), {"origin": "https://evil.example"}, Reason.ORIGIN_NOT_ALLOWED),
+        (world.token(origins=["https://a.customers.example"]), {"origin": PORTAL}, Reason.TOKEN_ORIGIN_NOT_ALLOWED),
+        (world.token(region="eu"), {}, Reason.REGION_MISMATCH),
+        (world.token(rls={}), {}, Reason.RLS_ATTRIBUTE_MISSING),
+    ):
+        for _ in range(4):
+            answer, asked = await request_of(world, token, headers)
+            assert (answer.reason, asked) == (reason, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "token", "headers"),
+    [
+        pytest.param({"report_only": ["origin"]}, {}, {"origin": "https://evil.example"}, id="a stranger"),
+        pytest.param({"report_only": ["region"], "region": "eu"}, {"region": "us"}, {}, id="another region"),
+        pytest.param({}, {}, {"referer": f"{PORTAL}/{'x' * 600}"}, id="what is said at length"),
+    ],
+)
+async def test_what_is_recorded_as_refused_or_said_at_length_is_asked_about_each_time(
+    settings: Any, token: Any, headers: Any, make_settings: Any, request_of: Any
+) -> None:
+    world = World(make_settings(**settings))
+    text = world.token(**token)
+    for _ in range(4):
+        answer, asked = await request_of(world, text, headers)
+        assert (answer.status, asked) == (200, True)
+
+
+async def test_a_token_is_remembered_for_a_few_kinds_of_requests(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    token = await admitted(world)
+    for number in range(1000):
+        await request_of(world, token, {"referer": f"{PORTAL}/{number}"})
+    claims = next(iter(world.cache._entries.values())).claims  # type: ignore[union-attr]
+    assert max(len(kept) for kept in claims.derived.values() if isinstance(kept, dict) and len(kept) != 6) <= 4
+    assert (await request_of(world, token))[1]
+    assert not (await request_of(world, token))[1]
+
+
+# What is asked each time.
+
+
+@pytest.mark.parametrize(
+    ("now", "asked", "reason"),
+    [
+        pytest.param(NOW + 1029, False, None, id="a second before its end"),
+        pytest.param(NOW + 1029.5, True, None, id="in its last second"),
+        pytest.param(NOW + 1030, True, Reason.TOKEN_EXPIRED, id="at its end"),
+        pytest.param(NOW - 29, False, None, id="a clock that has gone back"),
+        pytest.param(NOW - 31, True, Reason.TOKEN_NOT_YET_VALID, id="a clock that has gone back too far"),
+    ],
+)
+async def test_the_time_is_asked(
+    now: float, asked: bool, reason: Any, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    token = await admitted(world)
+    world.clock.now = now
+    answer, looked = await request_of(world, token)
+    assert looked == asked
+    assert (answer.status == 200) if reason is None else (answer.reason == reason)
+
+
+async def test_the_keys_are_asked(make_settings: Any, admitted: Any, request_of: Any) -> None:
+    world = World(make_settings())
+    token = await admitted(world)
+    world.keys.ring = KeyRing.from_secret(OTHER_SECRET)
+    answer, asked = await request_of(world, token)
+    assert (answer.reason, asked) == (Reason.SIGNATURE_INVALID, True)
+    world.keys.ring = None
+    assert (await request_of(world, token))[0].reason == Reason.KEY_UNKNOWN
+    world.keys.ring = KeyRing.from_secret(TEST_SECRET)
+    assert (await request_of(world, token))[0].status == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("token", "t-1"), ("subject", "user-1"), ("tenant", "acme"), ("key", "k-1"), ("issued_before", str(int(NOW) + 1))],
+)
+async def test_revocations_are_asked(
+    kind: str, value: str, make_settings: Any, admitted: Any, request_of: Any, anyio_backend: str
+) -> None:
+    key = {"kty": "oct", "kid": "k-1", "alg": "HS256", "k": "q" * 3 + "LkUn8Rz_0aVxYc2Dm5Wp9Jb7Ht4Gs1Fe6Ko3Nil"}
+    settings = make_settings(secret=None, keys={"keys": [key]})
+    world = World(settings, revocable=True)
+    token = await admitted(world, key=key, token_id="t-1")
+    await revoke(world.store, settings.issuer, Revocation(RevocationKind(kind), value, NOW + 9999), now=NOW)
+    # Within the declared time: the copy is renewed when half of it has passed, and waited for when all has.
+    world.clock.advance(5)
+    answer, asked = await request_of(world, token)
+    assert (answer.reason, asked) == (Reason.TOKEN_REVOKED, True)
+
+
+async def test_while_the_copy_of_the_revocations_is_young_it_is_enough(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings(), revocable=True)
+    token = await admitted(world)
+    world.store.down = True
+    for seconds, asked, status in ((2, False, 200), (2, False, 200), (0.6, True, 200), (1, True, 503)):
+        world.clock.advance(seconds)
+        answer, looked = await request_of(world, token)
+        assert (looked, answer.status) == (asked, status)
+    world.store.down = False
+    world.clock.advance(5)
+    assert (await request_of(world, token))[0].status == 200
+    assert not (await request_of(world, token))[1]
+
+
+async def test_what_only_a_switch_lets_in_is_never_kept(make_settings: Any, request_of: Any) -> None:
+    world = World(make_settings(), revocable=True, fail_open=True)
+    world.store.down = True
+    token = world.token()
+    for _ in range(4):
+        with audit_capture() as events:
+            answer, asked = await request_of(world, token)
+        assert (answer.status, asked, events[0]["outcome"]) == (200, True, "would_deny")
+    world.store.down = False
+    world.clock.advance(5)
+    assert [(await request_of(world, token))[1] for _ in range(3)] == [True, False, False]
+
+
+async def test_exempt_paths_are_asked(make_settings: Any, request_of: Any) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["path"], scope["state"]["embed"] is None, current_row_access.get() is None))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    world = World(make_settings(exempt_paths=["/health"]), app)
+    token = world.token()
+    for path in ("/", "/", "/", "/health", "/"):
+        await request_of(world, token, path=path)
+    assert seen == [("/", False, False)] * 3 + [("/health", True, True), ("/", False, False)]
+    assert world.asked == 3
+
+
+async def test_what_a_proxy_says_of_us_is_asked(make_settings: Any, request_of: Any) -> None:
+    world = World(make_settings(trusted_proxies=["10.0.0.0/8"]))
+    token = world.token()
+    proxy, direct = {"client": ("10.0.0.1", 1)}, {"client": ("192.0.2.7", 1)}
+    ours = {"origin": OWN, "sec-fetch-site": "same-origin", "x-forwarded-proto": "https", "x-forwarded-host": OWN[8:]}
+    theirs = {**ours, "x-forwarded-host": "other.example"}
+    post = {"method": "POST"}
+    assert [(await request_of(world, token, ours, **proxy, **post))[1] for _ in range(3)] == [True, True, False]
+    for headers, client, status in ((theirs, proxy, 403), (theirs, direct, 200), (ours, proxy, 200)):
+        answer, asked = await request_of(world, token, headers, **client, **post)
+        assert (answer.status, asked) == (status, headers is theirs)
+
+
+# Where it stands.
+
+
+@pytest.mark.parametrize(
+    ("layer", "asked"),
+    [
+        pytest.param(lambda app: GateMiddleware(app, name="hours", decide=lambda scope: ALLOW), True, id="a gate"),
+        pytest.param(lambda app: OriginMiddleware(app, allowlist=[PORTAL]), True, id="an origin layer"),
+        pytest.param(
+            lambda app: CorsMiddleware(
+                app, policy=OriginPolicy(allowlist=OriginAllowlist()), allowlist=OriginAllowlist()
+            ),
+            False,
+            id="a layer that decides nothing",
+        ),
+    ],
+)
+async def test_behind_a_layer_that_has_decided_something_everybody_is_asked_about(
+    layer: Any, asked: bool, make_settings: Any, request_of: Any
+) -> None:
+    world = World(make_settings(), in_front=layer)
+    token = world.token()
+    assert [(await request_of(world, token))[1] for _ in range(4)] == [True, True, asked, asked]
+
+
+async def test_without_a_record_in_front_everybody_is_asked_about(make_settings: Any, request_of: Any) -> None:
+    world = World(make_settings(), records=False)
+    token = world.token()
+    assert [(await request_of(world, token))[1] for _ in range(4)] == [True] * 4
+
+
+async def test_a_guard_behind_an_exempt_path_finds_nothing_for_the_one_in_front(
+    make_settings: Any, http: Any, make_token: Any
+) -> None:
+    inner = ToucanGuard(chart, settings=make_settings(allowed_origins=["https://evil.example"]))
+    outer = ToucanGuard(inner, settings=make_settings(exempt_paths=["/inner"]))
+    headers = {"authorization": f"Bearer {make_token()}", "origin": "https://evil.example"}
+    for _ in range(4):
+        assert (await http(outer, "GET", "/inner", headers)).status == 200
+        assert (await http(outer, "GET", "/", headers)).reason == Reason.ORIGIN_NOT_ALLOWED
+
+
+async def test_the_guard_behind_asks_about_whom_the_one_in_front_has_admitted(
+    make_settings: Any, http: Any, make_token: Any
+) -> None:
+    inner = ToucanGuard(chart, settings=make_settings(rls_columns={"flights.airline": "airline"}))
+    outer = ToucanGuard(inner, settings=make_settings())
+    token = make_token()
+    for _ in range(4):
+        answer = await http(outer, headers={"authorization": f"Bearer {token}"})
+        assert answer.reason == Reason.RLS_ATTRIBUTE_UNKNOWN
+
+
+# What the app has, and what becomes of it.
+
+
+async def test_each_request_has_rows_of_its_own_until_it_ends(make_settings: Any, request_of: Any) -> None:
+    seen: list[RowAccess] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        access = current_row_access.get()
+        assert access is not None
+        assert not access.closed
+        trail = trail_of(scope)
+        assert trail.access is access
+        assert scope["state"]["embed"].rls is access.row_filter
+        assert await anyio.to_thread.run_sync(current_row_access.get) is access
+        seen.append(access)
+        if scope["path"] == "/crash":
+            raise ValueError("the app fails")
+        await chart(scope, receive, send)
+
+    world = World(make_settings(), app)
+    first, second = world.token(), world.token(rls={"carrier": "BB"}, subject="user-2")
+    for _ in range(4):
+        for token, subject in ((first, b"user-1"), (second, b"user-2")):
+            assert (await request_of(world, token))[0].body == subject
+            assert current_row_access.get() is None
+    assert world.asked == 4
+    with pytest.raises(ValueError, match="the app fails"):
+        await request_of(world, first, path="/crash")
+    assert current_row_access.get() is None
+    assert all(access.closed for access in seen)
+    assert len(set(map(id, seen))) == 9
+    assert len({access.embed_key for access in seen}) == 2
+
+
+async def test_without_row_level_security_there_are_no_rows(make_settings: Any, http: Any, make_token: Any) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        trail = existing_trail(scope)
+        assert trail is not None
+        seen.append((trail.admission is not None, trail.access, current_row_access.get(), scope["state"]["embed"].rls))
+        await chart(scope, receive, send)
+
+    guard = ToucanGuard(app, settings=make_settings(rls_columns=None, insecure_no_rls=True))
+    headers = {"authorization": f"Bearer {make_token()}"}
+    for _ in range(3):
+        await http(guard, headers=headers)
+    assert seen == [(False, None, None, None)] * 2 + [(True, None, None, None)]
+
+
+async def test_a_stream_is_cut_when_its_token_has_ended(make_settings: Any, admitted: Any, request_of: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in (b"one ", b"two ", b"three"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            if scope["path"] == "/long":
+                world.clock.advance(600)
+        await send({"type": "http.response.body", "body": b""})
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    with audit_capture() as events:
+        answer, asked = await request_of(world, token, path="/long")
+    assert (answer.body, asked) == (b"one two ", False)
+    assert [(event["event"], event["outcome"], event["reason"]) for event in events] == [
+        ("decision", "allow", None),
+        ("completion", "deny", "token_expired"),
+    ]
+
+
+async def test_a_stream_is_held_to_the_token_that_was_admitted_whatever_a_guard_behind_has_verified(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one ", "more_body": True})
+        if scope["path"] == "/long":
+            world.clock.advance(1100)
+        await send({"type": "http.response.body", "body": b"two", "more_body": True})
+
+    verifier = CachedVerifier(make_settings(token_lifetime_seconds=9999).token_policy, KeyRing.from_secret(TEST_SECRET), TokenCache(0))  # fmt: skip  # noqa: E501
+    patient = EmbedTokenMiddleware(stream, verifier=verifier, carriers=["authorization"], clock=lambda: NOW)
+
+    async def swapping(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = [(b"authorization", f"Bearer {world.token(now=NOW, lifetime_seconds=9999)}".encode())]
+        await patient(scope, receive, send)
+
+    world = World(make_settings(), swapping)
+    token = await admitted(world)
+    answer, asked = await request_of(world, token, path="/long")
+    assert (answer.body, asked) == (b"one ", False)
+
+
+async def test_the_record_names_whom_a_guard_behind_has_verified(
+    make_settings: Any, http: Any, make_token: Any
+) -> None:
+    verifier = CachedVerifier(make_settings().token_policy, KeyRing.from_secret(TEST_SECRET), TokenCache(0))
+    inner = EmbedTokenMiddleware(chart, verifier=verifier, carriers=["authorization"])
+    other = make_token(subject="user-2")
+
+    async def swapping(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = [(b"authorization", f"Bearer {other}".encode())]
+        await inner(scope, receive, send)
+
+    guard = ToucanGuard(swapping, settings=make_settings(rls_columns=None, insecure_no_rls=True))
+    token = make_token()
+    with audit_capture() as events:
+        for _ in range(3):
+            await http(guard, headers={"authorization": f"Bearer {token}"})
+    assert [event["subject"] for event in events] == ["user-2"] * 3
+    assert [len(event["steps"]) for event in events] == [6] * 3
+
+
+@pytest.mark.parametrize("path", ["/", "/debug", "/noted", "/late"])
+async def test_an_answer_is_held_until_its_receipts_are_there(
+    path: str, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    async def filtered(scope: Any, receive: Any, send: Any) -> None:
+        access = current_row_access.get()
+        assert access is not None
+        if scope["path"] == "/debug":
+            await send({"type": "http.response.debug", "info": {}})
+        if scope["path"] == "/noted":
+            access.note(["flights"], "v1")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/late":
+            access.note(["flights"], "v1")
+        await send({"type": "http.response.body", "body": b"rows"})
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        held = scope["path"] != "/warm"
+        await (RowFilterMiddleware(filtered, require_row_filter=["flights"]) if held else chart)(scope, receive, send)
+
+    world = World(make_settings(), app)
+    token = world.token()
+    for _ in range(3):
+        answer, asked = await request_of(world, token, path="/warm")
+    assert (answer.status, asked) == (200, False)
+    answer, asked = await request_of(world, token, path=path)
+    assert not asked
+    assert answer.status == (200 if path in ("/noted", "/late") else 500)
+    assert (answer.body == b"rows") == (path in ("/noted", "/late"))
+
+
+async def test_what_the_app_decides_afterwards_is_recorded(make_settings: Any, request_of: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        trail = trail_of(scope)
+        path = scope["path"]
+        if path == "/refused":
+            raise Refused(Deny("x_closed"))
+        if path == "/yes":
+            trail.add("hours", ALLOW)
+        if path == "/told":
+            trail.add("hours", Allow({"origin": "https://told.example"}))
+        if path == "/trial":
+            trail.add("hours", Deny("x_closed"), report_only=True)
+        if path == "/rows":
+            trail.access = None
+        await send({"type": "http.response.start", "status": 500 if path == "/fails" else 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    world = World(make_settings(), app)
+    token = world.token()
+    expected = {
+        "/": ("allow", None, "allow"),
+        "/refused": ("deny", "x_closed", "deny:x_closed"),
+        "/yes": ("allow", None, "allow"),
+        "/told": ("allow", None, "allow"),
+        "/trial": ("would_deny", "x_closed", "would_deny:x_closed"),
+        "/rows": ("allow", None, "allow"),
+        "/fails": ("error", "app_failed", "allow"),
+    }
+    for path, told in [("/", expected["/"])] * 3 + list(expected.items()):
+        with audit_capture() as events:
+            _, asked = await request_of(world, token, path=path)
+        (event,) = events
+        assert (event["outcome"], event["reason"], event["steps"][-1]["decision"]) == told, path
+        assert event["rls_attributes"] == ([] if path == "/rows" else ["carrier"])
+        assert event["origin"] == ("https://told.example" if path == "/told" else None)
+    assert world.asked == 2
+
+
+async def test_what_is_kept_is_freed_with_its_token(make_settings: Any, admitted: Any) -> None:
+    trails: list[Trail] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        trails.append(trail_of(scope))
+        await chart(scope, receive, send)
+
+    world = World(make_settings(), app)
+    await admitted(world)
+    events = weakref.ref(trails[-1].admission.events)
+    trails.clear()
+    gc.disable()
+    try:
+        assert events() is not None
+        world.cache.clear()
+        assert events() is None
+    finally:
+        gc.enable()
+
+
+async def test_frame_ancestors_are_narrowed_for_an_admitted_request(
+    make_settings: Any, http: Any, make_token: Any
+) -> None:
+    guard = ToucanGuard(chart, settings=make_settings())
+    narrowed, wide = make_token(origins=[PORTAL]), make_token()
+    for _ in range(4):
+        for token, ancestors in ((narrowed, f"frame-ancestors {PORTAL}"), (wide, f"frame-ancestors {PORTAL} https://*.customers.example")):  # fmt: skip  # noqa: E501
+            answer = await http(guard, headers={"authorization": f"Bearer {token}", "origin": PORTAL})
+            assert answer.header("content-security-policy") == ancestors
+            assert answer.header("access-control-allow-origin") == PORTAL
+            assert answer.header("cache-control") == "private, no-store"
