@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import secrets
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +41,7 @@ from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-PORTAL, OWN = "https://portal.example", "https://charts.example"
+PORTAL, OWN, EVIL = "https://portal.example", "https://charts.example", "https://evil.example"
 OTHER_SECRET = "x9#kQ7!another-secret-of-another-host-Zp4"
 NOW = 1_800_000_000.0
 HANDLE = "a" * 26
@@ -166,15 +167,15 @@ SAID = {"origin": PORTAL, "referer": f"{PORTAL}/", "sec-fetch-site": "cross-site
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        pytest.param({"headers": {**SAID, "origin": OWN}}, Reason.FETCH_SITE_CONFLICT, id="another Origin"),
-        pytest.param({"headers": {**SAID, "origin": "https://evil.example"}}, Reason.ORIGIN_NOT_ALLOWED, id="a stranger's"),
+        pytest.param({"headers": {**SAID, "origin": OWN}}, None, id="another Origin"),
+        pytest.param({"headers": {**SAID, "origin": EVIL}}, Reason.ORIGIN_NOT_ALLOWED, id="a stranger's Origin"),
         pytest.param({"headers": {**SAID, "referer": "https://evil.example/"}}, None, id="another Referer"),
         pytest.param({"headers": {**SAID, "sec-fetch-site": "none"}}, None, id="another Sec-Fetch-Site"),
         pytest.param({"headers": {**SAID, "sec-fetch-mode": "navigate"}}, None, id="another Sec-Fetch-Mode"),
         pytest.param({"headers": {**SAID, "sec-fetch-dest": "iframe"}}, None, id="a Sec-Fetch-Dest"),
         pytest.param({"headers": {}}, None, id="none of them"),
         pytest.param({"headers": [*SAID.items(), ("origin", PORTAL)]}, Reason.ORIGIN_REPEATED, id="a repeated Origin"),
-        pytest.param({"headers": {**SAID, "authorization": "Basic dTpw"}}, Reason.CREDENTIALS_REPEATED, id="also Basic"),
+        pytest.param({"headers": {**SAID, "authorization": "Basic x"}}, Reason.CREDENTIALS_REPEATED, id="also Basic"),
         pytest.param({"headers": {**SAID, "x-embed-token": "x"}}, Reason.CREDENTIALS_REPEATED, id="a second token"),
         pytest.param({"query": "embed_token=x"}, Reason.CREDENTIALS_REPEATED, id="a bootstrap token"),
         pytest.param({"headers": {**SAID, "cookie": f"__Host-embed-{HANDLE}=s"}}, None, id="a session's cookie"),
@@ -261,7 +262,7 @@ async def test_sockets_go_through_the_layers(make_settings: Any, admitted: Any, 
 async def test_a_refusal_is_worked_out_each_time(make_settings: Any, request_of: Any) -> None:
     world = World(make_settings())
     for token, headers, reason in (
-        (world.token(), {"origin": "https://evil.example"}, Reason.ORIGIN_NOT_ALLOWED),
+        (world.token(), {"origin": EVIL}, Reason.ORIGIN_NOT_ALLOWED),
         (world.token(origins=["https://a.customers.example"]), {"origin": PORTAL}, Reason.TOKEN_ORIGIN_NOT_ALLOWED),
         (world.token(region="eu"), {}, Reason.REGION_MISMATCH),
         (world.token(rls={}), {}, Reason.RLS_ATTRIBUTE_MISSING),
@@ -274,7 +275,7 @@ async def test_a_refusal_is_worked_out_each_time(make_settings: Any, request_of:
 @pytest.mark.parametrize(
     ("settings", "token", "headers"),
     [
-        pytest.param({"report_only": ["origin"]}, {}, {"origin": "https://evil.example"}, id="a stranger"),
+        pytest.param({"report_only": ["origin"]}, {}, {"origin": EVIL}, id="a stranger"),
         pytest.param({"report_only": ["region"], "region": "eu"}, {"region": "us"}, {}, id="another region"),
         pytest.param({}, {}, {"referer": f"{PORTAL}/{'x' * 600}"}, id="what is said at length"),
     ],
@@ -345,7 +346,7 @@ async def test_the_keys_are_asked(make_settings: Any, admitted: Any, request_of:
 async def test_revocations_are_asked(
     kind: str, value: str, make_settings: Any, admitted: Any, request_of: Any, anyio_backend: str
 ) -> None:
-    key = {"kty": "oct", "kid": "k-1", "alg": "HS256", "k": "q" * 3 + "LkUn8Rz_0aVxYc2Dm5Wp9Jb7Ht4Gs1Fe6Ko3Nil"}
+    key = {"kty": "oct", "kid": "k-1", "alg": "HS256", "k": secrets.token_urlsafe(48)}
     settings = make_settings(secret=None, keys={"keys": [key]})
     world = World(settings, revocable=True)
     token = await admitted(world, key=key, token_id="t-1")
@@ -448,9 +449,9 @@ async def test_without_a_record_in_front_everybody_is_asked_about(make_settings:
 async def test_a_guard_behind_an_exempt_path_finds_nothing_for_the_one_in_front(
     make_settings: Any, http: Any, make_token: Any
 ) -> None:
-    inner = ToucanGuard(chart, settings=make_settings(allowed_origins=["https://evil.example"]))
+    inner = ToucanGuard(chart, settings=make_settings(allowed_origins=[EVIL]))
     outer = ToucanGuard(inner, settings=make_settings(exempt_paths=["/inner"]))
-    headers = {"authorization": f"Bearer {make_token()}", "origin": "https://evil.example"}
+    headers = {"authorization": f"Bearer {make_token()}", "origin": EVIL}
     for _ in range(4):
         assert (await http(outer, "GET", "/inner", headers)).status == 200
         assert (await http(outer, "GET", "/", headers)).reason == Reason.ORIGIN_NOT_ALLOWED
@@ -547,7 +548,8 @@ async def test_a_stream_is_held_to_the_token_that_was_admitted_whatever_a_guard_
             world.clock.advance(1100)
         await send({"type": "http.response.body", "body": b"two", "more_body": True})
 
-    verifier = CachedVerifier(make_settings(token_lifetime_seconds=9999).token_policy, KeyRing.from_secret(TEST_SECRET), TokenCache(0))  # fmt: skip  # noqa: E501
+    policy = make_settings(token_lifetime_seconds=9999).token_policy
+    verifier = CachedVerifier(policy, KeyRing.from_secret(TEST_SECRET), TokenCache(0))
     patient = EmbedTokenMiddleware(stream, verifier=verifier, carriers=["authorization"], clock=lambda: NOW)
 
     async def swapping(scope: Any, receive: Any, send: Any) -> None:
@@ -577,7 +579,7 @@ async def test_the_record_names_whom_a_guard_behind_has_verified(
         for _ in range(3):
             await http(guard, headers={"authorization": f"Bearer {token}"})
     assert [event["subject"] for event in events] == ["user-2"] * 3
-    assert [len(event["steps"]) for event in events] == [6] * 3
+    assert [len(event["steps"]) for event in events] == [5] * 3
 
 
 @pytest.mark.parametrize("path", ["/", "/debug", "/noted", "/late"])
@@ -641,7 +643,7 @@ async def test_what_the_app_decides_afterwards_is_recorded(make_settings: Any, r
     }
     for path, told in [("/", expected["/"])] * 3 + list(expected.items()):
         with audit_capture() as events:
-            _, asked = await request_of(world, token, path=path)
+            await request_of(world, token, path=path)
         (event,) = events
         assert (event["outcome"], event["reason"], event["steps"][-1]["decision"]) == told, path
         assert event["rls_attributes"] == ([] if path == "/rows" else ["carrier"])
@@ -660,6 +662,7 @@ async def test_what_is_kept_is_freed_with_its_token(make_settings: Any, admitted
     await admitted(world)
     events = weakref.ref(trails[-1].admission.events)
     trails.clear()
+    gc.collect()
     gc.disable()
     try:
         assert events() is not None
@@ -669,13 +672,14 @@ async def test_what_is_kept_is_freed_with_its_token(make_settings: Any, admitted
         gc.enable()
 
 
-async def test_frame_ancestors_are_narrowed_for_an_admitted_request(
+async def test_the_headers_of_an_admitted_answer_are_the_layers_own(
     make_settings: Any, http: Any, make_token: Any
 ) -> None:
     guard = ToucanGuard(chart, settings=make_settings())
-    narrowed, wide = make_token(origins=[PORTAL]), make_token()
+    wide = f"frame-ancestors https://*.customers.example {PORTAL}"
+    tokens = {make_token(origins=[PORTAL]): f"frame-ancestors {PORTAL}", make_token(): wide}
     for _ in range(4):
-        for token, ancestors in ((narrowed, f"frame-ancestors {PORTAL}"), (wide, f"frame-ancestors {PORTAL} https://*.customers.example")):  # fmt: skip  # noqa: E501
+        for token, ancestors in tokens.items():
             answer = await http(guard, headers={"authorization": f"Bearer {token}", "origin": PORTAL})
             assert answer.header("content-security-policy") == ancestors
             assert answer.header("access-control-allow-origin") == PORTAL
