@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toucan_guard import Allow, Deny, Reason, Refused
 from toucan_guard.asgi import Trail, deny, existing_trail, header_values, publish_embed, trail_of
@@ -29,6 +31,59 @@ def test_every_value_of_a_header_is_read() -> None:
 def test_of_an_endless_header_only_the_beginning_is_read() -> None:
     scope = {"headers": [(b"authorization", b"Bearer " + b"a" * 1_000_000), (b"cookie", b"b" * 65_536)]}
     assert [len(*header_values(scope, name)) for name in (b"authorization", b"cookie")] == [65_536, 65_536]
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        pytest.param([], (None,) * 6, id="nothing"),
+        pytest.param(
+            [(b"sec-fetch-site", b"none"), (b"origin", b"a"), (b"referer", b"b"), (b"x", b"c")],
+            (None, b"a", b"b", None, None, b"none"),
+            id="where it comes from, in an order of its own",
+        ),
+        pytest.param([(b"authorization", b"a"), (b"cookie", b"b"), (b"x-api-key", b"c")], (None,) * 6, id="secrets"),
+        pytest.param([(b"x", b"a"), (b"x", b"b"), (b"origin", b"")], (None, b"", *[None] * 4), id="what nobody reads"),
+        pytest.param([(b"origin", b"a"), (b"origin", b"a")], None, id="a repeated header"),
+        pytest.param([(b"cookie", b"a"), (b"cookie", b"b")], None, id="a repeated header that is not said"),
+        pytest.param([(b"Origin", b"a")], (None,) * 6, id="another name"),
+        pytest.param([[b"origin", b"a"]], (None, b"a", *[None] * 4), id="lists for pairs"),
+    ],
+)  # fmt: skip
+def test_what_headers_say_of_where_a_request_comes_from(headers: Any, said: Any) -> None:
+    trail = Trail()
+    trail.read({"headers": headers})
+    assert trail.said == said
+
+
+def test_headers_are_read_again_where_the_list_is_another_one() -> None:
+    scope: dict[str, Any] = {"headers": [(b"origin", b"a"), (b"cookie", b"b"), (b"cookie", b"c")]}
+    trail = trail_of(scope)
+    assert trail.values_of(b"origin") == ()
+    trail.read(scope)
+    assert (trail.values_of(b"origin"), trail.values_of(b"cookie")) == (("a",), ("b", "c"))
+    assert trail.raw == {b"origin": b"a", b"cookie": b"c"}
+    scope["headers"].append((b"origin", b"d"))
+    trail.read(scope)
+    assert trail.values_of(b"origin") == ("a", "d")
+    scope["headers"] = [(b"cookie", b"e")]
+    trail.read(scope)
+    assert (trail.values_of(b"origin"), trail.values_of(b"cookie"), trail.values_of(b"referer")) == ((), ("e",), ())
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"origin", b"referer", b"cookie", b"authorization", b"x-api-key"]), st.binary()),
+        max_size=5,
+    )
+)
+def test_every_value_is_read_whether_a_header_is_repeated_or_not(headers: list[tuple[bytes, bytes]]) -> None:
+    trail = Trail()
+    trail.read({"headers": headers})
+    for name in (b"origin", b"referer", b"cookie", b"authorization", b"x-api-key", b"sec-fetch-site"):
+        assert trail.values_of(name) == tuple(value.decode("latin-1") for key, value in headers if key == name)
+    names = [name for name, _ in headers]
+    assert (trail.said is None) == (len(set(names)) != len(names))
 
 
 def test_a_connection_has_one_trail() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.grants import Grant, reaches
 from toucan_guard.core.jws import decode_segment, encode_segment, strict_json
-from toucan_guard.core.token import BOOTSTRAP, EMBED, TokenPolicy, VerifiedClaims, verify
+from toucan_guard.core.token import BOOTSTRAP, EMBED, TokenPolicy, VerifiedClaims, recheck, steady_between, verify
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.mint import TokenMinter
@@ -207,3 +207,48 @@ def test_a_grant_that_is_reached_is_one_that_names_it(grants: list[Grant], type_
 def test_any_json_is_a_grant_or_none(value: Any) -> None:
     read = Grant.from_claim(value)
     assert read is None or read.to_claim() == value
+
+
+_second = st.integers(-100, 4000) | st.floats(-100, 4000)
+
+
+@given(
+    issued=_second,
+    lives=st.integers(0, 4000) | st.floats(0, 4000),
+    begins=st.none() | _second,
+    verified=_second,
+    asked=_second | st.sampled_from(["first", "last", "before", "after"]),
+    leeway=st.integers(0, 60),
+    lifetime=st.integers(1, 3600),
+)
+def test_in_its_steady_time_nothing_is_to_be_said_against_a_token(
+    issued: float, lives: float, begins: float | None, verified: float, asked: Any, leeway: int, lifetime: int
+) -> None:
+    policy = TokenPolicy(POLICY.issuer, ("charts",), leeway_seconds=leeway, lifetime_seconds=lifetime)
+    claims = VerifiedClaims(
+        issuer=POLICY.issuer,
+        audiences=("charts",),
+        subject="u",
+        token_id="t",
+        issued_at=NOW + issued,
+        expires_at=NOW + issued + lives,
+        not_before=None if begins is None else NOW + begins,
+        tenant="acme",
+        origins=None,
+        grants=(),
+        rls=None,
+        region=None,
+        key_id=None,
+        algorithm="HS256",
+        token_type=EMBED,
+        session_seconds=None,
+    )
+    if recheck(claims, policy=policy, now=NOW + verified) is not None:
+        return
+    first, last = steady_between(claims, policy=policy)
+    ends = {"first": first, "last": last, "before": first - 1.001, "after": last + 1.001}
+    now = ends.get(asked, 0.0) if isinstance(asked, str) else NOW + asked
+    if first <= now <= last:
+        assert recheck(claims, policy=policy, now=now) is None
+    if asked in ("before", "after"):
+        assert recheck(claims, policy=policy, now=now) is not None  # to a second, it is all of that time

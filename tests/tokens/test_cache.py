@@ -248,3 +248,57 @@ def test_a_flood_of_valid_tokens_keeps_the_cache_within_its_bounds() -> None:
 def test_a_mistaken_cache_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         TokenCache(**options)
+
+
+def test_a_remembered_token_is_one_that_would_be_verified(calls: list[str]) -> None:
+    one = verifier(max_seconds=10_000)
+    text = minter(lifetime_seconds=300).mint(subject="u", tenant="AA")
+    credentials = b"Bearer " + text.encode()
+
+    def remembered(credentials: bytes = credentials, now: float = NOW) -> VerifiedClaims | None:
+        return one.remembered(credentials, scheme=b"Bearer ", now=now)
+
+    assert remembered() is None
+    claims = one.verify(text, now=NOW)
+    assert remembered() is claims
+    for other in (b"", b"Bearer ", text.encode(), b"bearer " + text.encode(), credentials + b" ", credentials + b"\xff",
+                  b"Bearer " + b"x" * 9000, b"x" * 9000):  # fmt: skip
+        assert remembered(other) is None
+    for seconds in (-29, 0, 100, 329):
+        assert remembered(now=NOW + seconds) is claims
+    # In the seconds around its ends it is looked at more closely; outside of them it is refused.
+    for seconds in (-30, -29.5, 329.5, 330, 1000):
+        assert remembered(now=NOW + seconds) is None
+    assert calls == [text]
+
+
+def test_a_remembered_token_dies_with_its_key_and_comes_back_with_it() -> None:
+    one = verifier()
+    text = minter().mint(subject="u", tenant="AA")
+    claims = one.verify(text, now=NOW)
+
+    def remembered() -> VerifiedClaims | None:
+        return one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW)
+
+    for found, expected in ((ring(minter(SECOND)), None), (ring(), claims), (None, None), (ring(), claims)):
+        one.source.ring = found
+        assert remembered() is expected
+    # An equal ring, and one that has more, which may know better.
+    one.source.ring = ring(minter(), minter(SECOND, "k2"))
+    assert remembered() is None
+    one.verify(text, now=NOW)
+    assert remembered() is not None
+
+
+def test_without_a_cache_nothing_is_remembered() -> None:
+    one = verifier(0)
+    text = minter().mint(subject="u", tenant="AA")
+    one.verify(text, now=NOW)
+    assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is None
+
+
+def test_a_bootstrap_token_is_not_remembered_as_a_token() -> None:
+    one = verifier()
+    text = minter().mint_bootstrap(subject="u", tenant="AA", session_seconds=60)
+    assert reason_of(one.verify(text, now=NOW, token_type=BOOTSTRAP)) is None
+    assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is None

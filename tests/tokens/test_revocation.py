@@ -476,3 +476,34 @@ async def test_judging_costs_the_same_however_much_is_revoked() -> None:
         return best
 
     assert await seconds(MAX_REVOCATIONS) < 5 * await seconds(1)
+
+
+@pytest.mark.anyio
+async def test_what_the_copy_clears_is_what_it_would_judge_and_nobody_waits() -> None:
+    world = World()
+    assert not world.revocations.clears(_claims(), NOW)  # nothing was read yet
+    await world.revocations.refresh()
+    for seconds, asked in ((0, 1), (2.4, 1), (2.6, 2), (4.6, 2), (6, 2)):
+        world.clock.now, world.monotonic.now = NOW + seconds, 100 + seconds
+        # Young enough; old enough to be renewed beside; so old that the request has to wait.
+        assert world.revocations.clears(_claims(), world.clock()) is (seconds <= STALENESS * 0.9)
+        world.store.hangs = True
+        await anyio.lowlevel.checkpoint()
+        assert world.store.asked == asked
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("token", "t-1"), ("subject", "u-1"), ("tenant", "acme"), ("key", "k-1"), ("issued_before", str(int(NOW)))],
+)
+async def test_what_is_revoked_is_not_cleared(kind: str, value: str) -> None:
+    world = World()
+    await world.revoke(kind, value)
+    await world.revocations.refresh()
+    others = _claims(token_id="t-2", subject="u-2", tenant=None, key_id=None, issued_at=NOW)
+    assert not world.revocations.clears(_claims(), NOW)
+    assert world.revocations.clears(others, NOW)
+    assert world.revocations.clears(_claims(), NOW + 1) is False
+    world.monotonic.now += 6  # a clock that was set back hides no age
+    assert not world.revocations.clears(others, NOW)

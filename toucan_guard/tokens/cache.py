@@ -60,11 +60,6 @@ class TokenCache:
     def __len__(self) -> int:
         return 0 if self._entries is None else len(self._entries)
 
-    def get(self, key: bytes, *, now: float) -> VerifiedClaims | None:
-        """The claims under a key, or None."""
-        found = self.entry(key, now=now)
-        return None if found is None else found.claims
-
     def entry(self, key: bytes, *, now: float) -> _Entry | None:
         """What is kept under a key, or None."""
         if self._entries is None:
