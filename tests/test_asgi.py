@@ -29,7 +29,7 @@ def test_every_value_of_a_header_is_read() -> None:
 
 
 def test_of_an_endless_header_only_the_beginning_is_read() -> None:
-    scope = {"headers": [(b"authorization", b"Bearer " + b"a" * 1_000_000), (b"cookie", b"b" * 65_536)]}
+    scope = {"headers": [(b"authorization", b"Bearer " + b"a" * 1_000_000), (b"cookie", b"b" * 1_000_000)]}
     assert [len(*header_values(scope, name)) for name in (b"authorization", b"cookie")] == [65_536, 65_536]
 
 

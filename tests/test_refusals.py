@@ -22,7 +22,10 @@ REQUEST_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 
 def refuse(decision: Deny, *headers: tuple[str, str], kind: str = "http") -> Response:
     scope = {"type": kind, "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers]}
-    return refusal_response(scope, decision, REQUEST_ID)
+    made = refusal_response(scope, decision, REQUEST_ID)
+    response = Response(made.body, made.status_code)
+    response.raw_headers = made.raw_headers
+    return response
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -205,12 +205,12 @@ class Trail:
             self._header_values = found
         return self._header_values
 
-    def values_of(self, name: bytes) -> tuple[str, ...]:
-        """Every value of a header that the guard reads, of those that were read last."""
+    def values_of(self, name: bytes, *, longest: int = _LONGEST_READ) -> tuple[str, ...]:
+        """Every value of a header that the guard reads, of those that were read last; of a longer one its beginning."""
         if self.said is None:
             return self._decoded().get(name, ())
         value = self.raw.get(name)  # the only one
-        return () if value is None else (value[:_LONGEST_READ].decode("latin-1"),)
+        return () if value is None else (value[:longest].decode("latin-1"),)
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""

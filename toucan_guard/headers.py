@@ -113,22 +113,27 @@ class KeepPrivate(HeaderEdit):
 
     def __call__(self, headers: HeaderList) -> HeaderList:
         """See ``HeaderEdit``."""
-        kept = [(name, value) for name, value in headers if not _tells_caches(name.lower()) or _is_private(value)]
-        names = {name.lower() for name, _ in kept}
-        if b"cache-control" not in names:
-            kept.append((b"cache-control", b"private, no-store"))
-        if b"referrer-policy" not in names:
-            kept.append((b"referrer-policy", b"same-origin"))
-        kept.append((b"vary", b"Authorization, Cookie, X-Embed-Token"))
+        kept: HeaderList = []
+        cached = referred = False
+        for header in headers:
+            name = header[0].lower()
+            if name == b"referrer-policy":
+                referred = True
+            elif name in _CACHE_RULES or name.endswith(b"cdn-cache-control"):
+                # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
+                if not _is_private(header[1]):
+                    continue
+                cached = cached or name == b"cache-control"
+            kept.append(header)
+        if not cached:
+            kept.append(_PRIVATE[0])
+        if not referred:
+            kept.append(_PRIVATE[1])
+        kept.append(_PRIVATE[2])
         return kept
 
 
 keep_private: Final = KeepPrivate()
-
-
-def _tells_caches(name: bytes) -> bool:
-    # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
-    return name in _CACHE_RULES or name.endswith(b"cdn-cache-control")
 
 
 def _is_private(cache_control: bytes) -> bool:

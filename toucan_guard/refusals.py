@@ -11,10 +11,9 @@ import json
 import re
 from html import escape
 from string import Template
-from typing import Final
+from typing import Final, NamedTuple
 
-from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from toucan_guard.core.decisions import Deny, Reason
 
@@ -38,6 +37,11 @@ _STYLE: Final = (
     "@media(max-height:220px){body{padding:0 12px}main{border:0;padding:0}dl{margin-top:6px;padding-top:6px}}"
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_ALWAYS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-content-type-options", b"nosniff"),
+)
 _API_KEY_REASONS: Final = (Reason.API_KEY_MISSING, Reason.API_KEY_INVALID)
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _PAGE_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
@@ -55,48 +59,65 @@ _PAGE: Final = Template(
 )
 
 
-def refusal_response(scope: Scope, decision: Deny, request_id: str) -> Response:
+class RefusalResponse(NamedTuple):
+    """An answer that is whole when it is made: an ASGI app."""
+
+    status_code: int
+    raw_headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def refusal_response(scope: Scope, decision: Deny, request_id: str) -> RefusalResponse:
     """The answer to a refused request, for either kind of reader.
 
     401 carries ``WWW-Authenticate: Bearer`` (RFC 6750 §3); the JSON body is RFC 9457's.
     """
     told = decision.explanation
-    headers = {"cache-control": "no-store", "referrer-policy": "same-origin", "x-content-type-options": "nosniff"}
+    headers = [*_ALWAYS]
     if decision.reason in _API_KEY_REASONS:
-        headers["www-authenticate"] = "ApiKey"  # RFC 9110 §15.5.2 demands a challenge; a bearer token is not the answer
+        # RFC 9110 §15.5.2 demands a challenge; a bearer token is not the answer.
+        headers.append((b"www-authenticate", b"ApiKey"))
     elif told.status == 401:
-        headers["www-authenticate"] = f'Bearer error="{told.error}"' if told.error else "Bearer"
+        challenge = f'Bearer error="{told.error}"' if told.error else "Bearer"
+        headers.append((b"www-authenticate", challenge.encode("ascii")))
     if _prefers_page(scope):
-        headers["content-security-policy"] = _PAGE_POLICY
         page = _PAGE.substitute(
             title=escape(told.title),
             advice=escape(told.advice),
             reason=escape(decision.reason),
             request_id=escape(request_id),
         )
-        return Response(page, told.status, headers, media_type="text/html")
-    problem: dict[str, object] = {
-        "type": f"urn:toucan-guard:reason:{decision.reason}",
-        "title": told.title,
-        "status": told.status,
-        "detail": decision.detail or told.advice,
-        "advice": told.advice,
-        "reason": decision.reason,
-        "request_id": request_id,
-    }
-    if decision.errors:
-        problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
-    return Response(json.dumps(problem), told.status, headers, media_type="application/problem+json")
+        body = page.encode()
+        headers.append((b"content-security-policy", _PAGE_POLICY.encode("ascii")))
+        headers.append((b"content-type", b"text/html; charset=utf-8"))
+    else:
+        problem: dict[str, object] = {
+            "type": f"urn:toucan-guard:reason:{decision.reason}",
+            "title": told.title,
+            "status": told.status,
+            "detail": decision.detail or told.advice,
+            "advice": told.advice,
+            "reason": decision.reason,
+            "request_id": request_id,
+        }
+        if decision.errors:
+            problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
+        body = json.dumps(problem).encode("ascii")
+        headers.append((b"content-type", b"application/problem+json"))
+    headers.append((b"content-length", b"%d" % len(body)))
+    return RefusalResponse(told.status, headers, body)
 
 
 def _prefers_page(scope: Scope) -> bool:
     """Whether a person will look at the answer: a navigation that asks for HTML before JSON."""
-    accept = ""
-    for name, value in scope["headers"]:
-        if name == b"sec-fetch-mode" and value != b"navigate":
-            return False
-        if name == b"accept":
-            accept += "," + value.decode("latin-1").lower()
+    if dict(scope["headers"]).get(b"sec-fetch-mode", b"navigate") != b"navigate":
+        return False
+    accept = ",".join(value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"accept")
     if "text/html" not in accept:
         return False
     html, other = 0.0, 0.0

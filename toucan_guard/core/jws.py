@@ -90,7 +90,7 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     if not isinstance(token, str | bytes):
         return Deny(Reason.TOKEN_MALFORMED, "a token is text")
     if len(token) > max_bytes:
-        return Deny(Reason.TOKEN_TOO_LARGE, f"the token has more than {max_bytes} bytes")
+        return _too_large(max_bytes)
     if not token.isascii():
         return Deny(Reason.TOKEN_MALFORMED, "the token has a byte that is not ASCII")
     raw = token.encode("ascii") if isinstance(token, str) else token
@@ -106,6 +106,11 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     if isinstance(header, Deny):
         return header
     return CompactJws(header, payload, raw[: len(header_segment) + 1 + len(payload_segment)], signature)
+
+
+@lru_cache(maxsize=8)
+def _too_large(max_bytes: int) -> Deny:
+    return Deny(Reason.TOKEN_TOO_LARGE, f"the token has more than {max_bytes} bytes")
 
 
 def _read_header(segment: bytes) -> Mapping[str, object] | Deny:

@@ -29,7 +29,7 @@ from toucan_guard.core.credentials import (
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.core.token import BOOTSTRAP, EMBED, MOST_DERIVED, VerifiedClaims
+from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
 from toucan_guard.headers import keep_private, strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.query import handle_values
@@ -38,6 +38,7 @@ from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 
 _LAYER: Final = "embed_token"
+_MOST_IN_FRONT: Final = 1024
 _NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
 
 
@@ -81,6 +82,8 @@ class EmbedTokenMiddleware:
         self._sessions = sessions if SESSION in self._carriers else None
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._report_only_grants = report_only_grants
+        # Enough to see that a token is too large, whatever stands in front of it.
+        self._longest = verifier.policy.max_token_bytes + _MOST_IN_FRONT
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,10 +127,11 @@ class EmbedTokenMiddleware:
 
     async def _authenticate(self, scope: Scope, trail: Trail) -> VerifiedClaims | Deny:
         now = self._clock()
+        trail.read(scope)
         credential = explicit_credential(
             self._carriers,
-            authorization=header_values(scope, b"authorization"),
-            x_embed_token=header_values(scope, b"x-embed-token"),
+            authorization=trail.values_of(b"authorization", longest=self._longest),
+            x_embed_token=trail.values_of(b"x-embed-token", longest=self._longest),
             subprotocols=scope.get("subprotocols") or (),
             bootstrap_tokens=trail.bootstrap_tokens,
         )
@@ -205,12 +209,9 @@ def _exposed_api_key(scope: Scope) -> Deny | None:
 
 
 def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
-    """What the app sees of a token at one embedder: made once, and kept beside its claims."""
+    """What the app sees of a token at one embedder, but for its rows."""
     origin = trail.embedder or trail.caller
-    kept = claims.derived.get((_embed_of, origin))
-    if isinstance(kept, Embed):
-        return kept
-    embed = Embed(
+    return Embed(
         subject=claims.subject,
         tenant=claims.tenant,
         grants=claims.grants,
@@ -220,9 +221,6 @@ def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
         expires_at=claims.expires_at,
         embedder=None if origin is None else str(origin),
     )
-    if len(claims.derived) < MOST_DERIVED:  # under a wildcard there may be any number of embedders
-        claims.derived[_embed_of, origin] = embed
-    return embed
 
 
 def _selecting_subprotocol(send: Send) -> Send:

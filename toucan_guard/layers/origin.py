@@ -93,10 +93,12 @@ class OriginMiddleware:
         websocket = scope["type"] == "websocket"
         ambient = _has_only_ambient_credential(scope, trail)
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
-        said = (trail.said, None if websocket else scope["method"], ambient, forwarded)
-        judged = self._judged.get(said)
-        if judged is not None:
-            return judged
+        said = None
+        if trail.said is not None and sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED:
+            said = (trail.said, None if websocket else scope["method"], ambient, forwarded)
+            known = self._judged.get(said)
+            if known is not None:
+                return known
         values_of = trail.values_of
         judged = _Judged(
             self._policy.decide(
@@ -112,12 +114,8 @@ class OriginMiddleware:
             ),
             report_only=self._report_only,
         )
-        # Refusals are not kept: strangers would fill the room of our own callers. Nor is what is said at length.
-        if (
-            trail.said is not None
-            and isinstance(judged.decision, Allow)
-            and sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED
-        ):
+        # Refusals are not kept: strangers would fill the room of our own callers.
+        if said is not None and isinstance(judged.decision, Allow):
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
             self._judged[said] = judged

@@ -16,7 +16,6 @@ from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
-from toucan_guard.core.token import MOST_DERIVED, VerifiedClaims
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.rls.context import RowAccess, current_row_access
 
@@ -53,7 +52,7 @@ class RowLevelSecurityMiddleware:
             return await deny(scope, receive, send, judged)
 
         if trail.embed is not None:
-            publish_embed(scope, trail, self._with_rows(trail.embed, judged, claims))
+            publish_embed(scope, trail, _with_rows(trail.embed, judged))
         access = trail.access = RowAccess(judged)
         previous = current_row_access.set(access)
         try:
@@ -63,22 +62,16 @@ class RowLevelSecurityMiddleware:
             access.closed = True
             current_row_access.reset(previous)
 
-    def _with_rows(self, embed: Embed, row_filter: RowFilter, claims: VerifiedClaims) -> Embed:
-        """The embed with its rows: made once for each token and embedder, and kept beside its claims."""
-        kept = claims.derived.get((self, embed.embedder))
-        if isinstance(kept, Embed) and kept.rls is row_filter:
-            return kept
-        # Word for word: ``dataclasses.replace`` takes five times as long.
-        made = Embed(
-            subject=embed.subject,
-            tenant=embed.tenant,
-            grants=embed.grants,
-            rls=row_filter,
-            issuer=embed.issuer,
-            token_id=embed.token_id,
-            expires_at=embed.expires_at,
-            embedder=embed.embedder,
-        )
-        if len(claims.derived) < MOST_DERIVED:  # under a wildcard there may be any number of embedders
-            claims.derived[self, embed.embedder] = made
-        return made
+
+def _with_rows(embed: Embed, row_filter: RowFilter) -> Embed:
+    # Word for word: ``dataclasses.replace`` takes five times as long.
+    return Embed(
+        subject=embed.subject,
+        tenant=embed.tenant,
+        grants=embed.grants,
+        rls=row_filter,
+        issuer=embed.issuer,
+        token_id=embed.token_id,
+        expires_at=embed.expires_at,
+        embedder=embed.embedder,
+    )
