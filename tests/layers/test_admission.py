@@ -74,6 +74,7 @@ class World:
         revocable: bool = False,
         fail_open: bool = False,
         records: bool = True,
+        sink: Any = None,
         in_front: Callable[[Any], Any] = lambda app: app,
         **options: Any,
     ) -> None:
@@ -114,7 +115,7 @@ class World:
             **options,
         )
         layers = in_front(layers)
-        self.app = AuditLogMiddleware(layers, sink=None, clock=self.clock) if records else layers
+        self.app = AuditLogMiddleware(layers, sink=sink, clock=self.clock) if records else layers
 
     def _counting(self, app: Any) -> Any:
         async def counted(scope: Any, receive: Any, send: Any) -> None:
@@ -684,3 +685,57 @@ async def test_the_headers_of_an_admitted_answer_are_the_layers_own(
             assert answer.header("content-security-policy") == ancestors
             assert answer.header("access-control-allow-origin") == PORTAL
             assert answer.header("cache-control") == "private, no-store"
+
+
+async def test_a_layer_alone_passes_on(http: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert existing_trail(scope) is None
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"the app's data"})
+
+    assert (await http(ArrivalMiddleware(app))).body == b"the app's data"
+
+
+class Sink:
+    """Where events go; can be full."""
+
+    full = False
+
+    def write(self, event: Any) -> None:
+        if self.full:
+            raise OSError("full")
+
+    def close(self) -> None: ...
+
+
+async def test_what_cannot_be_recorded_does_not_leave(make_settings: Any, admitted: Any, request_of: Any) -> None:
+    sink = Sink()
+    world = World(make_settings(), sink=sink)
+    token = await admitted(world)
+    sink.full = True
+    answer, asked = await request_of(world, token)
+    assert (answer.status, answer.reason, asked) == (503, Reason.AUDIT_UNAVAILABLE, False)
+    sink.full = False
+    assert (await request_of(world, token))[0].body == b"user-1"
+
+
+async def test_who_hangs_up_or_gets_no_answer_is_recorded(make_settings: Any, admitted: Any, request_of: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/gone":
+            await receive()
+            await receive()
+        elif scope["path"] != "/nothing":
+            await chart(scope, receive, send)
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    for path, outcome, reason, status in (
+        ("/gone", "error", "unanswered", None),
+        ("/nothing", "error", "app_failed", 500),
+        ("/", "allow", None, 200),
+    ):
+        with audit_capture() as events:
+            _, asked = await request_of(world, token, path=path)
+        (event,) = events
+        assert (event["outcome"], event["reason"], event["status"], asked) == (outcome, reason, status, False)
+        assert (event["subject"], event["rls_attributes"]) == ("user-1", ["carrier"])

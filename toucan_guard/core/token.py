@@ -396,9 +396,7 @@ def _audiences(payload: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> OriginAllowlist | None:
-    if name not in payload:
-        return None
+def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> OriginAllowlist:
     value = payload[name]
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise _invalid(name, "is not a list of origins")
