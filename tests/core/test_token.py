@@ -152,6 +152,8 @@ def test_claims_are_frozen_and_hide_row_values() -> None:
         claims.rls["more"]["x"] = "BB"  # type: ignore[index]
     with pytest.raises(AttributeError):
         claims.tenant = "BB"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        del claims.tenant
 
 
 def test_what_layers_derive_is_no_part_of_the_claims() -> None:
