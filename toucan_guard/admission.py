@@ -17,7 +17,6 @@ from toucan_guard.asgi import Trail
 from toucan_guard.core.audit_event import AdmittedEvents
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.recorded import events_of
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
@@ -31,13 +30,11 @@ class Sought(NamedTuple):
 
     Attributes:
         owner: Who wants to keep what is found, and finds it under this.
-        claims: Whose request it is.
-        said: What it says.
+        said: What the request says.
         edits: So many stood on the Trail already.
     """
 
     owner: object
-    claims: VerifiedClaims
     said: Said
     edits: int
 
@@ -58,7 +55,6 @@ class Admission:
         "_embedder",
         "_narrowing",
         "_opaque_caller",
-        "_origins",
         "_own_page",
         "_report_only_grants",
         "embed",
@@ -71,7 +67,6 @@ class Admission:
         self.events = events
         self.steps = tuple(trail.steps)
         self._edits = tuple(trail.edits[edits_before:])
-        self._origins = trail.origins
         self._caller, self._embedder = trail.caller, trail.embedder
         self._opaque_caller, self._own_page = trail.opaque_caller, trail.own_page
         self._narrowing = trail.narrowing
@@ -82,7 +77,6 @@ class Admission:
         trail.admission = self
         trail.steps += self.steps
         trail.edits += self._edits
-        trail.origins = self._origins
         trail.caller, trail.embedder = self._caller, self._embedder
         trail.opaque_caller, trail.own_page = self._opaque_caller, self._own_page
         trail.narrowing = self._narrowing
@@ -92,23 +86,16 @@ class Admission:
 def keep(scope: Scope, trail: Trail) -> None:
     """Keep what the layers have found about a request that stands in front of the app, where somebody wants it."""
     sought, trail.sought = trail.sought, None
-    # Behind a guard that has exempted the path, somebody else may have verified something else.
-    if sought is None or trail.claims is not sought.claims:
-        return
-    admission = _admission_of(scope, trail, sought)
-    if admission is None:
-        return
-    kept = trail.claims.derived.get(sought.owner)
-    if not isinstance(kept, dict) or len(kept) >= _MOST:
-        kept = trail.claims.derived[sought.owner] = {}
-    kept[sought.said] = admission
-
-
-def _admission_of(scope: Scope, trail: Trail, sought: Sought) -> Admission | None:
+    claims, embed = trail.claims, trail.embed
     if (
-        trail.embed is None
-        or not all(isinstance(step.decision, Allow) and step.enforced for step in trail.steps)
+        sought is None
+        or claims is None
+        or embed is None
+        or not all(isinstance(step.decision, Allow) for step in trail.steps)
         or len(scope["method"]) + sum(map(len, filter(None, trail.said or ()))) > _LONGEST
     ):
-        return None
-    return Admission(trail, trail.embed, sought.edits, events_of(scope, trail))
+        return
+    kept = claims.derived.get(sought.owner)
+    if not isinstance(kept, dict) or len(kept) >= _MOST:
+        kept = claims.derived[sought.owner] = {}
+    kept[sought.said] = Admission(trail, embed, sought.edits, events_of(scope, trail))

@@ -12,7 +12,7 @@ import pytest
 
 from toucan_guard import Deny, GuardSettings, Reason, Refused, ToucanGuard
 from toucan_guard.admission import Admission
-from toucan_guard.asgi import existing_trail, trail_of
+from toucan_guard.asgi import deny, existing_trail, trail_of
 from toucan_guard.core.decisions import ALLOW, Allow
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.exempt_paths import exempt_paths
@@ -31,6 +31,7 @@ from toucan_guard.layers import (
     RowLevelSecurityMiddleware,
     TenancyMiddleware,
 )
+from toucan_guard.receipts import require_receipts
 from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.testing import TEST_SECRET, FakeClock, audit_capture, sign_token
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
@@ -74,6 +75,7 @@ class World:
         revocable: bool = False,
         fail_open: bool = False,
         records: bool = True,
+        verifier: CachedVerifier | None = None,
         sink: Any = None,
         in_front: Callable[[Any], Any] = lambda app: app,
         **options: Any,
@@ -81,7 +83,7 @@ class World:
         self.clock, self.asked = FakeClock(NOW), 0
         self.keys = StaticKeys(settings.key_ring)
         self.cache = TokenCache(100, max_seconds=100_000)
-        verifier = CachedVerifier(settings.token_policy, self.keys, self.cache)
+        self.verifier = verifier = verifier or CachedVerifier(settings.token_policy, self.keys, self.cache)
         self.store = Store(clock=self.clock)
         revocations = Revocations(
             self.store, issuer=settings.issuer, staleness_seconds=5, clock=self.clock, monotonic=self.clock
@@ -277,6 +279,8 @@ async def test_a_refusal_is_worked_out_each_time(make_settings: Any, request_of:
     ("settings", "token", "headers"),
     [
         pytest.param({"report_only": ["origin"]}, {}, {"origin": EVIL}, id="a stranger"),
+        pytest.param({}, {}, [("cookie", "a=b"), ("cookie", "c=d")], id="a repeated header"),
+        pytest.param({}, {}, [("referer", PORTAL), ("referer", PORTAL)], id="a repeated Referer"),
         pytest.param({"report_only": ["region"], "region": "eu"}, {"region": "us"}, {}, id="another region"),
         pytest.param({}, {}, {"referer": f"{PORTAL}/{'x' * 600}"}, id="what is said at length"),
     ],
@@ -289,6 +293,10 @@ async def test_what_is_recorded_as_refused_or_said_at_length_is_asked_about_each
     for _ in range(4):
         answer, asked = await request_of(world, text, headers)
         assert (answer.status, asked) == (200, True)
+
+
+async def test_a_layer_that_only_reports_and_has_nothing_to_report_says_yes(make_settings: Any, admitted: Any) -> None:
+    await admitted(World(make_settings(report_only=["origin", "region"])), SAID)
 
 
 async def test_a_token_is_remembered_for_a_few_kinds_of_requests(
@@ -447,15 +455,14 @@ async def test_without_a_record_in_front_everybody_is_asked_about(make_settings:
     assert [(await request_of(world, token))[1] for _ in range(4)] == [True] * 4
 
 
-async def test_a_guard_behind_an_exempt_path_finds_nothing_for_the_one_in_front(
-    make_settings: Any, http: Any, make_token: Any
-) -> None:
-    inner = ToucanGuard(chart, settings=make_settings(allowed_origins=[EVIL]))
-    outer = ToucanGuard(inner, settings=make_settings(exempt_paths=["/inner"]))
-    headers = {"authorization": f"Bearer {make_token()}", "origin": EVIL}
+async def test_a_guard_behind_an_exempt_path_finds_nothing_for_the_one_in_front(make_settings: Any, http: Any) -> None:
+    inner = World(make_settings(allowed_origins=[EVIL]))
+    # Of one verifier, so that they find each other's claims.
+    outer = World(make_settings(exempt_paths=["/inner"]), inner.app, verifier=inner.verifier)
+    headers = {"authorization": f"Bearer {outer.token()}", "origin": EVIL}
     for _ in range(4):
-        assert (await http(outer, "GET", "/inner", headers)).status == 200
-        assert (await http(outer, "GET", "/", headers)).reason == Reason.ORIGIN_NOT_ALLOWED
+        assert (await http(outer.app, "GET", "/inner", headers)).status == 200
+        assert (await http(outer.app, "GET", "/", headers)).reason == Reason.ORIGIN_NOT_ALLOWED
 
 
 async def test_the_guard_behind_asks_about_whom_the_one_in_front_has_admitted(
@@ -583,7 +590,7 @@ async def test_the_record_names_whom_a_guard_behind_has_verified(
     assert [len(event["steps"]) for event in events] == [5] * 3
 
 
-@pytest.mark.parametrize("path", ["/", "/debug", "/noted", "/late"])
+@pytest.mark.parametrize("path", ["/", "/debug", "/noted", "/late", "/begun"])
 async def test_an_answer_is_held_until_its_receipts_are_there(
     path: str, make_settings: Any, admitted: Any, request_of: Any
 ) -> None:
@@ -597,11 +604,18 @@ async def test_an_answer_is_held_until_its_receipts_are_there(
         await send({"type": "http.response.start", "status": 200, "headers": []})
         if scope["path"] == "/late":
             access.note(["flights"], "v1")
-        await send({"type": "http.response.body", "body": b"rows"})
+        if scope["path"] == "/begun":
+            require_receipts(scope, frozenset(["flights"]))
+        await send({"type": "http.response.body", "body": b"rows", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        held = scope["path"] != "/warm"
-        await (RowFilterMiddleware(filtered, require_row_filter=["flights"]) if held else chart)(scope, receive, send)
+        if scope["path"] == "/warm":
+            await chart(scope, receive, send)
+        elif scope["path"] == "/begun":  # too late to ask for receipts
+            await filtered(scope, receive, send)
+        else:
+            await RowFilterMiddleware(filtered, require_row_filter=["flights"])(scope, receive, send)
 
     world = World(make_settings(), app)
     token = world.token()
@@ -610,8 +624,8 @@ async def test_an_answer_is_held_until_its_receipts_are_there(
     assert (answer.status, asked) == (200, False)
     answer, asked = await request_of(world, token, path=path)
     assert not asked
-    assert answer.status == (200 if path in ("/noted", "/late") else 500)
-    assert (answer.body == b"rows") == (path in ("/noted", "/late"))
+    assert answer.status == (200 if path in ("/noted", "/late", "/begun") else 500)
+    assert (answer.body == b"rows") == (path in ("/noted", "/late", "/begun"))
 
 
 async def test_what_the_app_decides_afterwards_is_recorded(make_settings: Any, request_of: Any) -> None:
@@ -620,6 +634,8 @@ async def test_what_the_app_decides_afterwards_is_recorded(make_settings: Any, r
         path = scope["path"]
         if path == "/refused":
             raise Refused(Deny("x_closed"))
+        if path == "/denied":
+            return await deny(scope, receive, send, Deny("x_closed"))
         if path == "/yes":
             trail.add("hours", ALLOW)
         if path == "/told":
@@ -636,6 +652,7 @@ async def test_what_the_app_decides_afterwards_is_recorded(make_settings: Any, r
     expected = {
         "/": ("allow", None, "allow"),
         "/refused": ("deny", "x_closed", "deny:x_closed"),
+        "/denied": ("deny", "x_closed", "allow"),
         "/yes": ("allow", None, "allow"),
         "/told": ("allow", None, "allow"),
         "/trial": ("would_deny", "x_closed", "would_deny:x_closed"),

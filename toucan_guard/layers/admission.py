@@ -102,7 +102,6 @@ class AdmissionMiddleware:
             authorization is None
             or trail.said is None  # a header is repeated: somebody has to look
             or trail.steps
-            or trail.claims is not None
             or trail.audit is None  # nobody would end what is cut
             or trail.bootstrap_tokens
             or not raw.keys().isdisjoint(_OTHERS)
@@ -120,7 +119,7 @@ class AdmissionMiddleware:
         admission: Admission | None = kept.get(said) if isinstance(kept, dict) else None
         if admission is None:
             # From a token's second request on: what comes once is not worth keeping.
-            trail.sought = Sought(self, claims, said, len(trail.edits))
+            trail.sought = Sought(self, said, len(trail.edits))
             return None
         if self._is_exempt(method, scope["path"]) or not self._standing.holds(claims, now):
             return None

@@ -40,6 +40,7 @@ class ExemptMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         trail.exempt = True
+        trail.sought = None  # what a guard behind this one finds is not ours to keep
         trail.add("exempt", Allow({"exempt": "true"}))
         publish_embed(scope, trail, None)
         strip_lookalikes(scope)
