@@ -25,8 +25,6 @@ from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
 
-# With one of these another credential than one bearer token is in play, or has to be taken out.
-_OTHERS: Final = frozenset({b"sec-websocket-protocol", b"x-api-key", b"x-embed-token"})
 _SESSION: Final = COOKIE_PREFIX.encode()
 
 
@@ -104,8 +102,11 @@ class AdmissionMiddleware:
             or trail.steps
             or trail.audit is None  # nobody would end what is cut
             or trail.bootstrap_tokens
-            or not raw.keys().isdisjoint(_OTHERS)
-            or _SESSION in raw.get(b"cookie", b"")
+            # Another credential is in play, or has to be taken out.
+            or b"x-embed-token" in raw
+            or b"x-api-key" in raw
+            or b"sec-websocket-protocol" in raw
+            or (b"cookie" in raw and _SESSION in raw[b"cookie"])
         ):
             return None
         return self._verifier.remembered(authorization, scheme=b"Bearer ", now=now)
