@@ -201,7 +201,7 @@ class Trail:
             found: dict[bytes, tuple[str, ...]] = {}
             for name, value in self._headers:
                 if name in _READ_HEADERS:
-                    found[name] = (*found.get(name, ()), value[:_LONGEST_READ].decode("latin-1"))
+                    found[name] = (*found.get(name, ()), _beginning(value, _LONGEST_READ))
             self._header_values = found
         return self._header_values
 
@@ -210,7 +210,7 @@ class Trail:
         if self.said is None:
             return self._decoded().get(name, ())
         value = self.raw.get(name)  # the only one
-        return () if value is None else (value[:longest].decode("latin-1"),)
+        return () if value is None else (_beginning(value, longest),)
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
@@ -270,6 +270,11 @@ class Trail:
 
 def _names_of(headers: HeaderList) -> bytes:
     return b"\n".join([header[0] for header in headers]).lower()
+
+
+def _beginning(value: bytes, longest: int) -> str:
+    # What is cut ends in what nothing that is accepted may hold: behind white space, the rest would not be missed.
+    return (value if len(value) <= longest else value[:longest] + b"\0").decode("latin-1")
 
 
 def _repeats(names: list[bytes]) -> bool:

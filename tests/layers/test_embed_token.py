@@ -815,3 +815,20 @@ async def test_rows_need_the_token_layer_in_front(app: Recorder, make_settings: 
 
     with pytest.raises(GuardMissing):
         await http(RowLevelSecurityMiddleware(app, policy=make_settings().policy))
+
+
+@pytest.mark.parametrize("room", [0, 9_000, 70_000])
+@pytest.mark.parametrize("twice", [False, True])
+async def test_what_stands_far_behind_a_token_is_not_overlooked(
+    room: int, twice: bool, make_settings: Any, make_token: Any, http: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    guard = ToucanGuard(app, settings=make_settings())
+    headers = [
+        ("authorization", f"Bearer {make_token()}{' ' * room}, Bearer x"),
+        *[("cookie", "a=b")] * (2 if twice else 0),
+    ]
+    assert (await http(guard, headers=headers)).status == 401
+    assert (await http(guard, headers=[("x-embed-token", headers[0][1][7:]), *headers[1:]])).status == 401
