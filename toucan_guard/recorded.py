@@ -166,7 +166,6 @@ def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str
     return "allow", None
 
 
-@lru_cache(maxsize=256)
 def _one_word(values: tuple[str, ...]) -> str | None:
     """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
     if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():

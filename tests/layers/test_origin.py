@@ -231,3 +231,17 @@ def test_alone_it_refuses_what_it_cannot_use(app: Recorder, options: dict[str, A
 async def test_a_referer_that_stands_in_for_the_origin_is_the_caller(http: Any, app: Recorder) -> None:
     assert (await http(_layer(app), method="POST", headers={"referer": f"{PORTAL}/page"})).status == 200
     assert app.noted == [(PORTAL, None, False, False)]
+
+
+async def test_what_is_remembered_is_bounded_and_holds_no_credential(app: Any, http: Any) -> None:
+    layer = OriginMiddleware(app, allowlist=[PORTAL])
+    secrets = {"cookie": "a=s3cret", "x-embed-token": "s3cret", "x-api-key": "s3cret", "authorization": "Bearer s3cret"}
+    for number in range(1100):
+        await http(layer, headers={**secrets, "origin": PORTAL, "referer": f"{PORTAL}/{number}"})
+    await http(layer, "A" * 2000)
+    await http(layer, headers={"referer": f"{PORTAL}/{'A' * 2000}"})
+    await http(layer, headers=[("referer", PORTAL), ("referer", PORTAL)])
+    assert 0 < len(layer._judged) <= 1024
+    assert "s3cret" not in repr(layer._judged)
+    assert "AAAA" not in repr(layer._judged)
+    assert not [said for said in layer._judged if isinstance(said, tuple) and said[0] is None]

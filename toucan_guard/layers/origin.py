@@ -91,18 +91,19 @@ class OriginMiddleware:
         """The decision about what these headers say, which is the same whenever they say the same."""
         trail.read(scope)
         websocket = scope["type"] == "websocket"
+        method = "GET" if websocket else scope["method"]
         ambient = _has_only_ambient_credential(scope, trail)
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
         said = None
-        if trail.said is not None and sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED:
-            said = (trail.said, None if websocket else scope["method"], ambient, forwarded)
+        if trail.said is not None and len(method) + sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED:
+            said = (trail.said, method, websocket, ambient, forwarded)
             known = self._judged.get(said)
             if known is not None:
                 return known
         values_of = trail.values_of
         judged = _Judged(
             self._policy.decide(
-                "GET" if websocket else scope["method"],
+                method,
                 values_of(b"origin"),
                 websocket=websocket,
                 fetch_site=values_of(b"sec-fetch-site"),
