@@ -488,7 +488,7 @@ async def test_what_the_copy_clears_is_what_it_would_judge_and_nobody_waits() ->
         # Young enough; old enough to be renewed beside; so old that the request has to wait.
         assert world.revocations.clears(_claims(), world.clock()) is (seconds <= STALENESS * 0.9)
         world.store.hangs = True
-        await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
         assert world.store.asked == asked
 
 
