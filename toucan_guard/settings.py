@@ -136,7 +136,7 @@ class GuardSettings(EnvironmentSettings):
     )
     """Where a token may travel; also ``websocket`` and ``session``."""
     token_cache_size: Annotated[int, BeforeValidator(values.whole_number(0, 10_000_000))] = 10_000
-    """Verified tokens to remember; 0 remembers none."""
+    """Verified tokens to remember, with what was let in of their requests; 0 remembers none."""
     require_tenant: _Flag = True
     """A token must name its tenant."""
     require_token_origins: _Flag = False
