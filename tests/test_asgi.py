@@ -182,3 +182,16 @@ async def test_a_refusal_on_every_kind_of_connection(kind: str, extensions: Any,
         assert (sent[0]["code"], sent[0]["reason"]) == (1008, "origin_not_allowed")
     else:
         assert sent[0]["status"] == 403
+
+
+@pytest.mark.anyio
+async def test_only_the_trails_own_send_is_looked_through() -> None:
+    async def server(message: Any) -> None: ...
+
+    trail, other = Trail(), Trail()
+    wrapped = trail.wrap(server)
+    assert trail.unwrapped(wrapped) is server
+    assert trail.wrap(wrapped) is wrapped
+    other.wrap(server)
+    for send in (server, other.wrap(server), other._edited_send):
+        assert trail.unwrapped(send) is None

@@ -363,6 +363,8 @@ async def test_an_early_hint_does_not_leave_before_the_decision(http: Any) -> No
     answer = await http(AuditLogMiddleware(app_of(hint, Refused(Deny("x_closed"))), sink=sink))
     assert (answer.status, answer.messages[0]["type"]) == (403, "http.response.start")
     assert sink.told() == says("deny", "x_closed", 403)
+    late = await http(AuditLogMiddleware(app_of(START, hint, BODY), sink=sink))
+    assert late.messages == [START, BODY]  # a hint behind the answer's head is none
 
 
 async def test_a_message_for_test_clients_is_no_answer(http: Any) -> None:

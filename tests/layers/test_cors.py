@@ -234,3 +234,18 @@ async def test_the_answer_to_a_preflight_names_no_customer(guard: Any, http: Any
     answer = await http(guard(), "OPTIONS", "/listed", PREFLIGHT)
     assert answer.status == 200
     assert answer.header("content-security-policy") == "frame-ancestors 'none'"
+
+
+async def test_callers_are_remembered_in_bounds(http: Any) -> None:
+    allowlist = OriginAllowlist.parse(["https://*.customers.example"])
+    layer = CorsMiddleware(_callable, policy=OriginPolicy(allowlist=allowlist), allowlist=allowlist)
+    for number in range(1100):
+        origin = f"https://c{number}.customers.example"
+        for _ in range(2):
+            answer = await http(layer, headers={"origin": origin})
+            assert answer.header("access-control-allow-origin") == origin
+        assert (await http(layer, headers={"origin": f"https://{number}.evil.example"})).values(
+            "access-control-allow-origin"
+        ) == []
+    assert len(layer._readers) <= 1026
+    assert not [origin for origin in layer._readers if origin is not None and b"evil" in origin]

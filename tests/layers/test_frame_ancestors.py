@@ -291,3 +291,21 @@ async def test_other_scopes_pass_untouched() -> None:
     layer = FrameAncestorsMiddleware(app, frame_ancestors=FrameAncestors(), allowlist=OriginAllowlist.parse([PORTAL]))
     await layer({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert seen == [({"type": "lifespan"}, None)]
+
+
+async def test_the_readers_of_refusals_are_remembered_in_bounds(http: Any) -> None:
+    layer = FrameAncestorsMiddleware(
+        answering(),
+        frame_ancestors=FrameAncestors.parse([PORTAL]),
+        allowlist=OriginAllowlist.parse([PORTAL]),
+        tenants_listed=True,
+    )
+    for number in range(1100):
+        answer = await http(layer, headers={"referer": f"{PORTAL}/{number}"})
+        assert answer.header("content-security-policy") == f"frame-ancestors {PORTAL}"
+    for referer in (f"{PORTAL}/{'A' * 2000}", f"{OTHER}/", "nonsense"):
+        await http(layer, headers={"referer": referer})
+    remembered = layer._readers
+    assert 0 < len(remembered) <= 1024
+    assert max(map(len, remembered)) < 100
+    assert all(referer.startswith(PORTAL) for referer in remembered)
