@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from toucan_guard import ToucanGuard
+from toucan_guard.asgi import existing_trail
 from toucan_guard.rls.context import current_row_access
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -94,6 +96,40 @@ def test_the_next_request_of_a_connection_finds_nothing_of_the_one_before(
     ]  # fmt: skip
     refused = _get(connection, "/embed/rows", {})
     assert refused.status == 401
+    connection.close()
+
+
+def _in_a_thread(request: Request) -> JSONResponse:
+    access, trail = current_row_access.get(), existing_trail(request.scope)
+    return JSONResponse(
+        {
+            "subject": getattr(getattr(request.state, "embed", None), "subject", None),
+            "own rows": None if access is None else access.row_filter is request.state.embed.rls and not access.closed,
+            "admitted": trail is not None and trail.admission is not None,
+            "headers": [name for name in ("authorization", "x-embed-token", "x_embed_x") if name in request.headers],
+        }
+    )
+
+
+def test_two_tokens_that_are_admitted_in_turns_on_one_connection_share_nothing(
+    serve: Serve, make_settings: Any, make_token: Any
+) -> None:
+    guard = Middleware(ToucanGuard, settings=make_settings())
+    rows = Route("/rows", _in_a_thread)
+    app = Starlette(routes=[Mount("/embed", routes=[rows], middleware=[guard]), Route("/open", _in_a_thread)])
+    connection = http.client.HTTPConnection("127.0.0.1", serve(app))
+    tokens = {subject: f"Bearer {make_token(subject=subject)}" for subject in ("one", "two")}
+    for turn in range(5):
+        for subject, bearer in tokens.items():
+            headers = {"Authorization": bearer, "X_Embed_X": "forged", "Cookie": f"turn={turn}"}
+            assert json.loads(_get(connection, f"/embed/rows?turn={turn}", headers).body) == {  # type: ignore[attr-defined]
+                "subject": subject, "own rows": True, "admitted": turn > 1, "headers": []
+            }  # fmt: skip
+            assert json.loads(_get(connection, "/open", {}).body) == {  # type: ignore[attr-defined]
+                "subject": None, "own rows": None, "admitted": False, "headers": []
+            }  # fmt: skip
+    assert _get(connection, "/embed/rows", {}).status == 401
+    assert _get(connection, "/embed/rows", {"Authorization": tokens["one"] + "x"}).status == 401
     connection.close()
 
 
