@@ -147,3 +147,24 @@ async def test_the_lifespan_looks_at_the_store_and_closes_it(
     closed = store.closed
     await ToucanGuard(app, settings=settings)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert store.closed == closed + 1
+
+
+@pytest.mark.anyio
+async def test_what_an_app_says_after_the_end_does_not_leave_without_the_guard_s_headers(
+    http: Any, make_settings: Any, make_token: Any
+) -> None:
+    kept: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept.append(send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"rows"})
+
+    headers = {"authorization": f"Bearer {make_token()}"}
+    guard = ToucanGuard(app, settings=make_settings())
+    for _ in range(3):  # through the layers, and admitted
+        answer = await http(guard, headers=headers)
+        sent = len(answer.messages)
+        with pytest.raises(AssertionError):
+            await kept.pop()({"type": "http.response.start", "status": 200, "headers": []})
+        assert len(answer.messages) == sent

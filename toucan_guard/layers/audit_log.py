@@ -319,6 +319,7 @@ class _Connection:
 
     def _finish(self) -> None:
         """Record a connection that nobody answered, or what changed after its decision was written."""
+        self._server = None  # a task that outlives the connection finds its Trail released
         try:
             if self._event is None:
                 self._audit.record(self._decision(None, unanswered=True))

@@ -1,8 +1,9 @@
-"""Remember what a signature vouches for, never what was decided.
+"""Remember what a signature vouches for.
 
 Verifying a signature costs 20 to 200 microseconds, and a chart asks many times with one token. What is kept is the
-frozen claims of a token that verified. Everything that can change meanwhile is looked at again on every hit: the time,
-the issuer and the audience here, revocation, origins and grants in their layers.
+frozen claims of a token that verified. Everything that can change meanwhile is looked at again on every hit: the time
+here, revocation and grants in their layers. What layers keep beside the claims (``derived``) follows from them and from
+the configuration; a refusal is never kept.
 
 An entry's key is a SHA-256 over the token *and* over everything else that the verification depended on: the ring's
 generation, the policy and the token type. So a token stops being known at the moment in which its key leaves the ring.
@@ -23,8 +24,8 @@ from toucan_guard.core.token import EMBED, TokenPolicy, VerifiedClaims, recheck,
 from toucan_guard.tokens.key_source import KeySource, StaticKeys
 from toucan_guard.tokens.keys import KeyRing
 
-# Claims as Python objects take several times the room of the token that they were read from.
-_BYTES_PER_ENTRY: Final = 2048
+# Claims as Python objects, and what layers keep beside them, take several times the room of the token.
+_BYTES_PER_ENTRY: Final = 4096
 _BYTES_PER_TOKEN_BYTE: Final = 4
 
 
