@@ -1,4 +1,6 @@
-"""Requests per second through real servers: uvicorn with uvloop and httptools, two processes, the app bare and guarded.
+"""Requests per second through real servers: uvicorn with uvloop and httptools, two processes, an app bare and guarded.
+
+Once a bare ASGI app, which does nothing at all, and once an endpoint of FastAPI's that returns a dictionary.
 
 The load comes from this machine too, in turns of a second: both stacks lose the same share of the processors to it.
 """
@@ -29,6 +31,16 @@ bare = r.bare
 def guarded():
     from pathlib import Path
     return r.guard(folder=Path({folder!r}))
+def endpoint():
+    from fastapi import FastAPI
+    app = FastAPI()
+    @app.get("/dashboards/{{name}}")
+    async def dashboard(name: str):
+        return {{"carrier": "AA", "delays": [1, 2, 3]}}
+    return app
+def guarded_endpoint():
+    from pathlib import Path
+    return r.guard(endpoint(), folder=Path({folder!r}))
 """
 
 
@@ -56,25 +68,41 @@ def _served(folder: Path, *app: str) -> Iterator[int]:
         process.wait(10)
 
 
-def requests_per_second(turns: int = 8, seconds: float = 1.5) -> Iterator[Row]:
+def requests_per_second() -> Iterator[Row]:
+    yield _compared("guarded : bare (uvicorn, 2 processes)", ("served:bare",), ("served:guarded", "--factory"), 0.85)
+    yield _compared(
+        "FastAPI guarded : FastAPI (uvicorn, 2 processes)",
+        ("served:endpoint", "--factory"),
+        ("served:guarded_endpoint", "--factory"),
+    )
+
+
+def _compared(
+    what: str,
+    bare: tuple[str, ...],
+    guarded: tuple[str, ...],
+    reach: float | None = None,
+    *,
+    turns: int = 8,
+    seconds: float = 1.5,
+) -> Row:
     folder = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     (folder / "served.py").write_text(_SERVED.format(here=str(Path(__file__).parent), folder=str(folder)))
     request = _raw(r.headers(r.bearer(r.mint(r.minter()))))
     rates: dict[str, list[float]] = {"bare": [], "guarded": []}
-    with _served(folder, "served:bare") as bare, _served(folder, "served:guarded", "--factory") as guarded:
-        ports = {"bare": bare, "guarded": guarded}
-        for name, port in ports.items():
+    with _served(folder, *bare) as first, _served(folder, *guarded) as second:
+        ports = {"bare": first, "guarded": second}
+        for port in ports.values():
             _load(port, request, seconds)
-            del name
         for turn in range(turns):
             for name in ("bare", "guarded") if turn % 2 else ("guarded", "bare"):
                 rates[name].append(_load(ports[name], request, seconds))
-    ratios = [guarded / bare for guarded, bare in zip(rates["guarded"], rates["bare"], strict=True)]
-    yield Row(
+    ratios = [g / b for g, b in zip(rates["guarded"], rates["bare"], strict=True)]
+    return Row(
         "server",
-        "requests per second, guarded : bare (uvicorn, 2 processes)",
+        f"requests per second, {what}",
         Figure.of(ratios),
-        0.85,
+        reach,
         least=True,
         beside={name: f"{Figure.of(values).median:.0f}/s" for name, values in rates.items()},
     )
