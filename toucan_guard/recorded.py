@@ -147,7 +147,7 @@ def _admitted(trail: Trail, status: int | None) -> Sequence[Step] | None:
         return None  # a guard behind this one has another policy
     later = trail.steps[len(admission.steps) :]
     for step in later:
-        if step.decision is not ALLOW:
+        if step.decision.facts or isinstance(step.decision, Deny):
             return None
     return later
 

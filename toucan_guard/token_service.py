@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.asgi import Trail, deny, header_values, trail_of
 from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
-from toucan_guard.core.decisions import Allow, Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
 from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.core.token_request import MAX_BODY_BYTES, Mistake, TokenRequest, read_token_request
@@ -138,7 +138,7 @@ class GenerateToken:
         issued = asked if isinstance(asked, Deny) else self._issuer.issue(entry, asked, now=self._clock())
         dead = None if isinstance(issued, Deny) else await self._revoked(issued.claims, trail)
         issued = issued if dead is None else dead
-        trail.add("token_service", issued if isinstance(issued, Deny) else Allow())
+        trail.add("token_service", issued if isinstance(issued, Deny) else ALLOW)
         if isinstance(issued, Deny):
             return await deny(scope, receive, send if issued is not _NOT_POST else _allowing_post(send), issued)
         trail.claims = issued.claims  # the record says what was given away
@@ -213,7 +213,7 @@ class RefreshToken:
             issued = Deny(Reason.REFRESH_NOT_ALLOWED, "an embed session ends with its time: open the frame anew")
         else:
             issued = self._issuer.renew(trail.claims, now=self._clock())
-        trail.add("token_service", issued if isinstance(issued, Deny) else Allow())
+        trail.add("token_service", issued if isinstance(issued, Deny) else ALLOW)
         if isinstance(issued, Deny):
             return await deny(scope, receive, send if issued is not _NOT_POST else _allowing_post(send), issued)
         await _answer(issued)(scope, receive, send)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from toucan_guard.core.decisions import Allow, Decision, Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Decision, Deny, Reason
 from toucan_guard.core.errors import MintError
 
 ANY_ID: Final = "*"
@@ -83,7 +83,7 @@ def reaches(grants: Iterable[Grant], type: str, id: str, action: str) -> Decisio
     if isinstance(wanted, str) and wanted:
         for grant in grants:
             if grant.type == type and grant.id in (wanted, ANY_ID) and action in grant.actions:
-                return Allow()
+                return ALLOW
     return Deny(Reason.GRANT_MISSING, "no grant of the token reaches this object with this action")
 
 
