@@ -83,11 +83,10 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
     """
     if not once.get(b"authorization", b"").startswith(b"Bearer ") or scope["type"] == "websocket":
         return False
-    if b"x-embed-" in b"\n".join(once).replace(b"_", b"-"):
+    names = b"\n".join(once)
+    if b"embed" in names and b"x-embed-" in names.replace(b"_", b"-"):
         return False
-    kept = {**once}
-    del kept[b"authorization"]
-    scope["headers"] = list(kept.items())
+    scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
     return True
 
 

@@ -98,7 +98,7 @@ class EmbedTokenMiddleware:
         trail.report_only_grants = self._report_only_grants and (first or trail.report_only_grants)
 
         claims = await self._authenticate(scope, trail)
-        if not isinstance(claims, Deny):
+        if not isinstance(claims, Deny) and not self._standing.holds(claims, self._clock()):
             revoked = await self._standing.revoked(claims, trail)
             if revoked is not None:
                 trail.claims, claims = claims, revoked  # the record says whose token it was
