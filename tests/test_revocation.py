@@ -35,6 +35,7 @@ def _noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         await self.refresh()
 
     monkeypatch.setattr(Revocations, "keep_fresh", keep_fresh)
+    monkeypatch.setattr(Revocations, "clears", lambda *_: False)  # no copy is fresh enough to be believed unasked
 
 
 @pytest.mark.parametrize(
