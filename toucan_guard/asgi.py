@@ -91,8 +91,6 @@ class Trail:
         request_id: Shown in refusals and in the audit event.
         steps: What each layer decided, in order.
         bootstrap_tokens: Values of ``embed_token`` that were taken out of the query string.
-        origins: What the origin layer found, one object for all requests that say the same; None where it remembers
-            none. The four that follow are parts of it.
         caller: The listed origin that calls us (its Origin header), where it is not our own.
         embedder: The listed origin that frames us (its Referer), where the browser named it.
         opaque_caller: The Origin header is ``null``, which a switch let in; no list names it.
@@ -137,7 +135,6 @@ class Trail:
         "exempt",
         "narrowing",
         "opaque_caller",
-        "origins",
         "own_page",
         "raw",
         "refusal",
@@ -156,7 +153,6 @@ class Trail:
         self.steps: list[Step] = []
         self.edits: list[HeaderEdit] = []
         self.bootstrap_tokens: tuple[str, ...] = ()
-        self.origins: object = None
         self.caller: Origin | None = None
         self.embedder: Origin | None = None
         self.opaque_caller = False

@@ -6,6 +6,7 @@ Put on a response: that it is one viewer's own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -27,7 +28,7 @@ _PRIVATE: Final[HeaderList] = [
 _CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
 
 
-class HeaderEdit:
+class HeaderEdit(ABC):
     """What a layer does to the headers of every response that leaves."""
 
     names = b""
@@ -45,9 +46,9 @@ class HeaderEdit:
         del names
         return None
 
+    @abstractmethod
     def __call__(self, headers: HeaderList) -> HeaderList:
         """The headers of a response, whatever they say, as they leave."""
-        raise NotImplementedError
 
 
 def strip_lookalikes(scope: Scope) -> None:

@@ -95,6 +95,7 @@ class ToucanGuard:
                 layers.AuditLogMiddleware,
                 {**audit, "routes_of": app},
             ),
+            # What all layers from here to Arrival have let in before is let in again, as long as nothing changes.
             (
                 layers.AdmissionMiddleware,
                 {

@@ -31,3 +31,17 @@ class Embed:
     token_id: str
     expires_at: float
     embedder: str | None = None
+
+    def with_rows(self, row_filter: RowFilter) -> Embed:
+        """The same embed, with the rows that it may see."""
+        # Word for word: ``dataclasses.replace`` takes five times as long.
+        return Embed(
+            subject=self.subject,
+            tenant=self.tenant,
+            grants=self.grants,
+            rls=row_filter,
+            issuer=self.issuer,
+            token_id=self.token_id,
+            expires_at=self.expires_at,
+            embedder=self.embedder,
+        )

@@ -26,7 +26,6 @@ VERSION: Final = 1
 MAX_LEEWAY_SECONDS: Final = 60
 MAX_BOOTSTRAP_SECONDS: Final = 60
 MAX_TOKEN_BYTES: Final = 8192
-MOST_DERIVED: Final = 32  # things that layers keep beside a token's claims
 RESERVED_CLAIMS: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "nbf", "ver", "session_seconds"})
 FIRST_ISSUED: Final = "first_iat"
 # What no claim of ours may be renamed to: the token service could not say when a token was first issued.

@@ -23,14 +23,13 @@ _LONGEST_REMEMBERED: Final = 1024
 class _Judged:
     """A decision, its step, and whom it let in (see ``Trail``). One for all requests that say the same."""
 
-    __slots__ = ("caller", "decision", "embedder", "kept", "opaque_caller", "own_page", "step")
+    __slots__ = ("caller", "decision", "embedder", "opaque_caller", "own_page", "step")
 
     def __init__(self, decision: Decision, *, report_only: bool) -> None:
         facts = decision.facts if isinstance(decision, Allow) else {}
         ours = "self" in facts
         origin = facts.get("origin", facts.get("referer_origin"))
         caller = None if ours or origin is None else parse_origin(origin)
-        self.kept = False
         self.decision = decision
         self.step = Step(_LAYER, decision, not report_only)
         self.own_page = ours and origin is not None
@@ -82,7 +81,6 @@ class OriginMiddleware:
         if isinstance(judged.decision, Deny) and not self._report_only:
             return await deny(scope, receive, send, judged.decision)
         # Whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds.
-        trail.origins = judged if judged.kept else None
         trail.own_page, trail.caller = judged.own_page, judged.caller
         trail.opaque_caller, trail.embedder = judged.opaque_caller, judged.embedder
         await self.app(scope, receive, send)
@@ -120,7 +118,6 @@ class OriginMiddleware:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
             self._judged[said] = judged
-            judged.kept = True
         return judged
 
 

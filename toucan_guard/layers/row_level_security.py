@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, deny, publish_embed, trail_of
 from toucan_guard.core.decisions import ALLOW, Deny
-from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
@@ -52,7 +51,7 @@ class RowLevelSecurityMiddleware:
             return await deny(scope, receive, send, judged)
 
         if trail.embed is not None:
-            publish_embed(scope, trail, _with_rows(trail.embed, judged))
+            publish_embed(scope, trail, trail.embed.with_rows(judged))
         access = trail.access = RowAccess(judged)
         previous = current_row_access.set(access)
         try:
@@ -61,17 +60,3 @@ class RowLevelSecurityMiddleware:
             # A task that outlives the connection still holds this object, and finds it closed.
             access.closed = True
             current_row_access.reset(previous)
-
-
-def _with_rows(embed: Embed, row_filter: RowFilter) -> Embed:
-    # Word for word: ``dataclasses.replace`` takes five times as long.
-    return Embed(
-        subject=embed.subject,
-        tenant=embed.tenant,
-        grants=embed.grants,
-        rls=row_filter,
-        issuer=embed.issuer,
-        token_id=embed.token_id,
-        expires_at=embed.expires_at,
-        embedder=embed.embedder,
-    )

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Step, Trail, deny, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, deny, trail_of
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.tenancy import TenancyPolicy
-from toucan_guard.core.token import MOST_DERIVED, VerifiedClaims
-
-
-class _Judged(NamedTuple):
-    """What this layer says of a token at one caller and embedder."""
-
-    steps: tuple[Step, ...]
-    refusal: Deny | None
-    narrowing: OriginAllowlist | None
+from toucan_guard.core.token import VerifiedClaims
 
 
 class TenancyMiddleware:
@@ -53,29 +43,19 @@ class TenancyMiddleware:
         if claims is None:
             raise GuardMissing("TenancyMiddleware needs EmbedTokenMiddleware in front of it")
 
-        # Judged once for each token and what the origin layer found, and kept beside the token's claims.
-        judged = claims.derived.get((self, trail.origins))
-        if not isinstance(judged, _Judged):
-            judged = self._judge(claims, trail)
-            if trail.origins is not None and len(claims.derived) < MOST_DERIVED:
-                claims.derived[self, trail.origins] = judged
-        trail.steps += judged.steps
-        if judged.refusal is not None:
-            return await deny(scope, receive, send, judged.refusal)
-        trail.narrowing = _narrower(trail.narrowing, judged.narrowing)
-        await self.app(scope, receive, send)
+        decision = self._policy.decide_region(claims)
+        trail.add("region", decision, report_only=self._report_only_region)
+        if isinstance(decision, Deny) and not self._report_only_region:
+            return await deny(scope, receive, send, decision)
 
-    def _judge(self, claims: VerifiedClaims, trail: Trail) -> _Judged:
-        region = self._policy.decide_region(claims)
-        steps = [Step("region", region, not self._report_only_region)]
-        if isinstance(region, Deny) and not self._report_only_region:
-            return _Judged(tuple(steps), region, None)
         callers = tuple(origin for origin in (trail.caller, trail.embedder) if origin is not None)
-        origins = self._policy.decide_origins(claims, callers, opaque_caller=trail.opaque_caller)
-        steps.append(Step("tenancy", origins, not self._report_only_origins))
-        if isinstance(origins, Deny) and not self._report_only_origins:
-            return _Judged(tuple(steps), origins, None)
-        return _Judged(tuple(steps), None, self._narrowing_of(claims))
+        decision = self._policy.decide_origins(claims, callers, opaque_caller=trail.opaque_caller)
+        trail.add("tenancy", decision, report_only=self._report_only_origins)
+        if isinstance(decision, Deny) and not self._report_only_origins:
+            return await deny(scope, receive, send, decision)
+
+        trail.narrowing = _narrower(trail.narrowing, self._narrowing_of(claims))
+        await self.app(scope, receive, send)
 
     def _narrowing_of(self, claims: VerifiedClaims) -> OriginAllowlist | None:
         # One object for each token, whoever embeds it: what is narrowed by it is kept as long.
