@@ -2,7 +2,7 @@
 
 One case is one rule for a table, one embed's attributes and one query. Each is asked of SQLAlchemy on SQLite
 and on PostgreSQL, of rewritten SQL on SQLite, DuckDB and PostgreSQL, and of PostgreSQL's own policies; the answer
-has to be what the query gives over the rows that match. ``TOUCAN_DIFFERENTIAL_EXAMPLES=1000`` runs ten times as many.
+has to be what the query gives over the rows that match. ``TOUCAN_DIFFERENTIAL_EXAMPLES=440`` runs ten times as many.
 """
 
 from __future__ import annotations
