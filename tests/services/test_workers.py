@@ -234,7 +234,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, module_valkey: Any) -> Iterat
 
 
 def test_of_a_thousand_presentations_of_one_bootstrap_token_one_is_accepted(site: Site) -> None:
-    accepted = []
+    accepted, workers = [], set()
     for _ in range(3):
         token = site.token(bootstrap=True, token_id=secrets.token_hex(8))
         answers = site.ask(f"/chart?embed_token={token}", {**FRAME, "accept": "application/json"}, 1000)
@@ -244,8 +244,9 @@ def test_of_a_thousand_presentations_of_one_bootstrap_token_one_is_accepted(site
         assert said[303, None] <= 1, said
         # On a busy machine the winner may run out of its quarter second: then it was told that nobody knows.
         assert said[303, None] == 1 or said[503, "store_unavailable"], said
-        assert len({answer.worker for answer in answers}) > 1
+        workers |= {answer.worker for answer in answers}
         accepted.append(said[303, None])
+    assert len(workers) > 1
     assert 1 in accepted, "positive control"
     assert not [line for line in site.log.read_text().splitlines() if "embed_token" in line], "the access log"
 
@@ -323,23 +324,28 @@ def test_open_sockets_and_streams_end_in_every_worker(site: Site) -> None:
         await _closed(writer)
         return read
 
-    async def watch() -> None:
-        opened: list[str] = []
-        live = [asyncio.create_task(socket_until_closed(opened)) for _ in range(16)]
-        streams = [asyncio.create_task(stream_until_cut(opened)) for _ in range(16)]
+    async def watch() -> int:
+        sockets: list[str] = []
+        streaming: list[str] = []
+        live: list[asyncio.Task[tuple[int, str]]] = []
+        streams: list[asyncio.Task[bytes]] = []
         async with asyncio.timeout(GIVE_UP_SECONDS):
-            while len(opened) < 32:
-                assert not any(task.done() for task in (*live, *streams))
-                await asyncio.sleep(0.02)
+            # Who is awake first takes all that wait: more are opened until every worker holds one of each.
+            while min(len(set(sockets)), len(set(streaming))) < WORKERS:
+                live += [asyncio.create_task(socket_until_closed(sockets)) for _ in range(8)]
+                streams += [asyncio.create_task(stream_until_cut(streaming)) for _ in range(8)]
+                while len(sockets) < len(live) or len(streaming) < len(streams):
+                    assert not any(task.done() for task in (*live, *streams))
+                    await asyncio.sleep(0.02)
             code, _ = await asyncio.to_thread(site.revoke, "--subject", "u-live")
             assert code == 0
-            assert await asyncio.gather(*live) == [(1008, "token_revoked")] * 16
+            assert await asyncio.gather(*live) == [(1008, "token_revoked")] * len(live)
             for read in await asyncio.gather(*streams):
                 assert not read.endswith(b"0\r\n\r\n"), "the last chunk of a whole answer"
-        assert len(set(opened)) > 1
+        return len(live) + len(streams)
 
-    asyncio.run(watch())
-    site.wait_until(lambda: sum(line["event"] == "completion" for line in site.audited()[before:]) == 32)
+    opened = asyncio.run(watch())
+    site.wait_until(lambda: sum(line["event"] == "completion" for line in site.audited()[before:]) == opened)
     completions = [line for line in site.audited()[before:] if line["event"] == "completion"]
     assert {(line["outcome"], line["reason"]) for line in completions} == {("deny", "token_revoked")}
     site.revoke("--subject", "u-live", "--undo")
