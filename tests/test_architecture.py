@@ -31,7 +31,9 @@ ROOMS = [
         "settings_values",
     },
     {"layers"},
-    {"admission", "recorded", "live", "receipts"},
+    {"admitted"},
+    {"admission", "audited", "live", "receipts"},
+    {"recorder"},
     {"asgi"},
     {"query", "headers", "proxies", "refusals", "templates"},
     {"tokens", "rls", "audit"},
@@ -119,8 +121,10 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param(
             "time",
             {
+                "audited",
                 "ids",
                 "layers",
+                "recorder",
                 "tokens",
                 "rls",
                 "stack",

@@ -9,15 +9,17 @@ is asked at every request all the same (``layers/admission.py``): the time, the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
 from toucan_guard.asgi import Trail
-from toucan_guard.core.audit_event import AdmittedEvents
+from toucan_guard.core.admitted_line import AdmittedLine
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
-from toucan_guard.recorded import events_of
+from toucan_guard.headers import Header
+from toucan_guard.recorder import line_of
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time
@@ -31,12 +33,10 @@ class Sought(NamedTuple):
     Attributes:
         owner: Who wants to keep what is found, and finds it under this.
         said: What the request says.
-        edits: So many stood on the Trail already.
     """
 
     owner: object
     said: Said
-    edits: int
 
 
 class Admission:
@@ -45,42 +45,65 @@ class Admission:
     Attributes:
         embed: What the app sees.
         steps: What each layer decided: yes.
-        events: Writes the record of requests that were admitted alike.
+        line: Writes the record of requests that were admitted alike.
     """
 
     # Its claims are not among them: what is kept beside them would hold them.
     __slots__ = (
+        "_added",
         "_caller",
         "_edits",
         "_embedder",
+        "_names",
         "_narrowing",
         "_opaque_caller",
         "_own_page",
         "_report_only_grants",
         "embed",
-        "events",
+        "line",
         "steps",
     )
 
-    def __init__(self, trail: Trail, embed: Embed, edits_before: int, events: AdmittedEvents) -> None:
+    def __init__(self, trail: Trail, embed: Embed, line: AdmittedLine) -> None:
         self.embed = embed
-        self.events = events
-        self.steps = tuple(trail.steps)
-        self._edits = tuple(trail.edits[edits_before:])
+        self.line = line
+        self.steps = trail.steps
+        self._edits = trail.edits
         self._caller, self._embedder = trail.caller, trail.embedder
         self._opaque_caller, self._own_page = trail.opaque_caller, trail.own_page
         self._narrowing = trail.narrowing
         self._report_only_grants = trail.report_only_grants
+        self._names: bytes | None = None
+        self._added: Sequence[Header] = ()
 
     def put_on(self, trail: Trail) -> None:
         """Note on the Trail of a request that says the same what the layers would note; its claims and rows apart."""
         trail.admission = self
-        trail.steps += self.steps
-        trail.edits += self._edits
+        trail.steps = self.steps
+        trail.edits = self._edits
         trail.caller, trail.embedder = self._caller, self._embedder
         trail.opaque_caller, trail.own_page = self._opaque_caller, self._own_page
         trail.narrowing = self._narrowing
         trail.report_only_grants = self._report_only_grants
+
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+        """What the layers add to an answer, kept from the last one with the same headers.
+
+        Args:
+            names: The answer's header names, one on each line.
+            trail: Of the connection.
+
+        Returns:
+            Headers, or None where the answer's own must be looked at, or somebody has decided more.
+        """
+        if trail.edits is not self._edits or trail.narrowing is not self._narrowing or trail.refusal is not None:
+            return None
+        if names == self._names:
+            return self._added
+        added = trail.additions(names.lower())
+        if added is not None:
+            self._names, self._added = names, tuple(added)
+        return added
 
 
 def keep(scope: Scope, trail: Trail) -> None:
@@ -98,4 +121,4 @@ def keep(scope: Scope, trail: Trail) -> None:
     kept = claims.derived.get(sought.owner)
     if not isinstance(kept, dict) or len(kept) >= _MOST:
         kept = claims.derived[sought.owner] = {}
-    kept[sought.said] = Admission(trail, embed, sought.edits, events_of(scope, trail))
+    kept[sought.said] = Admission(trail, embed, line_of(scope, trail))

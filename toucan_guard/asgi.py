@@ -150,8 +150,8 @@ class Trail:
 
     def __init__(self) -> None:
         self.request_id = new_id()
-        self.steps: list[Step] = []
-        self.edits: list[HeaderEdit] = []
+        self.steps: tuple[Step, ...] = ()
+        self.edits: tuple[HeaderEdit, ...] = ()
         self.bootstrap_tokens: tuple[str, ...] = ()
         self.caller: Origin | None = None
         self.embedder: Origin | None = None
@@ -214,11 +214,11 @@ class Trail:
             step = _ALLOWED.get(layer)
             if step is None:
                 step = _ALLOWED[layer] = Step(layer, ALLOW, enforced=True)
-            self.steps.append(step)
+            self.steps += (step,)
             return
         if not isinstance(decision, Allow | Deny):
             raise TypeError(f"the layer {layer!r} decided {type(decision).__name__}, not Allow or Deny")
-        self.steps.append(Step(layer, decision, not report_only))
+        self.steps += (Step(layer, decision, not report_only),)
 
     def decided(self, layer: str) -> bool:
         """Whether a layer of this name has decided already."""
@@ -226,7 +226,7 @@ class Trail:
 
     def release(self) -> None:
         """Let go of what refers back to the connection, at its end: it is freed at once, not by the collector."""
-        self.edits = []
+        self.edits = ()
         self.audit = self._send = None
 
     def wrap(self, send: Send) -> Send:
@@ -250,17 +250,29 @@ class Trail:
             return {**message, "headers": self._edited(list(message.get("headers", ())))}
         return message
 
-    def _edited(self, headers: HeaderList) -> HeaderList:
-        names = _names_of(headers)
+    def additions(self, names: bytes) -> list[Header] | None:
+        """What the edits add to a response, where none of them has to look at its own headers; else None.
+
+        Args:
+            names: The response's header names, in lower case, one on each line.
+        """
+        added: list[Header] = []
         # From the inside out, as the response passes the layers: the outermost has the last word.
         for edit in reversed(self.edits):
-            added = edit.additions(names)
-            if added is not None:
-                headers += added
-                names += edit.names
-            else:
-                headers = edit(headers)
-                names = _names_of(headers)
+            more = edit.additions(names, self)
+            if more is None:
+                return None
+            added += more
+            names += edit.names
+        return added
+
+    def _edited(self, headers: HeaderList) -> HeaderList:
+        added = self.additions(_names_of(headers))
+        if added is not None:
+            return headers + added
+        for edit in reversed(self.edits):
+            more = edit.additions(_names_of(headers), self)
+            headers = edit(headers, self) if more is None else [*headers, *more]
         return headers
 
 

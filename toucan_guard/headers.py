@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import Scope
 
 from toucan_guard.core.api_key import HEADER, parse_api_key
 from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bearer_token, without_session_cookies
+
+if TYPE_CHECKING:
+    from toucan_guard.asgi import Trail
 
 Header = tuple[bytes, bytes]
 HeaderList = list[Header]
@@ -34,20 +37,21 @@ class HeaderEdit(ABC):
     names = b""
     """In lower case, one on each line: the headers that ``additions`` may add."""
 
-    def additions(self, names: bytes) -> Sequence[Header] | None:
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
         """What to add to a response that says nothing about this edit's subject.
 
         Args:
             names: The response's header names, in lower case, one on each line.
+            trail: Of the connection.
 
         Returns:
             Headers, or None where the response's own must be looked at.
         """
-        del names
+        del names, trail
         return None
 
     @abstractmethod
-    def __call__(self, headers: HeaderList) -> HeaderList:
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """The headers of a response, whatever they say, as they leave."""
 
 
@@ -99,8 +103,9 @@ class KeepPrivate(HeaderEdit):
 
     names = b"\ncache-control\nreferrer-policy\nvary"
 
-    def additions(self, names: bytes) -> Sequence[Header] | None:
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
+        del trail
         if (
             b"cache-control" in names  # and every header whose name ends like it
             or b"referrer-policy" in names
@@ -111,8 +116,9 @@ class KeepPrivate(HeaderEdit):
             return None
         return _PRIVATE
 
-    def __call__(self, headers: HeaderList) -> HeaderList:
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """See ``HeaderEdit``."""
+        del trail
         kept: HeaderList = []
         cached = referred = False
         for header in headers:

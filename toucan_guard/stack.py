@@ -13,14 +13,12 @@ import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
-from toucan_guard.asgi import existing_trail
 from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.exempt_paths import exempt_paths
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.recording import audit_options
-from toucan_guard.rls.context import current_row_access
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import Fetch
@@ -95,18 +93,6 @@ class ToucanGuard:
                 layers.AuditLogMiddleware,
                 {**audit, "routes_of": app},
             ),
-            # What all layers from here to Arrival have let in before is let in again, as long as nothing changes.
-            (
-                layers.AdmissionMiddleware,
-                {
-                    "bare": app,
-                    "verifier": verifier,
-                    "is_exempt": exempt_paths(settings.exempt_paths, settings.exempt_prefixes),
-                    "revocations": revocations,
-                    "insecure_store_fail_open": settings.insecure_store_fail_open,
-                    "trusted_proxies": settings.trusted_proxies,
-                },
-            ),
             (
                 layers.CorsMiddleware,
                 {
@@ -159,30 +145,33 @@ class ToucanGuard:
         if settings.insecure_no_rls:
             order = [entry for entry in order if entry[0] is not layers.RowLevelSecurityMiddleware]
 
+        guarded = app
         for layer, options in reversed(order):
-            app = layer(app, **options)
-        self.app = app
+            guarded = layer(guarded, **options)
+            if isinstance(guarded, layers.AuditLogMiddleware):
+                recorder = guarded.recorder
+
+        # What all of them have let in before is let in again, as long as nothing changes.
+        self.app = layers.AdmissionMiddleware(
+            guarded,
+            bare=app,
+            recorder=recorder,
+            verifier=verifier,
+            is_exempt=exempt_paths(settings.exempt_paths, settings.exempt_prefixes),
+            revocations=revocations,
+            insecure_store_fail_open=settings.insecure_store_fail_open,
+            trusted_proxies=settings.trusted_proxies,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._look_at_the_store()
-            await self._keys.start()
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                await self.aclose()
-            return
-        # Servers reuse contexts from one request of a connection to the next: every connection begins with nobody's
-        # rows. A guard inside another one continues what that one has found.
-        if existing_trail(scope) is not None:
+        if scope["type"] != "lifespan":
             return await self.app(scope, receive, send)
-        previous = current_row_access.set(None)
+        await self._look_at_the_store()
+        await self._keys.start()
         try:
             await self.app(scope, receive, send)
         finally:
-            current_row_access.reset(previous)
-            if (trail := existing_trail(scope)) is not None:
-                trail.release()
+            await self.aclose()
 
     def close(self) -> None:
         """Close the record."""

@@ -78,10 +78,13 @@ class Chain:
         """The chain has ended: the next line begins another one."""
         self._process = None
 
-    def render(self, event: Event) -> bytes:
-        """The event as the next line of the chain."""
+    def render(self, event: Event | bytes) -> bytes:
+        """The event, or its line, as the next line of the chain."""
         cuts = self._cuts
-        line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(cuts), dump=self._dump)
+        if isinstance(event, bytes):
+            line = event
+        else:
+            line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(cuts), dump=self._dump)
         body = body_of(self._id, self._number, self._previous, cuts, line)
         digest = self._digest(body)
         line = linked_line(body, digest, keyed=self._keyed)

@@ -29,6 +29,8 @@ class QueuedSink:
         size: How many may wait.
     """
 
+    takes_lines: Final = True
+
     def __init__(self, sink: LineSink, *, size: int) -> None:
         self._sink = sink
         self._size = size
@@ -37,7 +39,7 @@ class QueuedSink:
         tell_of_forks(self)
         self._refused = 0  # events that found the queue full since the last one that did not
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Event | bytes) -> None:
         """See ``Sink``. What fails later is counted in the next event."""
         if self._process != os.getpid():
             with self._starting:
@@ -65,7 +67,7 @@ class QueuedSink:
     def _start(self) -> None:
         """Begin in this process: a thread does not come along through a fork."""
         self._refused = 0
-        self._queue: SimpleQueue[Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[Event | bytes | None] = SimpleQueue()
         self._thread = threading.Thread(
             target=self._write_all, args=(self._queue,), name="toucan_guard audit", daemon=True
         )
@@ -76,7 +78,7 @@ class QueuedSink:
         """Begin with a lock that nobody holds."""
         self._starting = threading.Lock()
 
-    def _write_all(self, queue: SimpleQueue[Event | None]) -> None:
+    def _write_all(self, queue: SimpleQueue[Event | bytes | None]) -> None:
         while (event := queue.get()) is not None:
             try:
                 self._sink.write(event)

@@ -7,6 +7,7 @@ decides what that means for the response. The library never calls ``structlog.co
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,9 +26,13 @@ observers: Final[list[Callable[[Event], None]]] = []
 
 
 class Sink(Protocol):
-    """Takes one event at a time."""
+    """Takes one event at a time.
 
-    def write(self, event: Event) -> None:
+    A sink that has an attribute ``takes_lines``, and it is true, also takes one JSON line in the event's place, its
+    newline included: an event that somebody has encoded already.
+    """
+
+    def write(self, event: Any) -> None:
         """Write the event; raises ``AuditWriteError`` where it could not be written whole."""
         ...
 
@@ -46,6 +51,8 @@ class LineSink:
             writes does so, who hears of every failure.
     """
 
+    takes_lines: Final = True
+
     def __init__(self, writer: Writer, chain: Chain, *, counts: bool = False) -> None:
         # Imported where the stack is built: structlog loads rich where that is installed.
         import structlog
@@ -62,22 +69,23 @@ class LineSink:
         class Logger(structlog.BoundLoggerBase):
             """Has one method and no context: an event comes here whole, and rendering it is all that is done."""
 
-            def info(self, event: Event) -> None:
+            def info(self, event: Event | bytes) -> None:
                 self._logger.info(render(event))
 
         self._log: Any = structlog.wrap_logger(writer, processors=[], wrapper_class=Logger, context_class=dict).bind()
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Event | bytes) -> None:
         """See ``Sink``."""
         with self._lock:
             if self._counts and self._dropped:
+                event = _event(event)
                 event = {**event, "dropped": event.get("dropped", 0) + self._dropped}
             try:
                 if not self._chain.begun:
                     self._begin()
                 self._emit(event)
             except OSError as error:
-                self._dropped = event.get("dropped", 0) + 1
+                self._dropped = _event(event).get("dropped", 0) + 1
                 raise AuditWriteError(f"an audit line could not be written ({error.strerror})") from None
             self._dropped = 0
 
@@ -108,13 +116,20 @@ class LineSink:
             self._chain.end()  # nothing can follow a first line that is not there
             raise
 
-    def _emit(self, event: Event) -> None:
+    def _emit(self, event: Event | bytes) -> None:
         try:
             self._log.info(event)
         except LineCut as error:
             self._chain.cut(error.written)
             raise
         self._chain.written()
+
+
+def _event(event: Event | bytes) -> Event:
+    if isinstance(event, bytes):
+        read: Event = json.loads(event)
+        return read
+    return event
 
 
 class StructlogSink:

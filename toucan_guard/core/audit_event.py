@@ -62,7 +62,7 @@ def decision_event(
         key_id: The API key that was named, where there are no claims.
     """
     steps = tuple(steps)
-    identity = {**_NOBODY, "key_id": key_id} if claims is None else _identity_of(claims)
+    identity = {**_NOBODY, "grants": [], "key_id": key_id} if claims is None else identity_of(claims)
     return {
         "schema": SCHEMA_VERSION,
         "event": "decision",
@@ -73,20 +73,18 @@ def decision_event(
         "outcome": outcome,
         "reason": reason,
         "detail": None if reason is None else _detail_of(steps, reason),
-        "steps": _rendered(steps),
+        "steps": rendered_steps(steps),
         "kind": kind,
         "method": method,
         "route": route,
         "status": status,
-        "first_byte_ms": _to_thousandths(seconds_to_first_byte * 1000),
+        "first_byte_ms": to_thousandths(seconds_to_first_byte * 1000),
         "origin": origin,
         "embedder": embedder,
         "fetch_site": fetch_site,
         "fetch_dest": fetch_dest,
         **identity,
-        # A list of this event's own: what is kept beside the claims, the host's pipeline must not change.
-        "grants": [*identity["grants"]],
-        "expires_in_seconds": None if claims is None else _to_thousandths(claims.expires_at - now),
+        "expires_in_seconds": None if claims is None else to_thousandths(claims.expires_at - now),
         "rls_attributes": list(rls_attributes),
         "policy_version": policy_version,
         "tables": dict(tables),
@@ -95,104 +93,6 @@ def decision_event(
         "exempt": exempt,
         **({"dropped": dropped} if dropped else {}),
     }
-
-
-class AdmittedEvents:
-    """The ``decision`` events of connections that were admitted alike: what is the same in all of them is made once.
-
-    Args:
-        steps: What the layers decided: yes.
-        kind: ``http`` or ``websocket``.
-
-    See ``decision_event`` for the rest, and for what ``event`` is given.
-    """
-
-    def __init__(
-        self,
-        *,
-        steps: Iterable[tuple[str, Decision, bool]],
-        kind: str,
-        origin: str | None,
-        embedder: str | None,
-        fetch_site: str | None,
-        fetch_dest: str | None,
-        rls_attributes: Sequence[str],
-        policy_version: str | None,
-    ) -> None:
-        self._same = decision_event(
-            now=0.0,
-            event_id="",
-            request_id="",
-            trace_id=None,
-            outcome="allow",
-            reason=None,
-            steps=steps,
-            kind=kind,
-            method=None,
-            route=None,
-            status=None,
-            seconds_to_first_byte=0.0,
-            origin=origin,
-            embedder=embedder,
-            fetch_site=fetch_site,
-            fetch_dest=fetch_dest,
-            claims=None,
-            rls_attributes=rls_attributes,
-            policy_version=policy_version,
-            tables={},
-            region=None,
-            client=None,
-            exempt=False,
-            dropped=0,
-        )
-        self._steps: list[dict[str, str]] = self._same["steps"]
-        self._rls_attributes: list[str] = self._same["rls_attributes"]
-
-    def event(
-        self,
-        *,
-        now: float,
-        event_id: str,
-        request_id: str,
-        trace_id: str | None,
-        more_steps: Sequence[tuple[str, Decision, bool]],
-        method: str | None,
-        route: str | None,
-        status: int | None,
-        seconds_to_first_byte: float,
-        claims: VerifiedClaims,
-        tables: dict[str, str],
-        region: str | None,
-        client: str | None,
-        dropped: int,
-    ) -> Event:
-        """The event of one connection that was allowed; ``more_steps`` said yes after its admission."""
-        identity = _identity_of(claims)
-        event: Event = {
-            **self._same,
-            **identity,
-            "time": timestamp(now),
-            "event_id": event_id,
-            "request_id": request_id,
-            "trace_id": trace_id,
-            # Lists and objects of this event's own: what is kept, the host's pipeline must not change.
-            "steps": list(map(dict.copy, self._steps)),
-            "method": method,
-            "route": route,
-            "status": status,
-            "first_byte_ms": _to_thousandths(seconds_to_first_byte * 1000),
-            "grants": identity["grants"].copy(),
-            "expires_in_seconds": _to_thousandths(claims.expires_at - now),
-            "rls_attributes": self._rls_attributes.copy(),
-            "tables": tables.copy(),
-            "region": region,
-            "client": client,
-        }
-        if more_steps:
-            event["steps"] += _rendered(more_steps)
-        if dropped:
-            event["dropped"] = dropped
-        return event
 
 
 def completion_event(
@@ -276,7 +176,8 @@ def timestamp(seconds: float) -> str:
     return f"{_to_the_second(whole)}.{milliseconds:03d}Z"
 
 
-def _to_thousandths(number: float) -> float:
+def to_thousandths(number: float) -> float:
+    """A number to three decimals, the rest cut off."""
     return int(number * 1000) / 1000  # a fifth of what round() takes
 
 
@@ -285,12 +186,9 @@ def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
-def _identity_of(claims: VerifiedClaims) -> Mapping[str, Any]:
-    """Who a token speaks for; written out once for each token, and kept beside its claims."""
-    kept = claims.derived.get(_identity_of)
-    if isinstance(kept, dict):
-        return kept
-    identity = {
+def identity_of(claims: VerifiedClaims) -> Mapping[str, Any]:
+    """Who a token speaks for."""
+    return {
         "issuer": claims.issuer,
         "key_id": claims.key_id,
         "token_id": claims.token_id,
@@ -298,8 +196,6 @@ def _identity_of(claims: VerifiedClaims) -> Mapping[str, Any]:
         "tenant": claims.tenant,
         "grants": [grant_text(grant) for grant in claims.grants],
     }
-    claims.derived[_identity_of] = identity
-    return identity
 
 
 _NOBODY: Final[Mapping[str, Any]] = {
@@ -312,7 +208,8 @@ _NOBODY: Final[Mapping[str, Any]] = {
 }
 
 
-def _rendered(steps: Iterable[tuple[str, Decision, bool]]) -> list[dict[str, str]]:
+def rendered_steps(steps: Iterable[tuple[str, Decision, bool]]) -> list[dict[str, str]]:
+    """What each layer decided: its name; ``allow``, ``deny:reason``, or ``would_deny:reason`` where it only reports."""
     return [
         {"layer": layer, "decision": _refused(decision, enforced) if isinstance(decision, Deny) else "allow"}
         for layer, decision, enforced in steps

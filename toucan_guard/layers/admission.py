@@ -1,8 +1,8 @@
-"""Admission: a token that the layers behind have let in, with a request that says the same, is let in again.
+"""Admission: a token that all layers have let in, with a request that says the same, is let in again.
 
-``AdmissionMiddleware`` stands in front of the layers that decide, and ``ArrivalMiddleware`` behind them, in front of
-the app, where what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s. A
-request that is not known goes through the layers, and so does whatever may be refused.
+``AdmissionMiddleware`` stands in front of all layers, and ``ArrivalMiddleware`` behind them, in front of the app, where
+what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s. A request that is
+not known goes through the layers, and so does whatever may be refused.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.admission import Admission, Sought, keep
-from toucan_guard.asgi import Trail, existing_trail, publish_embed, trail_of
+from toucan_guard.admitted import AdmittedConnection
+from toucan_guard.asgi import GUARDED_SCOPES, Trail, existing_trail, publish_embed, trail_of
 from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import strip_bearer, strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
-from toucan_guard.receipts import HeldResponse
+from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
@@ -29,11 +30,14 @@ _SESSION: Final = COOKIE_PREFIX.encode()
 
 
 class AdmissionMiddleware:
-    """Lets in what the layers behind it have let in before.
+    """Lets in what the layers have let in before.
+
+    Every connection begins here with nobody's rows, whatever context the server has reused for it.
 
     Args:
-        app: The layers that decide.
+        app: The layers, ``AuditLogMiddleware`` among them.
         bare: The app behind them.
+        recorder: Of that layer.
         verifier: Knows the tokens that were seen before, and looks at the time and the keys again.
         is_exempt: Which methods and paths the layers do not protect.
         revocations: What was withdrawn before its end, where the host keeps such a list.
@@ -41,7 +45,7 @@ class AdmissionMiddleware:
         trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
         clock: Seconds since the epoch.
 
-    Nothing is admitted where no ``AuditLogMiddleware`` stands in front, nor behind a layer that has decided something.
+    Nothing is admitted behind another layer: a guard inside another one continues what that one has found.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class AdmissionMiddleware:
         app: ASGIApp,
         *,
         bare: ASGIApp,
+        recorder: Recorder,
         verifier: CachedVerifier,
         is_exempt: Callable[[str, str], bool],
         revocations: Revocations | None = None,
@@ -58,6 +63,7 @@ class AdmissionMiddleware:
     ) -> None:
         self.app = app
         self._bare = bare
+        self._recorder = recorder
         self._verifier = verifier
         self._is_exempt = is_exempt
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
@@ -65,42 +71,51 @@ class AdmissionMiddleware:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in GUARDED_SCOPES or existing_trail(scope) is not None:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
+        connection = self._admitted(scope, receive, send, trail) if scope["type"] == "http" else None
+        access = trail.access
+        previous = current_row_access.set(access)
+        try:
+            if connection is None:
+                await self.app(scope, receive, send)
+            else:
+                await connection.run(self._bare)
+        finally:
+            if access is not None:
+                # A task that outlives the connection still holds this object, and finds it closed.
+                access.closed = True
+            current_row_access.reset(previous)
+            trail.release()
+
+    def _admitted(self, scope: Scope, receive: Receive, send: Send, trail: Trail) -> AdmittedConnection | None:
+        """The connection of a request that is known, where what is known of it still holds."""
         now = self._clock()
         claims = self._claims_of(scope, trail, now)
         admission = None if claims is None else self._known(scope, trail, claims, now)
         if claims is None or admission is None:
-            return await self.app(scope, receive, send)
+            return None
+        connection = AdmittedConnection(
+            self._recorder, scope, receive, send, trail, admission=admission, claims=claims, standing=self._standing
+        )
         admission.put_on(trail)
         trail.claims, trail.ring = claims, self._verifier.ring
         publish_embed(scope, trail, admission.embed)
         if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
             strip_credentials(scope)
-        answer = _Answer(self._standing, scope, receive, trail.wrap(send), trail, claims=claims)
-        row_filter = admission.embed.rls
-        if row_filter is None:
-            return await self._bare(scope, receive, answer.send)
-        access = trail.access = RowAccess(row_filter)
-        previous = current_row_access.set(access)
-        try:
-            await self._bare(scope, receive, answer.send)
-        finally:
-            # A task that outlives the connection still holds this object, and finds it closed.
-            access.closed = True
-            current_row_access.reset(previous)
+        if admission.embed.rls is not None:
+            trail.access = RowAccess(admission.embed.rls)
+        return connection
 
     def _claims_of(self, scope: Scope, trail: Trail, now: float) -> VerifiedClaims | None:
-        """What is known of the request's token, where that is its one credential and nobody has judged it before."""
+        """What is known of the request's token, where that is its one credential."""
         trail.read(scope)
         raw = trail.raw
         authorization = raw.get(b"authorization")
         if (
             authorization is None
             or trail.said is None  # a header is repeated: somebody has to look
-            or trail.steps
-            or trail.audit is None  # nobody would end what is cut
             or trail.bootstrap_tokens
             # Another credential is in play, or has to be taken out.
             or b"x-embed-token" in raw
@@ -120,45 +135,11 @@ class AdmissionMiddleware:
         admission: Admission | None = kept.get(said) if isinstance(kept, dict) else None
         if admission is None:
             # From a token's second request on: what comes once is not worth keeping.
-            trail.sought = Sought(self, said, len(trail.edits))
+            trail.sought = Sought(self, said)
             return None
         if self._is_exempt(method, scope["path"]) or not self._standing.holds(claims, now):
             return None
         return admission
-
-
-class _Answer:
-    """What the app sends on an admitted connection; looked at closely where receipts or a stream are concerned."""
-
-    __slots__ = ("_begun", "_careful", "_claims", "_receive", "_scope", "_send", "_standing", "_trail")
-
-    def __init__(
-        self, standing: Standing, scope: Scope, receive: Receive, send: Send, trail: Trail, *, claims: VerifiedClaims
-    ) -> None:
-        self._standing = standing
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._trail = trail
-        self._claims = claims
-        self._begun = False
-        self._careful: Send | None = None
-
-    async def send(self, message: Message) -> None:
-        """Send a message on, by way of ``Standing.cutting`` and ``HeldResponse`` where they have something to do."""
-        if self._careful is not None:
-            return await self._careful(message)
-        if self._begun:
-            if not message.get("more_body", False):
-                return await self._send(message)
-        elif message["type"] == "http.response.start" and not self._trail.required_tables:
-            self._begun = True
-            return await self._send(message)
-        careful = self._standing.cutting(self._send, self._claims, self._trail)
-        if not self._begun and self._trail.admission.embed.rls is not None:
-            careful = HeldResponse(self._scope, self._receive, careful, self._trail).send
-        self._careful = careful
-        await careful(message)
 
 
 class ArrivalMiddleware:

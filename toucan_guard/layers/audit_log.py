@@ -1,57 +1,23 @@
-"""AuditLog: no byte leaves unrecorded, and no crash escapes.
-
-The ``decision`` event is written when the first message of the response is about to
-leave. In ``strict`` mode a failed write answers 503 in its place. What the app raises
-ends here as well: ``Refused`` becomes a refusal, anything else the 500 of Starlette's
-own ``ServerErrorMiddleware`` with the host's handler, and goes on up. Around some routes
-only, what the host's other handlers answer (404 for an unknown path) is answered here too.
-"""
+"""AuditLog: no byte leaves unrecorded, and no crash escapes. How that is done is ``audited.py``'s."""
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Literal
 
-import anyio
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, close_code, deny, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, trail_of
 from toucan_guard.audit.metrics import Metrics
-from toucan_guard.audit.sinks import Sink, observers
-from toucan_guard.core.audit_event import Event, completion_event
-from toucan_guard.core.decisions import Deny, Reason
-from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.audit.sinks import Sink
+from toucan_guard.audited import Connection, Recorder
 from toucan_guard.core.pseudonyms import Pseudonyms
-from toucan_guard.ids import new_id
-from toucan_guard.proxies import Networks, inherited_request_id
-from toucan_guard.recorded import recorded_decision
-from toucan_guard.templates import RouteTemplates
-
-_log: Final = logging.getLogger("toucan_guard")
-_WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
-_LAST: Final = (
-    "http.response.body",
-    "http.response.zerocopysend",
-    "http.response.pathsend",
-    "websocket.http.response.body",
-    "websocket.close",
-)
-_TRAILERS: Final = "http.response.trailers"
-_NOT_A_BYTE: Final = "http.response.debug"  # tells a test client about templates; nothing leaves
-# They would leave before anybody knows what the answer is, and nobody relies on a hint.
-_HINTS: Final = ("http.response.early_hint", "http.response.push")
+from toucan_guard.proxies import Networks
 
 
 class AuditLogMiddleware:
     """Writes one ``decision`` event per connection, and one ``completion`` where something changed afterwards.
-
-    Events that could not be written are counted, and the next one that can says how many.
 
     Args:
         app: The next layer.
@@ -79,320 +45,22 @@ class AuditLogMiddleware:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
-        self.records = sink is not None
-        self._sink = sink
-        self._strict = mode == "strict"
-        self.region = region
-        self.clock = clock
-        self.dropped = 0
-        self.trusted_proxies = tuple(trusted_proxies)
-        self.pseudonyms = pseudonyms
-        self._metrics = metrics
-        self.templates = RouteTemplates()
-        self.routes_of = app if routes_of is None else routes_of
+        self.recorder = Recorder(
+            sink=sink,
+            mode=mode,
+            region=region,
+            trusted_proxies=trusted_proxies,
+            pseudonyms=pseudonyms,
+            metrics=metrics,
+            routes_of=app if routes_of is None else routes_of,
+            clock=clock,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         if trail.audit is not None:
-            trail.audit.continued_by(self)
+            trail.audit.continued_by(self.recorder)
             return await self.app(scope, receive, send)
-        if self.trusted_proxies:
-            trail.request_id = inherited_request_id(scope, self.trusted_proxies) or trail.request_id
-        trail.read(scope)  # as it arrived, whatever becomes of it
-        connection = trail.audit = _Connection(self, scope, receive, send, trail)
-        await connection.run()
-
-    def record(self, event: Event) -> None:
-        """Write an event; raises ``AuditWriteError`` in ``strict`` mode where that fails."""
-        for observe in observers:
-            observe(event)
-        if self._metrics is not None:
-            self._metrics.count(event)
-        if self._sink is None:
-            return
-        try:
-            self._sink.write(event)
-        except Exception as error:  # noqa: BLE001 - whatever a sink of the host's raises, the event was not written
-            # The text of a foreign error may quote what could not be written.
-            _log.error("toucan_guard audit: %s", error if isinstance(error, AuditWriteError) else type(error).__name__)
-            self.dropped += 1
-            if self._metrics is not None:
-                self._metrics.count_dropped()
-            if self._strict:
-                raise AuditWriteError("the event was not written") from None
-        else:
-            self.dropped = 0
-
-
-class _Connection:
-    """The audit of one connection."""
-
-    __slots__ = (
-        "_answered",
-        "_audit",
-        "_changed",
-        "_complete",
-        "_event",
-        "_gone",
-        "_held_back",
-        "_host",
-        "_receive",
-        "_root",
-        "_root_path",
-        "_scope",
-        "_send",
-        "_server",
-        "_start",
-        "_steps",
-        "_trail",
-        "_trailers",
-    )
-
-    def __init__(self, audit: AuditLogMiddleware, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
-        self._event: Event | None = None
-        self._steps = 0  # so many stood on the Trail when the decision was written
-        self._changed: str | None = None  # what became of the answer after its decision was written
-        self._held_back = False  # the event could not be written: 503 went out, nothing else may
-        self._complete = False  # the last byte went out: what happens afterwards cuts nothing
-        self._answered = False  # a refusal went out in place of what the app is still saying
-        self._gone = False  # the client has hung up
-        self._trailers = False  # the app has announced trailers, which come behind the body
-        self._audit = audit
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        # Where a layer in front only edits headers, that is done here: a step less for every message.
-        self._server = trail.unwrapped(send)
-        self._trail = trail
-        # The app whose router called us, where the guard stands around some of its routes.
-        self._host: Any = scope.get("app") if "router" in scope else None
-        self._root: Any = scope.get("app") or audit.routes_of
-        self._root_path: str = scope.get("root_path", "")
-        self._start = time.perf_counter()
-
-    async def run(self) -> None:
-        """Call the app; see the module's docstring for what may come back."""
-        try:
-            await self._audit.app(self._scope, self._watched_receive, self._audited_send)
-            if self._event is None and not self._gone:
-                # Left to the server, this would be a 500 without the guard's headers.
-                await self._refuse(Deny(Reason.APP_FAILED, "the app returned without an answer"))
-            elif self._scope["type"] == "http" and not self._complete:
-                self._changed = "error"
-        except Exception as error:
-            if not await self._settle(error):
-                raise
-        except BaseException as error:
-            if self._event is None and not self._gone and not _is_cancellation(error):
-                # The server's own answer would be a 500 without the guard's headers.
-                await self._refuse(Deny(Reason.APP_FAILED))
-            else:
-                self._changed = None if self._complete else "error"
-            raise
-        finally:
-            self._finish()
-
-    def continued_by(self, audit: AuditLogMiddleware) -> None:
-        """Write where a guard behind this one records, if this one was told to record nothing."""
-        if not self._audit.records:
-            self._audit = audit
-
-    async def _settle(self, error: Exception) -> bool:
-        """Answer for what the app raised; False where the server must hear of it too."""
-        # A task group of the app's wraps what one of its tasks has raised.
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if self._held_back:
-            return isinstance(error, AuditWriteError)
-        if isinstance(error, Refused):
-            if self._event is None:
-                await self._refuse(error.decision)
-                return True
-            if self._answered:
-                return True
-            if self._scope["type"] == "websocket":
-                await self._close(error.decision)
-                return True
-        if self._event is None:
-            return await self._answer_crash(error)
-        if self._trail.ended is not None and _says_only(error, self._trail.ended):
-            return True  # the server sees that the answer is incomplete, and closes the connection
-        if not self._complete:
-            self._changed = "error"
-        return False
-
-    async def _watched_receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._gone = True
-        elif message["type"] == "websocket.disconnect":
-            self._gone = self._complete = True  # how every socket ends: nothing was cut
-        return message
-
-    async def _audited_send(self, message: Message) -> None:
-        kind = message["type"]
-        if self._event is None or self._held_back or self._answered:
-            if not await self._begins(message, kind):
-                return
-        elif kind in _HINTS:
-            return
-        if self._server is None:
-            await self._send(message)
-        elif kind == "http.response.body":
-            await self._server(message)
-        else:
-            await self._server(self._trail.edited(message))
-        if kind in _LAST:
-            self._complete = not message.get("more_body", False) and not self._trailers
-        elif kind == _TRAILERS:
-            self._complete = not message.get("more_trailers", False)
-
-    async def _begins(self, message: Message, kind: str) -> bool:
-        """Record the decision before the first message leaves; False where it must not leave."""
-        if self._held_back:
-            raise AuditWriteError("the response is held back")
-        if self._answered or kind in _HINTS:
-            return False
-        if kind == _NOT_A_BYTE:
-            return True
-        refused = sys.exception()
-        if isinstance(refused, Refused) and self._trail.refusal is None:
-            # An error handler of the host, inside this layer, is about to answer 500 for a refusal.
-            await self._refuse(refused.decision)
-            self._answered = True
-            return False
-        event = self._decision(message.get("status") or _WEBSOCKET_STATUS.get(kind))
-        try:
-            self._audit.record(event)
-        except AuditWriteError:
-            self._event, self._held_back = event, True
-            await deny(self._scope, self._receive, self._send, Deny(Reason.AUDIT_UNAVAILABLE))
-            raise
-        self._event = event
-        if "trailers" in message:
-            self._trailers = bool(message["trailers"])
-        return True
-
-    async def _refuse(self, decision: Deny) -> None:
-        # What require_grant raises stands on the Trail already.
-        if not any(step.decision is decision for step in self._trail.steps):
-            self._trail.add("app", decision)
-        with suppress(AuditWriteError):  # then 503 has gone out in its place
-            await deny(self._scope, self._receive, self._audited_send, decision)
-
-    async def _close(self, decision: Deny) -> None:
-        """Refuse a WebSocket that has been accepted already, unless it has ended."""
-        if self._complete:
-            return
-        self._trail.ended = decision
-        await self._send({"type": "websocket.close", "code": close_code(decision), "reason": str(decision.reason)})
-
-    async def _answer_crash(self, error: Exception) -> bool:
-        """Answer what the app raised as Starlette does, with the host's handlers; False for a crash."""
-        if self._scope["type"] == "websocket":
-            if not self._gone:
-                await self._refuse(Deny(Reason.APP_FAILED))
-            return False
-
-        async def raising(_scope: Scope, _receive: Receive, _send: Send) -> None:
-            raise error
-
-        crashed: ASGIApp = raising
-        if self._host is not None:
-            # The handlers of the app around our routes (an unknown path is their 404) stand outside of our headers.
-            crashed = ExceptionMiddleware(raising, _without_crashes(getattr(self._host, "exception_handlers", {})))
-        app: Any = self._scope.get("app")
-        handlers = getattr(app, "exception_handlers", {})
-        # Where the host's handler fails as well, Starlette's plain answer is left.
-        for handler in (handlers.get(500) or handlers.get(Exception), None):
-            answer = ServerErrorMiddleware(crashed, handler=handler, debug=bool(getattr(app, "debug", False)))
-            try:
-                await answer(self._scope, self._receive, self._audited_send)
-            except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
-                if self._event is not None:
-                    return False
-            else:
-                return True
-        return False
-
-    def _finish(self) -> None:
-        """Record a connection that nobody answered, or what changed after its decision was written."""
-        self._server = None  # a task that outlives the connection finds its Trail released
-        try:
-            if self._event is None:
-                self._audit.record(self._decision(None, unanswered=True))
-                return
-            trail, access = self._trail, self._trail.access
-            if (
-                self._changed is None
-                and trail.ended is None
-                and len(trail.steps) == self._steps
-                and (access is None or len(access.receipts) == len(self._event["tables"]))
-            ):
-                return  # nearly every connection: nothing has changed
-            late = {} if access is None else dict(access.receipts)
-            outcome, reason = self._afterwards()
-            if not self._held_back and (outcome or late.keys() - self._event["tables"].keys()):
-                self._audit.record(
-                    completion_event(
-                        now=self._audit.clock(),
-                        request_id=self._trail.request_id,
-                        event_id=new_id(),
-                        decision_id=self._event["event_id"],
-                        outcome=outcome or "allow",
-                        reason=reason,
-                        tables=late,
-                        dropped=self._audit.dropped,
-                    )
-                )
-        except AuditWriteError:
-            # Nothing is left to hold back; record() has told the operator.
-            return
-
-    def _afterwards(self) -> tuple[str | None, str | None]:
-        """What became of the connection after its decision was written, and why."""
-        if self._trail.ended is not None and self._trail.refusal is None:
-            return "deny", str(self._trail.ended.reason)
-        if self._changed is None:
-            for step in self._trail.steps[self._steps :]:
-                if isinstance(step.decision, Deny) and not step.enforced:
-                    return "would_deny", str(step.decision.reason)
-        return self._changed, None
-
-    def _decision(self, status: int | None, *, unanswered: bool = False) -> Event:
-        audit = self._audit
-        self._steps = len(self._trail.steps)
-        return recorded_decision(
-            self._scope,
-            self._trail,
-            status,
-            unanswered=unanswered,
-            now=audit.clock(),
-            seconds_to_first_byte=time.perf_counter() - self._start,
-            region=audit.region,
-            trusted_proxies=audit.trusted_proxies,
-            dropped=audit.dropped,
-            route=audit.templates.find(self._scope, self._root, self._root_path),
-            pseudonyms=audit.pseudonyms,
-        )
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    """Whether the client hung up or the server stops, and nobody waits for an answer."""
-    if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
-        return any(map(_is_cancellation, error.exceptions))
-    return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
-
-
-def _says_only(error: BaseException, decision: Deny) -> bool:
-    """Whether every task of the app that raised has heard of this refusal, and of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_says_only(inner, decision) for inner in error.exceptions)
-    return isinstance(error, Refused) and error.decision is decision
-
-
-def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The handlers that stand around the router; those for crashes stand outermost, as in Starlette."""
-    return {error: handler for error, handler in handlers.items() if error not in (500, Exception)}
+        await Connection(self.recorder, scope, receive, send, trail).run(self.app)

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import ALL_METHODS, CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import deny, header_values, trail_of
+from toucan_guard.asgi import Trail, deny, header_values, trail_of
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
 from toucan_guard.headers import Header, HeaderEdit, HeaderList
@@ -55,7 +55,7 @@ class CorsMiddleware:
         send = trail.wrap(send)
         trail.read(scope)
         edit = None if trail.said is None else self._readers.get(trail.raw.get(b"origin"))
-        trail.edits.append(self._edit_for(header_values(scope, b"origin")) if edit is None else edit)
+        trail.edits += (self._edit_for(header_values(scope, b"origin")) if edit is None else edit,)
 
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in trail.raw:
             return await self.app(scope, receive, send)
@@ -99,10 +99,12 @@ class _Readable(HeaderEdit):
         allowed = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
         self._ours: HeaderList = [*allowed, (b"vary", b"Origin")]
 
-    def additions(self, names: bytes) -> Sequence[Header] | None:
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
+        del trail
         return None if b"access-control-allow-" in names else self._ours
 
-    def __call__(self, headers: HeaderList) -> HeaderList:
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """See ``HeaderEdit``."""
+        del trail
         return [header for header in headers if header[0].lower() not in _SHARING] + self._ours

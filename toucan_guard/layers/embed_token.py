@@ -91,7 +91,7 @@ class EmbedTokenMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         send = trail.wrap(send)
-        trail.edits.append(keep_private)
+        trail.edits += (keep_private,)
         publish_embed(scope, trail, None)
         # A guard in front that enforces grants is not overruled by one behind it, nor the other way round.
         first = not trail.decided(_LAYER)

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, header_values, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Trail, trail_of
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
 from toucan_guard.headers import Header, HeaderEdit, HeaderList
@@ -64,29 +64,31 @@ class FrameAncestorsMiddleware:
         self._public_origins = public_origins
         self._tenants_listed = tenants_listed
         self._readers: dict[str, FrameAncestors] = {}
+        self._policy = _Policy(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        trail.edits.append(_Policy(self, trail, scope))
+        trail.read(scope)  # the Referer, as it arrived
+        trail.edits += (self._policy,)
         await self.app(scope, receive, trail.wrap(send))
 
-    def add_policy(self, headers: HeaderList, trail: Trail, scope: Scope) -> HeaderList:
+    def add_policy(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """The headers of a response with who may frame it."""
         return outgoing_headers(
             headers,
-            self.who_may_frame(trail, scope),
+            self.who_may_frame(trail),
             framing=self._framing,
             report_only=self.report_only,
             report_uri=self._report_uri,
             self_origins=self._public_origins,
         )
 
-    def who_may_frame(self, trail: Trail, scope: Scope) -> FrameAncestors:
+    def who_may_frame(self, trail: Trail) -> FrameAncestors:
         """Who may frame the response of a connection, as far as that is known now."""
         if trail.refusal is not None or (self._tenants_listed and trail.claims is None):
-            return self._the_reader(scope)
+            return self._the_reader(trail)
         if trail.narrowing is None:
             return self._frame_ancestors
         if trail.claims is None:
@@ -99,8 +101,8 @@ class FrameAncestorsMiddleware:
         trail.claims.derived[self] = _Narrowed(trail.narrowing, narrowed)
         return narrowed
 
-    def _the_reader(self, scope: Scope) -> FrameAncestors:
-        referers = header_values(scope, b"referer")
+    def _the_reader(self, trail: Trail) -> FrameAncestors:
+        referers = trail.values_of(b"referer")
         if len(referers) != 1:
             return NONE
         known = self._readers.get(referers[0])
@@ -119,21 +121,19 @@ class FrameAncestorsMiddleware:
 
 
 class _Policy(HeaderEdit):
-    """The policy on one connection's responses, which is not known before they leave."""
+    """The policy on a connection's responses, which is not known before they leave."""
 
     names = b"\ncontent-security-policy\nx-frame-options"
 
-    def __init__(self, layer: FrameAncestorsMiddleware, trail: Trail, scope: Scope) -> None:
+    def __init__(self, layer: FrameAncestorsMiddleware) -> None:
         self._layer = layer
-        self._trail = trail
-        self._scope = scope
 
-    def additions(self, names: bytes) -> Sequence[Header] | None:
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
         if self._layer.report_only or b"content-security-policy" in names or b"x-frame-options" in names:
             return None
-        return self._layer.who_may_frame(self._trail, self._scope).headers
+        return self._layer.who_may_frame(trail).headers
 
-    def __call__(self, headers: HeaderList) -> HeaderList:
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """See ``HeaderEdit``."""
-        return self._layer.add_policy(headers, self._trail, self._scope)
+        return self._layer.add_policy(headers, trail)

@@ -77,7 +77,7 @@ class OriginMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         judged = self._judge(scope, trail)
-        trail.steps.append(judged.step)
+        trail.steps += (judged.step,)
         if isinstance(judged.decision, Deny) and not self._report_only:
             return await deny(scope, receive, send, judged.decision)
         # Whom the list let in, which the tenancy layer narrows. What an outer guard noted no longer holds.

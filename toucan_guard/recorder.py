@@ -1,0 +1,272 @@
+"""What the record says of a connection: its Trail and its scope, read into one event, and written.
+
+When that is done, and what follows where it cannot be, is ``audited.py``'s; what the event looks like is
+``core/audit_event.py``'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from starlette.types import ASGIApp, Scope
+
+from toucan_guard.asgi import Step, Trail
+from toucan_guard.audit.metrics import Metrics
+from toucan_guard.audit.sinks import Sink, observers
+from toucan_guard.core.admitted_line import AdmittedLine, identity_text
+from toucan_guard.core.audit_event import Event, decision_event
+from toucan_guard.core.decisions import ALLOW, Deny, Reason
+from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.core.pseudonyms import Pseudonyms
+from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.proxies import Networks, client_address
+from toucan_guard.templates import RouteTemplates
+
+_log: Final = logging.getLogger("toucan_guard")
+_NO_TABLES: Final[Mapping[str, str]] = {}
+
+
+class Recorder:
+    """Writes the events of connections.
+
+    Events that could not be written are counted, and the next one that can says how many.
+
+    Args:
+        sink: Where events go; None records nothing.
+        mode: ``strict`` raises where an event cannot be written; ``best_effort`` counts it as dropped.
+        region: The region of this deployment.
+        trusted_proxies: Whose X-Request-ID and X-Forwarded-For are taken over.
+        pseudonyms: Hides who somebody is, in every event.
+        metrics: Counts every event.
+        routes_of: The app whose route templates are recorded, where the scope does not name one.
+        clock: Seconds since the epoch.
+
+    Attributes:
+        records: Whether there is a sink.
+        dropped: Events that could not be written since the last one that could.
+    """
+
+    def __init__(
+        self,
+        *,
+        sink: Sink | None,
+        mode: Literal["strict", "best_effort"] = "strict",
+        region: str | None = None,
+        trusted_proxies: Networks = (),
+        pseudonyms: Pseudonyms | None = None,
+        metrics: Metrics | None = None,
+        routes_of: ASGIApp,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.records = sink is not None
+        self._sink = sink
+        self._strict = mode == "strict"
+        self._region = region
+        self.clock = clock
+        self.dropped = 0
+        self.trusted_proxies = tuple(trusted_proxies)
+        self._pseudonyms = pseudonyms
+        self._metrics = metrics
+        self._templates = RouteTemplates()
+        self.routes_of = routes_of
+        self._takes_lines = getattr(sink, "takes_lines", False) and metrics is None
+
+    def decide(
+        self,
+        scope: Scope,
+        trail: Trail,
+        status: int | None,
+        *,
+        event_id: str,
+        seconds_to_first_byte: float,
+        root: Any,
+        root_path: str,
+        unanswered: bool = False,
+    ) -> None:
+        """Write the ``decision`` event of a connection whose answer is about to leave.
+
+        Args:
+            scope: The connection.
+            trail: What is known about it.
+            status: The answer's status; None where there is no answer.
+            event_id: Of the event.
+            seconds_to_first_byte: How long the answer took.
+            root: The app whose routes are meant, or a middleware around it.
+            root_path: The ``root_path`` with which the root was called.
+            unanswered: The connection ended before anybody answered.
+
+        Raises:
+            AuditWriteError: See ``record``.
+        """
+        access, claims, now = trail.access, trail.claims, self.clock()
+        tables = _NO_TABLES if access is None else access.receipts
+        route = self._templates.find(scope, root, root_path)
+        client = client_address(scope, self.trusted_proxies)
+        # Where nobody looks into an event, its line is enough.
+        if self._takes_lines and claims is not None and not observers and _as_admitted(trail, status):
+            admission = trail.admission
+            line = admission.line.of(
+                now=now,
+                event_id=event_id,
+                request_id=trail.request_id,
+                trace_id=_trace_id(),
+                more_layers=tuple([step.layer for step in trail.steps[len(admission.steps) :]]),
+                route=route,
+                status=status,
+                seconds_to_first_byte=seconds_to_first_byte,
+                identity=self._identity_of(claims),
+                expires_at=claims.expires_at,
+                tables=tables,
+                region=self._region,
+                client=client if client is None or self._pseudonyms is None else self._pseudonyms.of("client", client),
+                dropped=self.dropped,
+            )
+            if line is not None:
+                return self._write(line)
+        outcome, reason = _outcome(trail, status, unanswered=unanswered)
+        facts = _facts(trail)
+        row_filter = None if access is None else access.row_filter
+        self.record(
+            decision_event(
+                now=now,
+                event_id=event_id,
+                request_id=trail.request_id,
+                trace_id=_trace_id(),
+                outcome=outcome,
+                reason=reason,
+                steps=trail.steps,
+                kind=scope["type"],
+                method=scope.get("method"),
+                route=route,
+                status=status,
+                seconds_to_first_byte=seconds_to_first_byte,
+                **_from_where(facts, trail),
+                claims=claims,
+                rls_attributes=() if row_filter is None else row_filter.attribute_names,
+                policy_version=None if row_filter is None else row_filter.policy.version,
+                tables=tables,
+                region=self._region,
+                client=client,
+                exempt=trail.exempt,
+                dropped=self.dropped,
+                key_id=facts.get("key_id"),
+            )
+        )
+
+    def record(self, event: Event) -> None:
+        """Write an event; raises ``AuditWriteError`` in ``strict`` mode where that fails."""
+        if self._pseudonyms is not None:
+            self._pseudonyms.hide(event)
+        for observe in observers:
+            observe(event)
+        if self._metrics is not None:
+            self._metrics.count(event)
+        self._write(event)
+
+    def _write(self, event: Event | bytes) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink.write(event)
+        except Exception as error:  # noqa: BLE001 - whatever a sink of the host's raises, the event was not written
+            # The text of a foreign error may quote what could not be written.
+            _log.error("toucan_guard audit: %s", error if isinstance(error, AuditWriteError) else type(error).__name__)
+            self.dropped += 1
+            if self._metrics is not None:
+                self._metrics.count_dropped()
+            if self._strict:
+                raise AuditWriteError("the event was not written") from None
+        else:
+            self.dropped = 0
+
+    def _identity_of(self, claims: VerifiedClaims) -> str:
+        """Who a token speaks for; written out once for each token, and kept beside its claims."""
+        kept = claims.derived.get(self)
+        if not isinstance(kept, str):
+            kept = claims.derived[self] = identity_text(claims, self._pseudonyms)
+        return kept
+
+
+def line_of(scope: Scope, trail: Trail) -> AdmittedLine:
+    """Writes the lines of connections that are admitted as this one was: all that was decided is yes."""
+    row_filter = None if trail.access is None else trail.access.row_filter
+    return _line_of(
+        tuple(step.layer for step in trail.steps),
+        kind=scope["type"],
+        method=scope["method"],
+        **_from_where(_facts(trail), trail),
+        rls_attributes=() if row_filter is None else row_filter.attribute_names,
+        policy_version=None if row_filter is None else row_filter.policy.version,
+    )
+
+
+@lru_cache(maxsize=256)
+def _line_of(layers: tuple[str, ...], **same: Any) -> AdmittedLine:
+    # The same for every token, and several times as large as what is kept for each.
+    return AdmittedLine(steps=[Step(layer, ALLOW, enforced=True) for layer in layers], **same)
+
+
+def _facts(trail: Trail) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    for step in reversed(trail.steps):
+        if step.decision.facts:
+            facts |= step.decision.facts  # the first layer that establishes a fact has the last word
+    return facts
+
+
+def _from_where(facts: Mapping[str, str], trail: Trail) -> dict[str, str | None]:
+    return {
+        "origin": facts.get("origin"),
+        "embedder": facts.get("embedder") or facts.get("referer_origin"),
+        "fetch_site": _one_word(trail.values_of(b"sec-fetch-site")),
+        "fetch_dest": _one_word(trail.values_of(b"sec-fetch-dest")),
+    }
+
+
+def _as_admitted(trail: Trail, status: int | None) -> bool:
+    """Whether more layers that said yes and the answer are all that the record adds to an admission."""
+    admission = trail.admission
+    if admission is None or trail.refusal is not None or status is None or status >= 500:
+        return False
+    if (None if trail.access is None else trail.access.row_filter) is not admission.embed.rls:
+        return False  # a guard behind this one has another policy
+    if trail.steps is admission.steps:
+        return True
+    return not any(
+        step.decision.facts or isinstance(step.decision, Deny) for step in trail.steps[len(admission.steps) :]
+    )
+
+
+def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
+    if trail.refusal is not None:
+        crashed = trail.refusal.reason == Reason.APP_FAILED
+        return ("error" if crashed else "deny"), str(trail.refusal.reason)
+    if unanswered:
+        return "error", "unanswered"
+    if status is not None and status >= 500:
+        return "error", str(Reason.APP_FAILED)
+    for step in trail.steps:
+        if isinstance(step.decision, Deny) and not step.enforced:
+            return "would_deny", str(step.decision.reason)
+    return "allow", None
+
+
+def _one_word(values: tuple[str, ...]) -> str | None:
+    """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
+    if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():
+        return values[0]
+    return None
+
+
+def _trace_id() -> str | None:
+    """The trace that this process has open, if it traces at all."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
