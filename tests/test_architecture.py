@@ -35,6 +35,8 @@ ROOMS = [
     {"admission", "audited", "live", "receipts"},
     {"recorder"},
     {"asgi"},
+    {"response_headers"},
+    {"trail"},
     {"query", "headers", "proxies", "refusals", "templates"},
     {"tokens", "rls", "audit"},
     {"ids"},

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toucan_guard import Allow, Deny, Reason, Refused
-from toucan_guard.asgi import Trail, deny, existing_trail, header_values, publish_embed, trail_of
+from toucan_guard.asgi import deny
 from toucan_guard.core.embed import Embed
-from toucan_guard.headers import HeaderEdit, HeaderList
+from toucan_guard.headers import HeaderList
+from toucan_guard.trail import HeaderEdit, Trail, existing_trail, header_values, publish_embed, trail_of
 
 
 def test_refused_takes_a_refusal() -> None:
@@ -130,7 +131,7 @@ class _Seen(HeaderEdit):
     def __init__(self, name: bytes) -> None:
         self._name = name
 
-    def __call__(self, headers: HeaderList) -> HeaderList:
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         return [*headers, (b"x-seen", self._name)]
 
 
@@ -144,7 +145,7 @@ async def test_the_first_layer_that_asks_is_the_outermost_and_edits_run_from_the
     trail = Trail()
     outer = trail.wrap(send)
     assert trail.wrap(outer) is outer
-    trail.edits += [_Seen(b"outer"), _Seen(b"inner")]
+    trail.edits += (_Seen(b"outer"), _Seen(b"inner"))
     start = {"type": "http.response.start", "status": 200, "headers": ((b"a", b"b"),)}
     await outer(start)
     await outer({"type": "http.response.body"})

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from toucan_guard.headers import keep_private, strip_credentials, strip_lookalikes
+from toucan_guard.headers import strip_credentials, strip_lookalikes
+from toucan_guard.response_headers import keep_private
 
 A = "a" * 26
 

@@ -15,13 +15,13 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from toucan_guard import ConfigError, Deny, Grant, Refused, ToucanGuard
-from toucan_guard.asgi import Trail
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware, RowLevelSecurityMiddleware
 from toucan_guard.receipts import HeldResponse, require_receipts
 from toucan_guard.rls.context import RowAccess, current_row_access, require_row_access
+from toucan_guard.trail import Trail
 
 pytestmark = pytest.mark.anyio
 

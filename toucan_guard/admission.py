@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
-from toucan_guard.asgi import Trail
 from toucan_guard.core.admitted_line import AdmittedLine
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
 from toucan_guard.headers import Header
 from toucan_guard.recorder import line_of
+from toucan_guard.trail import Trail
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time

@@ -1,4 +1,4 @@
-"""The connection of a request that was let in without another look: what leaves is edited, recorded and sent in one step.
+"""The connection of a request that was let in without another look: recorded, edited and sent in one step.
 
 Where receipts or a stream are concerned, what the app sends is looked at as the layers would.
 """
@@ -10,19 +10,21 @@ import sys
 from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.admission import Admission
-from toucan_guard.asgi import Refused, Trail
+from toucan_guard.asgi import Refused
 from toucan_guard.audited import Connection
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.live import Standing
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.recorder import Recorder
+from toucan_guard.trail import Trail
 
 
 class AdmittedConnection(Connection):
     """See ``Connection``.
 
     Args:
+        send: The server's.
         admission: What is known about the request.
         claims: What was verified of its token.
         standing: Says whether that still holds, while a stream lasts.
@@ -37,12 +39,11 @@ class AdmittedConnection(Connection):
         receive: Receive,
         send: Send,
         trail: Trail,
-        *,
         admission: Admission,
         claims: VerifiedClaims,
         standing: Standing,
     ) -> None:
-        super().__init__(recorder, scope, receive, trail.wrap(send), trail)
+        super().__init__(recorder, scope, receive, trail.wrap(send), send, trail)
         self._admission = admission
         self._claims = claims
         self._standing = standing

@@ -20,13 +20,14 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Refused, Trail, close_code, deny
+from toucan_guard.asgi import Refused, close_code, deny
 from toucan_guard.core.audit_event import completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.ids import new_id
 from toucan_guard.proxies import inherited_request_id
 from toucan_guard.recorder import Recorder
+from toucan_guard.trail import Trail
 
 _WEBSOCKET_STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
 _LAST: Final = frozenset(
@@ -51,8 +52,10 @@ class Connection:
         recorder: Writes its events.
         scope: The connection, as the server sent it.
         receive: The server's.
-        send: The server's, or what edits the headers of every response.
-        trail: Of this connection.
+        send: The next layer's in front.
+        server: The server's, where the one in front of us only edits headers. That is done here then: a step less for
+            every message.
+        trail: Of this connection, which has read the request's headers.
     """
 
     __slots__ = (
@@ -77,7 +80,9 @@ class Connection:
         "_trailers",
     )
 
-    def __init__(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, trail: Trail) -> None:
+    def __init__(
+        self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, server: Send | None, trail: Trail
+    ) -> None:
         self._decision_id: str | None = None
         self._steps = 0  # so many stood on the Trail when the decision was written
         self._tables: Collection[str] = ()  # what had been filtered by then
@@ -89,14 +94,12 @@ class Connection:
         self._trailers = False  # the app has announced trailers, which come behind the body
         if recorder.trusted_proxies:
             trail.request_id = inherited_request_id(scope, recorder.trusted_proxies) or trail.request_id
-        trail.read(scope)  # as it arrived, whatever becomes of it
         trail.audit = self
         self._recorder = recorder
         self._scope = scope
         self._receive = receive
         self._send = send
-        # Where a layer in front only edits headers, that is done here: a step less for every message.
-        self._server = trail.unwrapped(send)
+        self._server = server
         self._trail = trail
         # The app whose router called us, where the guard stands around some of its routes.
         self._host: Any = scope.get("app") if "router" in scope else None

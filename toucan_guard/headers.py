@@ -1,58 +1,20 @@
-"""Headers, on the way in and out.
-
-Taken out of a request before the app sees it: credentials, and imitations of the guard's result.
-Put on a response: that it is one viewer's own.
-"""
+"""Headers that are taken out of a request before the app sees it: credentials, and imitations of the guard's result."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from starlette.types import Scope
 
 from toucan_guard.core.api_key import HEADER, parse_api_key
 from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bearer_token, without_session_cookies
 
-if TYPE_CHECKING:
-    from toucan_guard.asgi import Trail
-
 Header = tuple[bytes, bytes]
 HeaderList = list[Header]
 
 _API_KEY: Final = HEADER.encode()
 _TELLING: Final = frozenset({b"cookie", b"sec-websocket-protocol", _API_KEY})
-_PRIVATE: Final[HeaderList] = [
-    (b"cache-control", b"private, no-store"),
-    (b"referrer-policy", b"same-origin"),
-    (b"vary", b"Authorization, Cookie, X-Embed-Token"),
-]
-_CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
-
-
-class HeaderEdit(ABC):
-    """What a layer does to the headers of every response that leaves."""
-
-    names = b""
-    """In lower case, one on each line: the headers that ``additions`` may add."""
-
-    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
-        """What to add to a response that says nothing about this edit's subject.
-
-        Args:
-            names: The response's header names, in lower case, one on each line.
-            trail: Of the connection.
-
-        Returns:
-            Headers, or None where the response's own must be looked at.
-        """
-        del names, trail
-        return None
-
-    @abstractmethod
-    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
-        """The headers of a response, whatever they say, as they leave."""
 
 
 def strip_lookalikes(scope: Scope) -> None:
@@ -91,61 +53,12 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
     names = b"\n".join(once)
     if b"embed" in names and b"x-embed-" in names.replace(b"_", b"-"):
         return False
-    scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
+    headers = scope["headers"] = [*scope["headers"]]
+    try:
+        headers.remove((b"authorization", once[b"authorization"]))
+    except ValueError:  # pairs of another kind
+        headers[:] = [header for header in headers if header[0] != b"authorization"]
     return True
-
-
-class KeepPrivate(HeaderEdit):
-    """The headers of a response that was made for one viewer.
-
-    No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
-    """
-
-    names = b"\ncache-control\nreferrer-policy\nvary"
-
-    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
-        """See ``HeaderEdit``."""
-        del trail
-        if (
-            b"cache-control" in names  # and every header whose name ends like it
-            or b"referrer-policy" in names
-            or b"surrogate-control" in names
-            or b"edge-control" in names
-            or b"x-accel-expires" in names
-        ):
-            return None
-        return _PRIVATE
-
-    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
-        """See ``HeaderEdit``."""
-        del trail
-        kept: HeaderList = []
-        cached = referred = False
-        for header in headers:
-            name = header[0].lower()
-            if name == b"referrer-policy":
-                referred = True
-            elif name in _CACHE_RULES or name.endswith(b"cdn-cache-control"):
-                # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
-                if not _is_private(header[1]):
-                    continue
-                cached = cached or name == b"cache-control"
-            kept.append(header)
-        if not cached:
-            kept.append(_PRIVATE[0])
-        if not referred:
-            kept.append(_PRIVATE[1])
-        kept.append(_PRIVATE[2])
-        return kept
-
-
-keep_private: Final = KeepPrivate()
-
-
-def _is_private(cache_control: bytes) -> bool:
-    # With quotes it may be `private="name"`, which keeps one header private and shares the rest.
-    directives = [directive.strip().lower() for directive in cache_control.split(b",")]
-    return b'"' not in cache_control and (b"private" in directives or b"no-store" in directives)
 
 
 def _without_credentials(header: tuple[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:

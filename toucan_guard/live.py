@@ -12,11 +12,12 @@ from typing import Final
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Refused, Trail, close_code, trail_of
+from toucan_guard.asgi import Refused, close_code
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.trail import Trail, trail_of
 
 _LAYER: Final = "revocation"
 _LONGEST_SECONDS: Final = 5.0  # between two looks, whatever the declared time of revocations

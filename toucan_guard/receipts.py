@@ -13,9 +13,10 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Refused, Trail, deny, existing_trail
+from toucan_guard.asgi import Refused, deny
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
+from toucan_guard.trail import Trail, existing_trail
 
 _log: Final = logging.getLogger("toucan_guard")
 _LARGEST_HELD_BYTES: Final = 1 << 20

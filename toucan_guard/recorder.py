@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Scope
 
-from toucan_guard.asgi import Step, Trail
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.admitted_line import AdmittedLine, identity_text
@@ -26,6 +25,7 @@ from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.proxies import Networks, client_address
 from toucan_guard.templates import RouteTemplates
+from toucan_guard.trail import Step, Trail
 
 _log: Final = logging.getLogger("toucan_guard")
 _NO_TABLES: Final[Mapping[str, str]] = {}

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Trail, deny, header_values, trail_of
+from toucan_guard.asgi import deny
 from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
 from toucan_guard.core.decisions import ALLOW, Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
@@ -32,6 +32,7 @@ from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
 from toucan_guard.tokens.jwks import Fetch
 from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.trail import Trail, header_values, trail_of
 
 GENERATE_PATH: Final = "/embed/generate-token"
 REFRESH_PATH: Final = "/embed/refresh-token"

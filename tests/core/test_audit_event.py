@@ -7,11 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from toucan_guard.core.audit_event import (
-    AdmittedEvents,
     close_event,
     completion_event,
     decision_event,
@@ -249,44 +246,3 @@ def test_the_ends_of_a_chain() -> None:
     }
     assert close_event(now=0.0, dropped=0) == {"schema": 1, "event": "close", "time": "1970-01-01T00:00:00.000Z"}
     assert close_event(now=0.0, dropped=3)["dropped"] == 3
-
-
-_FROM = ("origin", "embedder", "fetch_site", "fetch_dest", "rls_attributes", "policy_version", "kind")
-_text = st.none() | st.text(max_size=5)
-
-
-@given(
-    steps=st.lists(st.sampled_from([("origin", Allow({"a": "b"}), True), ("region", Allow(), True)]), max_size=3),
-    more=st.lists(st.sampled_from([("grant", Allow(), True), ("hours", Deny("x_closed"), False)]), max_size=2),
-    said=st.fixed_dictionaries(dict.fromkeys((*_FROM[:4], "policy_version", "region", "client", "route"), _text)),
-    rest=st.fixed_dictionaries(
-        {
-            "status": st.none() | st.integers(100, 599),
-            "now": st.floats(0, 2_000_000_000),
-            "seconds_to_first_byte": st.floats(0, 100),
-            "tables": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
-            "rls_attributes": st.lists(st.text(max_size=3), max_size=2).map(tuple),
-            "dropped": st.integers(0, 2),
-            "trace_id": _text,
-        }
-    ),
-    claims=st.sampled_from([_claims(), _claims(tenant=None, grants=(), key_id=None)]),
-)
-def test_what_was_admitted_is_recorded_as_what_was_decided(
-    steps: list[Any], more: list[Any], said: dict[str, Any], rest: dict[str, Any], claims: VerifiedClaims
-) -> None:
-    facts = {**said, **rest, "kind": "http"}
-    events = AdmittedEvents(steps=steps, **{name: facts.pop(name) for name in _FROM})
-    same = {**facts, "claims": claims, "event_id": UUID, "request_id": UUID, "method": "GET"}
-    decided = _event(**said, **rest, steps=[*steps, *more], claims=claims, event_id=UUID, request_id=UUID)
-    for _ in range(2):
-        event = events.event(more_steps=more, **same)
-        assert json.dumps(event) == json.dumps(decided)  # in the same order
-        # What is done to one event is not in the next.
-        for value in event.values():
-            if isinstance(value, dict | list):
-                value.clear()
-        event.clear()
-    for step in events.event(more_steps=more, **same)["steps"]:
-        step.clear()
-    assert events.event(more_steps=more, **same) == decided

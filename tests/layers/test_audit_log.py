@@ -19,10 +19,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, S
 from starlette.routing import Mount, Route
 
 from toucan_guard import Deny, Reason, Refused, ToucanGuard
-from toucan_guard.asgi import trail_of
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.layers import AuditLogMiddleware
 from toucan_guard.testing import FakeClock, audit_capture
+from toucan_guard.trail import trail_of
 
 pytestmark = pytest.mark.anyio
 

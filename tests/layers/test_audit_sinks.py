@@ -123,7 +123,7 @@ async def test_a_full_queue_drops_and_counts(
     waiting = [queue.get() for _ in range(2)]
     assert "dropped" not in waiting[0]
     assert (await http(guard, headers=headers)).status == 200
-    assert queue.get()["dropped"] == 3
+    assert json.loads(queue.get())["dropped"] == 3
 
 
 async def test_a_lifespan_ends_the_chain(

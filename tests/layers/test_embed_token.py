@@ -18,7 +18,6 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
 from toucan_guard import Grant, Reason, ToucanGuard
-from toucan_guard.asgi import trail_of
 from toucan_guard.core.errors import ConfigError, NoEmbedContext, StoreUnavailable
 from toucan_guard.core.origins import parse_origin
 from toucan_guard.layers import (
@@ -32,6 +31,7 @@ from toucan_guard.testing import TEST_SECRET, FakeClock
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.sessions import EmbedSessions
 from toucan_guard.tokens.store import MemoryStore
+from toucan_guard.trail import trail_of
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from toucan_guard import Allow, Deny, GateMiddleware, Refused, ToucanGuard
-from toucan_guard.asgi import trail_of
+from toucan_guard.trail import trail_of
 
 pytestmark = pytest.mark.anyio
 

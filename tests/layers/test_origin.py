@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from toucan_guard import ConfigError, Reason, ToucanGuard
-from toucan_guard.asgi import trail_of
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
 from toucan_guard.layers import OriginMiddleware
+from toucan_guard.trail import trail_of
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from toucan_guard import ToucanGuard
-from toucan_guard.asgi import trail_of
 from toucan_guard.core.errors import GuardMissing, NoEmbedContext
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.layers import RowLevelSecurityMiddleware
 from toucan_guard.rls.context import RowAccess, current_row_access, require_row_access
+from toucan_guard.trail import trail_of
 
 pytestmark = pytest.mark.anyio
 

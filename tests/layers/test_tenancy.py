@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from toucan_guard import Reason, ToucanGuard
-from toucan_guard.asgi import trail_of
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.layers import TenancyMiddleware
+from toucan_guard.trail import trail_of
 
 pytestmark = pytest.mark.anyio
 

@@ -19,8 +19,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from toucan_guard import ToucanGuard
-from toucan_guard.asgi import existing_trail
 from toucan_guard.rls.context import current_row_access
+from toucan_guard.trail import existing_trail
 
 uvicorn = pytest.importorskip("uvicorn")
 

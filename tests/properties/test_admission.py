@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard import Deny, Grant, GuardSettings, Refused, ToucanGuard
-from toucan_guard.asgi import existing_trail
 from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.testing import TEST_SECRET, audit_capture, sign_token
+from toucan_guard.trail import existing_trail
 
 PORTAL, CUSTOMER, OWN, EVIL = "https://portal.example", "https://a.customers.example", "https://charts.example", "https://evil.example"  # fmt: skip  # noqa: E501
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+from toucan_guard.audit.forks import tell_of_forks
 from toucan_guard.core.audit_chain import (
     FIRST_PREVIOUS,
     MAX_CUTS,
@@ -54,11 +55,12 @@ class Chain:
         # Outlives a chain: where a first or last line was cut, the next chain's first line says so.
         self._cuts: tuple[Cut, ...] = ()
         self._pending: tuple[bytes, str] = (b"", "")
+        tell_of_forks(self)
 
     @property
     def begun(self) -> bool:
         """Whether this process has a chain."""
-        return self._process == os.getpid()
+        return self._process is not None
 
     def begin(self) -> Event:
         """Begin a chain of this process's own, with the event that it begins with."""
@@ -75,8 +77,10 @@ class Chain:
         )
 
     def end(self) -> None:
-        """The chain has ended: the next line begins another one."""
+        """The chain has ended, or is the parent's: the next line begins another one."""
         self._process = None
+
+    after_fork = end
 
     def render(self, event: Event | bytes) -> bytes:
         """The event, or its line, as the next line of the chain."""

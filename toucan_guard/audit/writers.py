@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_LOOK_EVERY_SECONDS: Final = 0.001
+_NEVER: Final = float("-inf")
 
 
 class LineCut(OSError):
@@ -71,12 +76,15 @@ class FileWriter(DescriptorWriter):
     """Appends lines to a file, opened at once so that a mistake shows at start-up.
 
     Where the path leads to another file than the one that is open, or to none, it is opened anew: so ``logrotate``
-    needs neither a signal nor ``copytruncate``. The look costs a microsecond for each line. Less often would be
-    cheaper, and would lose what is written between the renaming of a file and its compression.
+    needs neither a signal nor ``copytruncate``. The look costs more than the write. One is enough for the lines of a
+    millisecond: whoever has renamed the file needs longer than that to start a process that compresses it, so what
+    still goes into the old one is there when it is read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = str(path)
+        self._clock = clock
+        self._looked_at = _NEVER
         super().__init__(self._open())
 
     def _open(self) -> int:
@@ -87,17 +95,23 @@ class FileWriter(DescriptorWriter):
 
     def info(self, line: bytes) -> None:
         """See ``Writer``."""
+        now = self._clock()
+        if not 0 <= now - self._looked_at < _LOOK_EVERY_SECONDS:
+            self._look()
+            self._looked_at = now
+        super().info(line)
+
+    def _look(self) -> None:
         if self._identity is None:
             self._descriptor = self._open()
+            return
+        try:
+            state = os.stat(self._path)  # noqa: PTH116 - half as dear as Path.stat
+        except FileNotFoundError:
+            self._reopen()
         else:
-            try:
-                state = os.stat(self._path)  # noqa: PTH116 - for each line, and half as dear as Path.stat
-            except FileNotFoundError:
+            if (state.st_dev, state.st_ino) != self._identity:
                 self._reopen()
-            else:
-                if (state.st_dev, state.st_ino) != self._identity:
-                    self._reopen()
-        super().info(line)
 
     def _reopen(self) -> None:
         # Opened before the old one is closed: a folder that is gone must not cost us the file that we have.
@@ -110,6 +124,7 @@ class FileWriter(DescriptorWriter):
         if self._identity is not None:
             os.close(self._descriptor)
             self._identity = None
+            self._looked_at = _NEVER
 
 
 def stdout_descriptor() -> int:

@@ -172,8 +172,7 @@ def grant_text(grant: Grant) -> str:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    whole, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{_to_the_second(whole)}.{milliseconds:03d}Z"
+    return _to_the_millisecond(int(seconds * 1000))
 
 
 def to_thousandths(number: float) -> float:
@@ -182,8 +181,9 @@ def to_thousandths(number: float) -> float:
 
 
 @lru_cache(maxsize=2)
-def _to_the_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+def _to_the_millisecond(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
 
 
 def identity_of(claims: VerifiedClaims) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.admission import Admission, Sought, keep
 from toucan_guard.admitted import AdmittedConnection
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, existing_trail, publish_embed, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import strip_bearer, strip_credentials
@@ -25,6 +25,7 @@ from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.trail import Trail, existing_trail, publish_embed, trail_of
 
 _SESSION: Final = COOKIE_PREFIX.encode()
 
@@ -96,9 +97,7 @@ class AdmissionMiddleware:
         admission = None if claims is None else self._known(scope, trail, claims, now)
         if claims is None or admission is None:
             return None
-        connection = AdmittedConnection(
-            self._recorder, scope, receive, send, trail, admission=admission, claims=claims, standing=self._standing
-        )
+        connection = AdmittedConnection(self._recorder, scope, receive, send, trail, admission, claims, self._standing)
         admission.put_on(trail)
         trail.claims, trail.ring = claims, self._verifier.ring
         publish_embed(scope, trail, admission.embed)

@@ -8,12 +8,14 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink
-from toucan_guard.audited import Connection, Recorder
+from toucan_guard.audited import Connection
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.proxies import Networks
+from toucan_guard.recorder import Recorder
+from toucan_guard.trail import trail_of
 
 
 class AuditLogMiddleware:
@@ -63,4 +65,5 @@ class AuditLogMiddleware:
         if trail.audit is not None:
             trail.audit.continued_by(self.recorder)
             return await self.app(scope, receive, send)
-        await Connection(self.recorder, scope, receive, send, trail).run(self.app)
+        trail.read(scope)  # as it arrived, whatever becomes of it
+        await Connection(self.recorder, scope, receive, send, trail.unwrapped(send), trail).run(self.app)

@@ -13,7 +13,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, deny, header_values, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, deny
 from toucan_guard.core.credentials import COOKIE_PREFIX, session_cookies
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
@@ -21,6 +21,7 @@ from toucan_guard.core.origins import is_frame_navigation
 from toucan_guard.core.token import BOOTSTRAP
 from toucan_guard.query import with_handle
 from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
+from toucan_guard.trail import Trail, header_values, trail_of
 
 _LAYER: Final = "bootstrap"
 

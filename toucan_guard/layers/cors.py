@@ -13,10 +13,11 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import ALL_METHODS, CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import Trail, deny, header_values, trail_of
+from toucan_guard.asgi import deny
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin
-from toucan_guard.headers import Header, HeaderEdit, HeaderList
+from toucan_guard.headers import Header, HeaderList
+from toucan_guard.trail import HeaderEdit, Trail, header_values, trail_of
 
 _MAX_AGE_SECONDS: Final = 600
 _REMEMBERED: Final = 1024

@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, Trail, deny, header_values, publish_embed, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny
 from toucan_guard.core.api_key import BROWSER_HEADERS, exposed_api_key, parse_api_key
 from toucan_guard.core.credentials import (
     CARRIERS,
@@ -30,12 +30,14 @@ from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
-from toucan_guard.headers import keep_private, strip_credentials
+from toucan_guard.headers import strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.query import handle_values
+from toucan_guard.response_headers import keep_private
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
+from toucan_guard.trail import Trail, header_values, publish_embed, trail_of
 
 _LAYER: Final = "embed_token"
 _MOST_IN_FRONT: Final = 1024

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import publish_embed, trail_of
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.exempt_paths import exempt_paths
 from toucan_guard.headers import strip_lookalikes
 from toucan_guard.rls.context import current_row_access
+from toucan_guard.trail import publish_embed, trail_of
 
 
 class ExemptMiddleware:

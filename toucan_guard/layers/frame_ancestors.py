@@ -13,10 +13,11 @@ from typing import Final, Literal, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Trail, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
-from toucan_guard.headers import Header, HeaderEdit, HeaderList
+from toucan_guard.headers import Header, HeaderList
+from toucan_guard.trail import HeaderEdit, Trail, trail_of
 
 _REMEMBERED: Final = 1024
 _LONGEST_REMEMBERED: Final = 512

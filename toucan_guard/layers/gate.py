@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, deny, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, deny
 from toucan_guard.core.decisions import Decision, Deny
+from toucan_guard.trail import trail_of
 
 
 class GateMiddleware:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny, existing_trail, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny
 from toucan_guard.core.decisions import Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.errors import ConfigError, GuardMissing
 from toucan_guard.core.grants import reaches
 from toucan_guard.receipts import checked_tables, require_receipts
+from toucan_guard.trail import existing_trail, trail_of
 
 
 class GrantMiddleware:

@@ -8,12 +8,13 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, Step, Trail, deny, header_values, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, deny
 from toucan_guard.core.credentials import SUBPROTOCOL_TOKEN, bearer_token
 from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy, parse_origin, referer_origin
 from toucan_guard.proxies import own_origin
+from toucan_guard.trail import Step, Trail, header_values, trail_of
 
 _LAYER: Final = "origin"
 _REMEMBERED: Final = 1024

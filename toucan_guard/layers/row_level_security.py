@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES, deny, publish_embed, trail_of
+from toucan_guard.asgi import GUARDED_SCOPES, deny
 from toucan_guard.core.decisions import ALLOW, Deny
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.rls.context import RowAccess, current_row_access
+from toucan_guard.trail import publish_embed, trail_of
 
 
 class RowLevelSecurityMiddleware:

@@ -1,0 +1,69 @@
+"""Headers that are put on a response: that it is one viewer's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from toucan_guard.headers import Header, HeaderList
+from toucan_guard.trail import HeaderEdit, Trail
+
+_PRIVATE: Final[HeaderList] = [
+    (b"cache-control", b"private, no-store"),
+    (b"referrer-policy", b"same-origin"),
+    (b"vary", b"Authorization, Cookie, X-Embed-Token"),
+]
+_CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
+
+
+class KeepPrivate(HeaderEdit):
+    """The headers of a response that was made for one viewer.
+
+    No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
+    """
+
+    names = b"\ncache-control\nreferrer-policy\nvary"
+
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+        """See ``HeaderEdit``."""
+        del trail
+        if (
+            b"cache-control" in names  # and every header whose name ends like it
+            or b"referrer-policy" in names
+            or b"surrogate-control" in names
+            or b"edge-control" in names
+            or b"x-accel-expires" in names
+        ):
+            return None
+        return _PRIVATE
+
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
+        """See ``HeaderEdit``."""
+        del trail
+        kept: HeaderList = []
+        cached = referred = False
+        for header in headers:
+            name = header[0].lower()
+            if name == b"referrer-policy":
+                referred = True
+            elif name in _CACHE_RULES or name.endswith(b"cdn-cache-control"):
+                # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
+                if not _is_private(header[1]):
+                    continue
+                cached = cached or name == b"cache-control"
+            kept.append(header)
+        if not cached:
+            kept.append(_PRIVATE[0])
+        if not referred:
+            kept.append(_PRIVATE[1])
+        kept.append(_PRIVATE[2])
+        return kept
+
+
+keep_private: Final = KeepPrivate()
+
+
+def _is_private(cache_control: bytes) -> bool:
+    # With quotes it may be `private="name"`, which keeps one header private and shares the rest.
+    directives = [directive.strip().lower() for directive in cache_control.split(b",")]
+    return b'"' not in cache_control and (b"private" in directives or b"no-store" in directives)

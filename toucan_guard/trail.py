@@ -1,0 +1,340 @@
+"""The Trail: the one mutable record of a connection.
+
+Whoever needs it first makes it (``trail_of``), so that a layer works alone and a nested guard continues the
+outer guard's Trail. ``request.state.embed``, the context variable that adapters read and the audit event are views
+of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from starlette.types import Message, Scope, Send
+
+from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
+from toucan_guard.core.embed import Embed
+from toucan_guard.core.origins import Origin, OriginAllowlist
+from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.headers import Header, HeaderList
+from toucan_guard.ids import new_id
+from toucan_guard.query import take_bootstrap_tokens
+from toucan_guard.rls.context import RowAccess
+from toucan_guard.tokens.keys import KeyRing
+
+RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
+_TRAIL: Final = "toucan_guard.trail"
+# Nothing that is accepted is nearly as long; of what is longer, its beginning is enough to refuse it.
+_LONGEST_READ: Final = 65_536
+_READ_HEADERS: Final = frozenset(
+    {
+        b"access-control-request-method",
+        b"authorization",
+        b"cookie",
+        b"origin",
+        b"referer",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"sec-websocket-protocol",
+        b"x-api-key",
+        b"x-embed-token",
+    }
+)
+
+# Of these, what says where a request comes from, and what it is for.
+_SAID: Final = (
+    b"access-control-request-method",
+    b"origin",
+    b"referer",
+    b"sec-fetch-dest",
+    b"sec-fetch-mode",
+    b"sec-fetch-site",
+)
+
+
+class HeaderEdit(ABC):
+    """What a layer does to the headers of every response that leaves."""
+
+    names = b""
+    """In lower case, one on each line: the headers that ``additions`` may add."""
+
+    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+        """What to add to a response that says nothing about this edit's subject.
+
+        Args:
+            names: The response's header names, in lower case, one on each line.
+            trail: Of the connection.
+
+        Returns:
+            Headers, or None where the response's own must be looked at.
+        """
+        del names, trail
+        return None
+
+    @abstractmethod
+    def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
+        """The headers of a response, whatever they say, as they leave."""
+
+
+class Step(NamedTuple):
+    """One layer's decision. ``enforced`` is False where the layer only reports."""
+
+    layer: str
+    decision: Decision
+    enforced: bool
+
+
+_NO_TABLES: Final[frozenset[str]] = frozenset()
+_UNREAD: Final[Mapping[bytes, bytes]] = MappingProxyType({})
+# The step of a layer that had nothing to say but yes, which is nearly every step: made once for each layer.
+_ALLOWED: Final[dict[str, Step]] = {}
+
+
+class Trail:
+    """Everything that is known about one connection, growing as the layers decide.
+
+    Attributes:
+        request_id: Shown in refusals and in the audit event.
+        steps: What each layer decided, in order.
+        bootstrap_tokens: Values of ``embed_token`` that were taken out of the query string.
+        caller: The listed origin that calls us (its Origin header), where it is not our own.
+        embedder: The listed origin that frames us (its Referer), where the browser named it.
+        opaque_caller: The Origin header is ``null``, which a switch let in; no list names it.
+        own_page: The Origin header names our own public origin.
+        session_cookies: Cookie headers with embed sessions, which the app does not see.
+        claims: The verified token or embed session.
+        ring: The keys that verified the claims.
+        narrowing: Where the token and its tenant may be embedded; None is no narrowing.
+        embed: What the app sees.
+        access: What the adapters see: the row filter and the receipts of filtered tables.
+        refusal: The decision that answered the connection, if it was refused.
+        ended: The decision that ended the connection after its answer had begun.
+        exempt: The path is on the list of paths that are not protected.
+        report_only_grants: Missing grants are recorded, not refused.
+        required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
+        audit: What an audit layer that has taken charge of this connection keeps of it.
+        edits: What is done to the headers of every response that leaves, crashes included.
+        admission: What the layers had found about an earlier request that said the same (``admission.py``).
+        sought: Who wants to keep what the layers find about this one (``admission.py``).
+        raw: The last value of each header, as it arrived (see ``read``).
+        said: What the headers say of where the request comes from, in a form to remember it by; no credential is in
+            it. None where a header that the guard reads is repeated.
+    """
+
+    # Slots: what is looked up on every request is found without a search.
+    __slots__ = (
+        "_header_count",
+        "_header_values",
+        "_headers",
+        "_send",
+        "_state",
+        "access",
+        "admission",
+        "audit",
+        "bootstrap_tokens",
+        "caller",
+        "claims",
+        "edits",
+        "embed",
+        "embedder",
+        "ended",
+        "exempt",
+        "narrowing",
+        "opaque_caller",
+        "own_page",
+        "raw",
+        "refusal",
+        "report_only_grants",
+        "request_id",
+        "required_tables",
+        "ring",
+        "said",
+        "session_cookies",
+        "sought",
+        "steps",
+    )
+
+    def __init__(self) -> None:
+        self.request_id = new_id()
+        self.steps: tuple[Step, ...] = ()
+        self.edits: tuple[HeaderEdit, ...] = ()
+        self.bootstrap_tokens: tuple[str, ...] = ()
+        self.caller: Origin | None = None
+        self.embedder: Origin | None = None
+        self.opaque_caller = False
+        self.own_page = False
+        self.session_cookies: tuple[str, ...] = ()
+        self.claims: VerifiedClaims | None = None
+        self.ring: KeyRing | None = None
+        self.narrowing: OriginAllowlist | None = None
+        self.embed: Embed | None = None
+        self.access: RowAccess | None = None
+        self.refusal: Deny | None = None
+        self.ended: Deny | None = None
+        self.exempt = False
+        self.report_only_grants = False
+        self.required_tables: frozenset[str] = _NO_TABLES
+        self.audit: Any = None
+        self.raw: Mapping[bytes, bytes] = _UNREAD
+        self.said: tuple[bytes | None, ...] | None = None
+        self.sought: Any = None
+        self.admission: Any = None
+        self._send: Send | None = None
+        self._state: dict[str, Any] | None = None
+        self._headers: Sequence[Header] = ()
+        self._header_count = -1
+        self._header_values: Mapping[bytes, tuple[str, ...]] | None = None
+
+    def read(self, scope: Scope) -> None:
+        """Read what the guard looks at of the request's headers, in one pass: see ``raw`` and ``said``.
+
+        Read again where the list is another one: what a guard in front took away is gone for the one behind it.
+        """
+        headers = scope["headers"]
+        if headers is self._headers and len(headers) == self._header_count:
+            return
+        self.raw = raw = dict(headers)
+        repeated = len(raw) != len(headers) and _repeats([name for name, _ in headers if name in _READ_HEADERS])
+        self.said = None if repeated else tuple(map(raw.get, _SAID))
+        self._headers, self._header_count, self._header_values = headers, len(headers), None
+
+    def _decoded(self) -> Mapping[bytes, tuple[str, ...]]:
+        if self._header_values is None:
+            found: dict[bytes, tuple[str, ...]] = {}
+            for name, value in self._headers:
+                if name in _READ_HEADERS:
+                    found[name] = (*found.get(name, ()), _beginning(value, _LONGEST_READ))
+            self._header_values = found
+        return self._header_values
+
+    def values_of(self, name: bytes, *, longest: int = _LONGEST_READ) -> tuple[str, ...]:
+        """Every value of a header that the guard reads, of those that were read last; of a longer one its beginning."""
+        if self.said is None:
+            return self._decoded().get(name, ())
+        value = self.raw.get(name)  # the only one
+        return () if value is None else (_beginning(value, longest),)
+
+    def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
+        """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
+        if decision is ALLOW and not report_only:
+            step = _ALLOWED.get(layer)
+            if step is None:
+                step = _ALLOWED[layer] = Step(layer, ALLOW, enforced=True)
+            self.steps += (step,)
+            return
+        if not isinstance(decision, Allow | Deny):
+            raise TypeError(f"the layer {layer!r} decided {type(decision).__name__}, not Allow or Deny")
+        self.steps += (Step(layer, decision, not report_only),)
+
+    def decided(self, layer: str) -> bool:
+        """Whether a layer of this name has decided already."""
+        return layer in [step.layer for step in self.steps]
+
+    def release(self) -> None:
+        """Let go of what refers back to the connection, at its end: it is freed at once, not by the collector."""
+        self.edits = ()
+        self.audit = self._send = None
+
+    def wrap(self, send: Send) -> Send:
+        """A ``send`` that edits the headers of every response; the first layer that asks is the outermost."""
+        if self._send is not None:
+            return send
+        self._send = send
+        return self._edited_send
+
+    def unwrapped(self, send: Send) -> Send | None:
+        """The server's own ``send``, where this one does nothing but what ``edited`` does; else None."""
+        return self._send if send == self._edited_send else None
+
+    async def _edited_send(self, message: Message) -> None:
+        assert self._send is not None  # noqa: S101 - set by wrap(), which alone hands this method out
+        await self._send(self.edited(message))
+
+    def edited(self, message: Message) -> Message:
+        """A message as it leaves, with the headers of a response edited."""
+        if message["type"] in RESPONSE_STARTS:
+            return {**message, "headers": self._edited(list(message.get("headers", ())))}
+        return message
+
+    def additions(self, names: bytes) -> list[Header] | None:
+        """What the edits add to a response, where none of them has to look at its own headers; else None.
+
+        Args:
+            names: The response's header names, in lower case, one on each line.
+        """
+        added: list[Header] = []
+        # From the inside out, as the response passes the layers: the outermost has the last word.
+        for edit in reversed(self.edits):
+            more = edit.additions(names, self)
+            if more is None:
+                return None
+            added += more
+            names += edit.names
+        return added
+
+    def _edited(self, headers: HeaderList) -> HeaderList:
+        added = self.additions(_names_of(headers))
+        if added is not None:
+            return headers + added
+        for edit in reversed(self.edits):
+            more = edit.additions(_names_of(headers), self)
+            headers = edit(headers, self) if more is None else [*headers, *more]
+        return headers
+
+
+def _names_of(headers: HeaderList) -> bytes:
+    return b"\n".join([header[0] for header in headers]).lower()
+
+
+def _beginning(value: bytes, longest: int) -> str:
+    # What is cut ends in what nothing that is accepted may hold: behind white space, the rest would not be missed.
+    return (value if len(value) <= longest else value[:longest] + b"\0").decode("latin-1")
+
+
+def _repeats(names: list[bytes]) -> bool:
+    return len(set(names)) != len(names)
+
+
+def trail_of(scope: Scope) -> Trail:
+    """The Trail of this connection, made at the first call.
+
+    Making it takes bootstrap tokens out of the query string, in place: the server's access log
+    reads the same scope when the response starts, refused or not.
+    """
+    trail: Trail | None = scope.get(_TRAIL)
+    if trail is None:
+        trail = scope[_TRAIL] = Trail()
+        if scope.get("query_string"):
+            trail.bootstrap_tokens = take_bootstrap_tokens(scope)
+    return trail
+
+
+def existing_trail(scope: Scope) -> Trail | None:
+    """The Trail of this connection, or None where no guard stands in front."""
+    return scope.get(_TRAIL)
+
+
+def header_values(scope: Scope, name: bytes) -> tuple[str, ...]:
+    """Every value of a header, in order: ``Headers.get`` would hide the second one."""
+    if name in _READ_HEADERS:
+        trail = trail_of(scope)
+        trail.read(scope)
+        return trail.values_of(name)
+    return tuple(value.decode("latin-1") for key, value in scope["headers"] if key == name)
+
+
+def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
+    """Set ``request.state.embed``, overwriting whatever stood there.
+
+    The state becomes a dictionary of this connection's own: some servers hand out one for all.
+    """
+    trail.embed = embed
+    given: dict[str, Any] = scope.get("state") or {}
+    state = trail._state  # noqa: SLF001 - made here
+    if state is None or state is not given:
+        state = {**given}
+    state["embed"] = embed
+    scope["state"] = trail._state = state  # noqa: SLF001
