@@ -17,6 +17,7 @@ from starlette.types import Scope
 from toucan_guard.core.admitted_line import AdmittedLine
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
+from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import Header
 from toucan_guard.recorder import line_of
 from toucan_guard.trail import Trail
@@ -76,8 +77,9 @@ class Admission:
         self._names: bytes | None = None
         self._added: Sequence[Header] = ()
 
-    def put_on(self, trail: Trail) -> None:
-        """Note on the Trail of a request that says the same what the layers would note; its claims and rows apart."""
+    def put_on(self, trail: Trail, claims: VerifiedClaims) -> None:
+        """Note on the Trail of a request that says the same what the layers would note; its rows apart."""
+        trail.claims = claims
         trail.admission = self
         trail.steps = self.steps
         trail.edits = self._edits

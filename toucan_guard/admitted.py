@@ -6,6 +6,8 @@ Where receipts or a stream are concerned, what the app sends is looked at as the
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
+from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -13,11 +15,12 @@ from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused
 from toucan_guard.audited import Connection
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.live import Standing
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.recorder import Recorder
 from toucan_guard.trail import Trail
+
+_name_of: Final = itemgetter(0)
 
 
 class AdmittedConnection(Connection):
@@ -25,8 +28,7 @@ class AdmittedConnection(Connection):
 
     Args:
         send: The server's.
-        admission: What is known about the request.
-        claims: What was verified of its token.
+        trail: Has the admission on it.
         standing: Says whether that still holds, while a stream lasts.
     """
 
@@ -39,13 +41,13 @@ class AdmittedConnection(Connection):
         receive: Receive,
         send: Send,
         trail: Trail,
-        admission: Admission,
-        claims: VerifiedClaims,
+        *,
         standing: Standing,
     ) -> None:
-        super().__init__(recorder, scope, receive, trail.wrap(send), send, trail)
-        self._admission = admission
-        self._claims = claims
+        super().__init__(recorder, scope, receive, trail.wrap(send), trail, server=send)
+        assert trail.claims is not None  # noqa: S101 - put there with the admission
+        self._claims = trail.claims  # a guard behind this one may verify others
+        self._admission: Admission = trail.admission
         self._standing = standing
         self._begun = False
         self._careful: Send | None = None
@@ -87,7 +89,7 @@ class AdmittedConnection(Connection):
     def _edited(self, message: Message) -> Message:
         """The beginning of an answer as it leaves."""
         headers = list(message.get("headers", ()))
-        added = self._admission.additions(b"\n".join([name for name, _ in headers]), self._trail)
+        added = self._admission.additions(b"\n".join(map(_name_of, headers)), self._trail)
         if added is None:
             return self._trail.edited({**message, "headers": headers})
         return {**message, "headers": [*headers, *added]}

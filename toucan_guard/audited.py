@@ -53,9 +53,9 @@ class Connection:
         scope: The connection, as the server sent it.
         receive: The server's.
         send: The next layer's in front.
+        trail: Of this connection, which has read the request's headers.
         server: The server's, where the one in front of us only edits headers. That is done here then: a step less for
             every message.
-        trail: Of this connection, which has read the request's headers.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class Connection:
     )
 
     def __init__(
-        self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, server: Send | None, trail: Trail
+        self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, trail: Trail, *, server: Send | None
     ) -> None:
         self._decision_id: str | None = None
         self._steps = 0  # so many stood on the Trail when the decision was written

@@ -34,7 +34,7 @@ def client_address(scope: Scope, trusted: Networks) -> str | None:
     client = scope.get("client")
     if not client:
         return None
-    if not from_trusted_proxy(scope, trusted):
+    if not trusted or not from_trusted_proxy(scope, trusted):
         return str(client[0])
     forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
     hops = [hop.strip() for value in forwarded for hop in value.split(",")]

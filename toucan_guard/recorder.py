@@ -22,7 +22,6 @@ from toucan_guard.core.audit_event import Event, decision_event
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.core.pseudonyms import Pseudonyms
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.proxies import Networks, client_address
 from toucan_guard.templates import RouteTemplates
 from toucan_guard.trail import Step, Trail
@@ -103,37 +102,19 @@ class Recorder:
         Raises:
             AuditWriteError: See ``record``.
         """
-        access, claims, now = trail.access, trail.claims, self.clock()
-        tables = _NO_TABLES if access is None else access.receipts
         route = self._templates.find(scope, root, root_path)
-        client = client_address(scope, self.trusted_proxies)
         # Where nobody looks into an event, its line is enough.
-        if self._takes_lines and claims is not None and not observers and _as_admitted(trail, status):
-            admission = trail.admission
-            line = admission.line.of(
-                now=now,
-                event_id=event_id,
-                request_id=trail.request_id,
-                trace_id=_trace_id(),
-                more_layers=tuple([step.layer for step in trail.steps[len(admission.steps) :]]),
-                route=route,
-                status=status,
-                seconds_to_first_byte=seconds_to_first_byte,
-                identity=self._identity_of(claims),
-                expires_at=claims.expires_at,
-                tables=tables,
-                region=self._region,
-                client=client if client is None or self._pseudonyms is None else self._pseudonyms.of("client", client),
-                dropped=self.dropped,
-            )
+        if trail.admission is not None and self._takes_lines and not observers:
+            line = self._line(scope, trail, status, route, event_id=event_id, seconds=seconds_to_first_byte)
             if line is not None:
                 return self._write(line)
+        access = trail.access
+        row_filter = None if access is None else access.row_filter
         outcome, reason = _outcome(trail, status, unanswered=unanswered)
         facts = _facts(trail)
-        row_filter = None if access is None else access.row_filter
         self.record(
             decision_event(
-                now=now,
+                now=self.clock(),
                 event_id=event_id,
                 request_id=trail.request_id,
                 trace_id=_trace_id(),
@@ -146,17 +127,62 @@ class Recorder:
                 status=status,
                 seconds_to_first_byte=seconds_to_first_byte,
                 **_from_where(facts, trail),
-                claims=claims,
+                claims=trail.claims,
                 rls_attributes=() if row_filter is None else row_filter.attribute_names,
                 policy_version=None if row_filter is None else row_filter.policy.version,
-                tables=tables,
+                tables={} if access is None else access.receipts,
                 region=self._region,
-                client=client,
+                client=client_address(scope, self.trusted_proxies),
                 exempt=trail.exempt,
                 dropped=self.dropped,
                 key_id=facts.get("key_id"),
             )
         )
+
+    def _line(
+        self, scope: Scope, trail: Trail, status: int | None, route: str | None, *, event_id: str, seconds: float
+    ) -> bytes | None:
+        """The line of a connection that was admitted, if its answer and layers that said yes are all that is new."""
+        admission, claims, access = trail.admission, trail.claims, trail.access
+        row_filter = None if access is None else access.row_filter
+        if (
+            claims is None
+            or status is None
+            or status >= 500
+            or trail.refusal is not None
+            or row_filter is not admission.embed.rls  # a guard behind this one has another policy
+        ):
+            return None
+        more: tuple[str, ...] = ()
+        if trail.steps is not admission.steps:
+            later = trail.steps[len(admission.steps) :]
+            if any(step.decision.facts or isinstance(step.decision, Deny) for step in later):
+                return None
+            more = tuple([step.layer for step in later])
+        identity = claims.derived.get(self)
+        if not isinstance(identity, str):
+            # Written out once for each token, and kept beside its claims.
+            identity = claims.derived[self] = identity_text(claims, self._pseudonyms)
+        client = client_address(scope, self.trusted_proxies)
+        if client is not None and self._pseudonyms is not None:
+            client = self._pseudonyms.of("client", client)
+        line: bytes | None = admission.line.of(
+            now=self.clock(),
+            event_id=event_id,
+            request_id=trail.request_id,
+            trace_id=_trace_id(),
+            more_layers=more,
+            route=route,
+            status=status,
+            seconds_to_first_byte=seconds,
+            identity=identity,
+            expires_at=claims.expires_at,
+            tables=_NO_TABLES if access is None else access.receipts,
+            region=self._region,
+            client=client,
+            dropped=self.dropped,
+        )
+        return line
 
     def record(self, event: Event) -> None:
         """Write an event; raises ``AuditWriteError`` in ``strict`` mode where that fails."""
@@ -183,13 +209,6 @@ class Recorder:
                 raise AuditWriteError("the event was not written") from None
         else:
             self.dropped = 0
-
-    def _identity_of(self, claims: VerifiedClaims) -> str:
-        """Who a token speaks for; written out once for each token, and kept beside its claims."""
-        kept = claims.derived.get(self)
-        if not isinstance(kept, str):
-            kept = claims.derived[self] = identity_text(claims, self._pseudonyms)
-        return kept
 
 
 def line_of(scope: Scope, trail: Trail) -> AdmittedLine:
@@ -226,20 +245,6 @@ def _from_where(facts: Mapping[str, str], trail: Trail) -> dict[str, str | None]
         "fetch_site": _one_word(trail.values_of(b"sec-fetch-site")),
         "fetch_dest": _one_word(trail.values_of(b"sec-fetch-dest")),
     }
-
-
-def _as_admitted(trail: Trail, status: int | None) -> bool:
-    """Whether more layers that said yes and the answer are all that the record adds to an admission."""
-    admission = trail.admission
-    if admission is None or trail.refusal is not None or status is None or status >= 500:
-        return False
-    if (None if trail.access is None else trail.access.row_filter) is not admission.embed.rls:
-        return False  # a guard behind this one has another policy
-    if trail.steps is admission.steps:
-        return True
-    return not any(
-        step.decision.facts or isinstance(step.decision, Deny) for step in trail.steps[len(admission.steps) :]
-    )
 
 
 def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:

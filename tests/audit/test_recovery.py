@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from toucan_guard.audit.files import read_lines
 from toucan_guard.audit.open import open_sink
 from toucan_guard.audit.verdict import Verdict
 from toucan_guard.audit.verify import ChainVerifier
+from toucan_guard.audit.writers import FileWriter
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.testing import FakeClock
 
 EVENT = {"schema": 1, "event": "decision", "event_id": "e-1", "outcome": "allow", "filling": "x" * 200}
 KEY = b"correct-horse-battery-staple-0123456789"
@@ -122,6 +125,11 @@ def test_two_workers_on_a_full_disk(tmp_path: Path, disk_limit: Callable[[int], 
     assert verdict.lines == 8
 
 
+def _later() -> None:
+    """Wait until the path is looked at again."""
+    time.sleep(0.002)
+
+
 @pytest.mark.parametrize("way", ["renamed", "removed", "replaced"])
 def test_a_file_that_is_rotated_is_opened_anew(way: str, tmp_path: Path) -> None:
     path, old = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
@@ -135,6 +143,7 @@ def test_a_file_that_is_rotated_is_opened_anew(way: str, tmp_path: Path) -> None
     elif way == "renamed":
         old.rename(tmp_path / "audit.jsonl.2")
         (tmp_path / "audit.jsonl.2").rename(old)
+    _later()
     for number in range(3):
         sink.write({**EVENT, "event_id": f"new-{number}"})
     sink.close()
@@ -152,12 +161,34 @@ def test_a_file_whose_folder_is_gone_is_a_failed_write_until_it_is_back(tmp_path
     sink = open_sink(str(folder / "audit.jsonl"))
     sink.write(EVENT)
     folder.rename(tmp_path / "old")
+    _later()
     with pytest.raises(AuditWriteError):
         sink.write(EVENT)
     folder.mkdir()
     sink.write(EVENT)
     sink.close()
     assert verify(folder / "audit.jsonl", tmp_path / "old" / "audit.jsonl").findings == ()
+
+
+def test_the_lines_of_a_millisecond_share_one_look_at_the_path(tmp_path: Path) -> None:
+    path, clock = tmp_path / "audit.jsonl", FakeClock(100.0)
+    writer = FileWriter(path, clock=clock)
+    writer.info(b"1\n")
+    path.rename(tmp_path / "old")
+    writer.info(b"2\n")
+    clock.now += 0.0009
+    writer.info(b"3\n")
+    clock.now += 0.0002
+    writer.info(b"4\n")
+    path.rename(tmp_path / "older")
+    clock.now -= 1  # a clock that has gone back says nothing
+    writer.info(b"5\n")
+    path.rename(tmp_path / "oldest")
+    writer.close()
+    writer.info(b"6\n")  # opened again at once
+    writer.close()
+    written = [(tmp_path / name).read_bytes() for name in ("old", "older", "oldest", "audit.jsonl")]
+    assert written == [b"1\n2\n3\n", b"4\n", b"5\n", b"6\n"]
 
 
 def test_a_closed_sink_begins_another_chain(tmp_path: Path) -> None:

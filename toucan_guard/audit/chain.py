@@ -38,6 +38,9 @@ class Chain:
         settings: A digest of the configuration.
         dump: Encodes events as JSON in ASCII.
         clock: Seconds since the epoch.
+
+    Attributes:
+        begun: This process has a chain.
     """
 
     def __init__(
@@ -51,34 +54,29 @@ class Chain:
         self._version = _version()
         self._dump = dump
         self.now = clock
-        self._process: int | None = None
+        self.begun = False
         # Outlives a chain: where a first or last line was cut, the next chain's first line says so.
         self._cuts: tuple[Cut, ...] = ()
         self._pending: tuple[bytes, str] = (b"", "")
         tell_of_forks(self)
 
-    @property
-    def begun(self) -> bool:
-        """Whether this process has a chain."""
-        return self._process is not None
-
     def begin(self) -> Event:
         """Begin a chain of this process's own, with the event that it begins with."""
-        self._process = os.getpid()
+        self.begun = True
         self._id = new_id()
         self._number = 0
         self._previous = FIRST_PREVIOUS
         return open_event(
             now=self.now(),
             version=self._version,
-            process=self._process,
+            process=os.getpid(),
             settings=self._settings,
             chain_key=self._key_name,
         )
 
     def end(self) -> None:
         """The chain has ended, or is the parent's: the next line begins another one."""
-        self._process = None
+        self.begun = False
 
     after_fork = end
 

@@ -1,7 +1,6 @@
 """The audit line of a connection that was let in like one before it: what is the same in all of them is encoded once.
 
-What such a line says, and in which order, is ``decision_event``'s; what is filled in here is what differs from one
-connection to the next.
+What such a line says, and in which order, is ``decision_event``'s. A test holds this line to it, byte for byte.
 """
 
 from __future__ import annotations
@@ -9,35 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from typing import Final
+from typing import Any, Final
 
-from toucan_guard.core.audit_event import decision_event, identity_of, rendered_steps, timestamp, to_thousandths
+from toucan_guard.core.audit_event import SCHEMA_VERSION, identity_of, rendered_steps, timestamp
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, dump_json
 from toucan_guard.core.decisions import ALLOW, Decision
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.token import VerifiedClaims
 
 # What a chain adds, and a count of dropped events. Longer lines are capped, which is the encoder of events' to do.
-_MAX_BYTES: Final = MAX_LINE_BYTES - 512
-_OPEN: Final = "\0"
-_OPENED: Final = dump_json({"": _OPEN}).decode()[4:-1]
-_PIECES: Final = 14
-_STEPS: Final = 4
-_IDENTITY: Final = ("key_id", "token_id", "subject", "tenant", "grants")  # stand behind the issuer
+_MOST_BYTES: Final = MAX_LINE_BYTES - 512
 
 
 class AdmittedLine:
     """Writes the lines of connections that were admitted alike.
 
     Args:
-        steps: What the layers decided: yes.
+        steps: What the layers decided: yes. There is one at least.
         kind: ``http`` or ``websocket``.
         method: The request's.
 
     See ``decision_event`` for the rest, and for what ``of`` is given.
     """
 
-    __slots__ = ("_pieces",)
+    __slots__ = ("_came_from", "_decided", "_rules", "_was_asked")
 
     def __init__(
         self,
@@ -52,43 +46,12 @@ class AdmittedLine:
         rls_attributes: Sequence[str],
         policy_version: str | None,
     ) -> None:
-        event = decision_event(
-            now=0.0,
-            event_id=_OPEN,
-            request_id=_OPEN,
-            trace_id=_OPEN,
-            outcome="allow",
-            reason=None,
-            steps=steps,
-            kind=kind,
-            method=method,
-            route=_OPEN,
-            status=None,
-            seconds_to_first_byte=0.0,
-            origin=origin,
-            embedder=embedder,
-            fetch_site=fetch_site,
-            fetch_dest=fetch_dest,
-            claims=None,
-            rls_attributes=rls_attributes,
-            policy_version=policy_version,
-            tables={},
-            region=_OPEN,
-            client=_OPEN,
-            exempt=False,
-            dropped=0,
-        )
-        event["steps"].append(_OPEN)
-        for name in ("time", "status", "first_byte_ms", "issuer", "expires_in_seconds", "tables"):
-            event[name] = _OPEN
-        for name in _IDENTITY:
-            del event[name]
-        pieces = dump_json(event)[:-1].decode().split(_OPENED)
-        # Without a step, or with a text that looks like an open place, all lines are left to the encoder of events.
-        whole = len(pieces) == _PIECES and pieces[_STEPS].endswith(",")
-        if whole:
-            pieces[_STEPS] = pieces[_STEPS][:-1]
-        self._pieces = tuple(pieces) if whole else ()
+        decided = {"outcome": "allow", "reason": None, "detail": None, "steps": rendered_steps(steps)}
+        came_from = {"origin": origin, "embedder": embedder, "fetch_site": fetch_site, "fetch_dest": fetch_dest}
+        self._decided = _members(decided)[:-1]  # layers behind these may have more to say
+        self._was_asked = _members({"kind": kind, "method": method})
+        self._came_from = _members(came_from)
+        self._rules = _members({"rls_attributes": list(rls_attributes), "policy_version": policy_version})
 
     def of(
         self,
@@ -111,32 +74,38 @@ class AdmittedLine:
         """The line of one connection, its newline included; None where it has to be encoded as an event.
 
         Args:
+            event_id: In letters, digits, ``.``, ``_`` and ``-``, as ``request_id`` is.
             more_layers: They said yes after the admission.
             identity: See ``identity_text``.
             expires_at: When the token ends.
         """
-        pieces = self._pieces
-        if not pieces or status.__class__ is not int:
+        if status.__class__ is not int:
             return None
-        at, event, request, trace, steps, kind, answer, first, origin, ends, rules, place, asks, last = pieces
+        first_byte = int(seconds_to_first_byte * 1000 * 1000) / 1000
+        left = int((expires_at - now) * 1000) / 1000
         line = (
-            f'{at}"{timestamp(now)}"{event}"{event_id}"{request}"{request_id}"{trace}'
-            f"{_text(trace_id)}{steps}{_steps(more_layers) if more_layers else ''}{kind}{_text(route)}{answer}{status}"
-            f"{first}{to_thousandths(seconds_to_first_byte * 1000)}{origin}{identity}{ends}"
-            f"{to_thousandths(expires_at - now)}"
-            f"{rules}{_object(tuple(tables.items())) if tables else '{}'}{place}{_text(region)}{asks}"
-            f"{'null' if client is None else encode_basestring_ascii(client)}{last}"
+            f'{{"schema":{SCHEMA_VERSION},"event":"decision","time":"{timestamp(now)}","event_id":"{event_id}",'
+            f'"request_id":"{request_id}","trace_id":{_text(trace_id)},'
+            f"{self._decided}{_more(more_layers) if more_layers else ''}],{self._was_asked},"
+            f'"route":{_text(route)},"status":{status},"first_byte_ms":{first_byte},{self._came_from},'
+            f'{identity},"expires_in_seconds":{left},{self._rules},'
+            f'"tables":{_object(tuple(tables.items())) if tables else "{}"},"region":{_text(region)},'
+            f'"client":{"null" if client is None else encode_basestring_ascii(client)},"exempt":false'
             f"{_dropped(dropped) if dropped else ''}}}\n"
         )
-        return line.encode("ascii") if len(line) <= _MAX_BYTES else None
+        return line.encode("ascii") if len(line) <= _MOST_BYTES else None
 
 
 def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
     """Who a token speaks for, as ``AdmittedLine.of`` is given it."""
-    identity = dict(identity_of(claims))
+    identity = identity_of(claims)
     if pseudonyms is not None:
         pseudonyms.hide(identity)
-    return dump_json(identity).decode()[len('{"issuer":') : -1]
+    return _members(identity)
+
+
+def _members(part: Mapping[str, Any]) -> str:
+    return dump_json(part).decode()[1:-1]
 
 
 @lru_cache(maxsize=1024)
@@ -150,7 +119,7 @@ def _object(items: tuple[tuple[str, str], ...]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _steps(layers: tuple[str, ...]) -> str:
+def _more(layers: tuple[str, ...]) -> str:
     steps = rendered_steps((layer, ALLOW, True) for layer in layers)
     return "".join("," + dump_json(step).decode() for step in steps)
 

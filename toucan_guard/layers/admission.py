@@ -97,15 +97,14 @@ class AdmissionMiddleware:
         admission = None if claims is None else self._known(scope, trail, claims, now)
         if claims is None or admission is None:
             return None
-        connection = AdmittedConnection(self._recorder, scope, receive, send, trail, admission, claims, self._standing)
-        admission.put_on(trail)
-        trail.claims, trail.ring = claims, self._verifier.ring
+        admission.put_on(trail, claims)
+        trail.ring = self._verifier.ring
         publish_embed(scope, trail, admission.embed)
         if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
             strip_credentials(scope)
         if admission.embed.rls is not None:
             trail.access = RowAccess(admission.embed.rls)
-        return connection
+        return AdmittedConnection(self._recorder, scope, receive, send, trail, standing=self._standing)
 
     def _claims_of(self, scope: Scope, trail: Trail, now: float) -> VerifiedClaims | None:
         """What is known of the request's token, where that is its one credential."""

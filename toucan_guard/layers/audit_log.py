@@ -66,4 +66,4 @@ class AuditLogMiddleware:
             trail.audit.continued_by(self.recorder)
             return await self.app(scope, receive, send)
         trail.read(scope)  # as it arrived, whatever becomes of it
-        await Connection(self.recorder, scope, receive, send, trail.unwrapped(send), trail).run(self.app)
+        await Connection(self.recorder, scope, receive, send, trail, server=trail.unwrapped(send)).run(self.app)
