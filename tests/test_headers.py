@@ -8,6 +8,7 @@ import pytest
 
 from toucan_guard.headers import strip_credentials, strip_lookalikes
 from toucan_guard.response_headers import keep_private
+from toucan_guard.trail import Trail
 
 A = "a" * 26
 
@@ -105,7 +106,7 @@ def test_on_an_exempt_path_the_hosts_own_bearer_token_stays_and_session_cookies_
 )
 @pytest.mark.parametrize("name", [b"cache-control", b"Cache-Control"])
 def test_no_shared_cache_keeps_an_answer(name: bytes, sent: list[bytes], out: list[bytes]) -> None:
-    headers = keep_private([(name, value) for value in sent])
+    headers = keep_private([(name, value) for value in sent], Trail())
     assert [value for key, value in headers if key.lower() == b"cache-control"] == out
     assert (b"vary", b"Authorization, Cookie, X-Embed-Token") in headers
 
@@ -118,7 +119,7 @@ def test_no_shared_cache_keeps_an_answer(name: bytes, sent: list[bytes], out: li
     ],
 )
 def test_the_referer_of_our_pages_stays_with_us(sent: list[bytes], out: list[bytes]) -> None:
-    headers = keep_private([(b"Referrer-Policy", value) for value in sent])
+    headers = keep_private([(b"Referrer-Policy", value) for value in sent], Trail())
     assert [value for key, value in headers if key.lower() == b"referrer-policy"] == out
 
 
@@ -134,6 +135,6 @@ def test_the_referer_of_our_pages_stays_with_us(sent: list[bytes], out: list[byt
     ],
 )
 def test_no_cache_in_front_is_told_otherwise(name: bytes, value: bytes, kept: bool) -> None:
-    headers = keep_private([(name, value)])
+    headers = keep_private([(name, value)], Trail())
     assert ((name, value) in headers) == kept
     assert (b"cache-control", b"private, no-store") in headers

@@ -102,6 +102,8 @@ class Recorder:
         Raises:
             AuditWriteError: See ``record``.
         """
+        if self._sink is None and self._metrics is None and not observers:
+            return
         route = self._templates.find(scope, root, root_path)
         # Where nobody looks into an event, its line is enough.
         if trail.admission is not None and self._takes_lines and not observers:

@@ -6,6 +6,7 @@ what it has worked out earlier.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard import Deny, Grant, GuardSettings, Refused, ToucanGuard
+from toucan_guard.core.audit_line import encode_line
 from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.testing import TEST_SECRET, audit_capture, sign_token
@@ -106,7 +109,7 @@ def _settings(**changes: Any) -> GuardSettings:
         "token_carriers": ["authorization", "x-embed-token", "websocket", "session"],
         "exempt_paths": ["/health"],
         "exempt_prefixes": ["/static"],
-        "insecure_no_audit": True,
+        "audit": "structlog",
         **changes,
     }
     return GuardSettings(**{name: value for name, value in given.items() if value is not None})
@@ -214,6 +217,23 @@ async def _answer(scope: Any, receive: Any, send: Any) -> None:
     await _say(send, _seen(scope))
 
 
+class Lines:
+    """Keeps what is recorded, read back from its line."""
+
+    takes_lines = True
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Any]] = []
+
+    def write(self, event: Any) -> None:
+        self.kept.append(json.loads(event if isinstance(event, bytes) else encode_line(event)))
+
+    def close(self) -> None: ...
+
+
+_LINES = Lines()
+
+
 @functools.cache
 def guards(configuration: int, inner: int | None) -> tuple[Any, Any]:
     """The guard, and the one that asks every layer each time. They live on from one example to the next."""
@@ -228,15 +248,21 @@ def guards(configuration: int, inner: int | None) -> tuple[Any, Any]:
 
         return ToucanGuard(app, settings=_settings(**CONFIGURATIONS[configuration], **cache))
 
-    return guard(), guard(token_cache_size=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toucan_guard.recording.open_sink", lambda *_, **__: _LINES)
+        return guard(), guard(token_cache_size=0)
 
 
 _ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PASSING = ("time", "event_id", "request_id", "decision_id", "first_byte_ms", "expires_in_seconds")
 
 
-def ask(guard: Any, request: dict[str, Any]) -> tuple[list[Any], list[Any], str]:
-    """What a guard sends and records, without what differs from one request to the next."""
+def ask(guard: Any, request: dict[str, Any], *, observed: bool) -> tuple[list[Any], list[Any], str]:
+    """What a guard sends and records, without what differs from one request to the next.
+
+    Where somebody observes events, they are encoded one by one; else the lines of those that were admitted are put
+    together from what was encoded before.
+    """
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "https", "root_path": "",
         "raw_path": request["path"].encode(), "server": ("charts.example", 443), "extensions": {},
@@ -253,13 +279,14 @@ def ask(guard: Any, request: dict[str, Any]) -> tuple[list[Any], list[Any], str]
         sent.append({**message, **({"body": body} if "body" in message else {})})
 
     raised = ""
-    with audit_capture() as events:
+    _LINES.kept.clear()
+    with audit_capture() if observed else contextlib.nullcontext():
         try:
             anyio.run(guard, scope, receive, send)
         except Exception as error:  # noqa: BLE001 - compared
             raised = repr(error)
     assert current_row_access.get() is None
-    told = [{name: value for name, value in event.items() if name not in _PASSING} for event in events]
+    told = [{name: value for name, value in event.items() if name not in _PASSING} for event in _LINES.kept]
     return sent, told, raised
 
 
@@ -268,12 +295,13 @@ def ask(guard: Any, request: dict[str, Any]) -> tuple[list[Any], list[Any], str]
     requests=st.lists(_requests(), min_size=1, max_size=3),
     configuration=st.integers(0, len(CONFIGURATIONS) - 1),
     inner=st.none() | st.integers(0, len(INNER) - 1),
+    observed=st.booleans(),
 )
 def test_what_is_admitted_is_answered_and_recorded_as_if_every_layer_had_been_asked(
-    requests: list[dict[str, Any]], configuration: int, inner: int | None
+    requests: list[dict[str, Any]], configuration: int, inner: int | None, observed: bool
 ) -> None:
     admitting, asking = guards(configuration, inner)
     # The first makes its token known, the second is kept, the third is admitted.
     for _ in range(3):
         for request in requests:
-            assert ask(admitting, request) == ask(asking, request)
+            assert ask(admitting, request, observed=observed) == ask(asking, request, observed=observed)

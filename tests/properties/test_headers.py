@@ -101,7 +101,7 @@ def test_what_an_edit_adds_to_an_answer_that_says_nothing_is_what_it_makes_of_it
 @given(edits=st.lists(st.sampled_from(list(EDITS.values())), max_size=4), headers=_RESPONSE)
 def test_a_trail_makes_of_an_answer_what_its_edits_make_of_it(edits: list[HeaderEdit], headers: Headers) -> None:
     trail = Trail()
-    trail.edits += edits
+    trail.edits += tuple(edits)
     given_headers = [*headers]
     left = trail.edited({"type": "http.response.start", "status": 200, "headers": given_headers})["headers"]
     expected: HeaderList = [*headers]

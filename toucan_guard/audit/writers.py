@@ -99,7 +99,11 @@ class FileWriter(DescriptorWriter):
         if not 0 <= now - self._looked_at < _LOOK_EVERY_SECONDS:
             self._look()
             self._looked_at = now
-        super().info(line)
+        try:
+            super().info(line)
+        except OSError:
+            self._looked_at = _NEVER  # the next line may find another file
+            raise
 
     def _look(self) -> None:
         if self._identity is None:
