@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
-from toucan_guard.core.admitted_line import AdmittedLine
+from toucan_guard.core.allowed_line import AllowedLine
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.token import VerifiedClaims
@@ -65,7 +65,7 @@ class Admission:
         "steps",
     )
 
-    def __init__(self, trail: Trail, embed: Embed, line: AdmittedLine) -> None:
+    def __init__(self, trail: Trail, embed: Embed, line: AllowedLine) -> None:
         self.embed = embed
         self.line = line
         self.steps = trail.steps

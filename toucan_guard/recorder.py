@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Scope
 
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink, observers
-from toucan_guard.core.admitted_line import AdmittedLine, identity_text
+from toucan_guard.core.allowed_line import AllowedLine, identity_text
 from toucan_guard.core.audit_event import Event, decision_event
-from toucan_guard.core.decisions import ALLOW, Deny, Reason
+from toucan_guard.core.decisions import ALLOW, Allow, Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.proxies import Networks, client_address
@@ -27,6 +27,7 @@ from toucan_guard.templates import RouteTemplates
 from toucan_guard.trail import Step, Trail
 
 _log: Final = logging.getLogger("toucan_guard")
+_LONGEST_METHOD: Final = 16  # what clients make up is not kept
 _NO_TABLES: Final[Mapping[str, str]] = {}
 
 
@@ -105,8 +106,8 @@ class Recorder:
         if self._sink is None and self._metrics is None and not observers:
             return
         route = self._templates.find(scope, root, root_path)
-        # Where nobody looks into an event, its line is enough.
-        if trail.admission is not None and self._takes_lines and not observers:
+        # Where nobody looks into an event, its line is enough, of which most is the same each time.
+        if self._takes_lines and not observers and status is not None and _is_plain_yes(scope, trail, status):
             line = self._line(scope, trail, status, route, event_id=event_id, seconds=seconds_to_first_byte)
             if line is not None:
                 return self._write(line)
@@ -142,25 +143,21 @@ class Recorder:
         )
 
     def _line(
-        self, scope: Scope, trail: Trail, status: int | None, route: str | None, *, event_id: str, seconds: float
+        self, scope: Scope, trail: Trail, status: int, route: str | None, *, event_id: str, seconds: float
     ) -> bytes | None:
-        """The line of a connection that was admitted, if its answer and layers that said yes are all that is new."""
+        """The line of a connection that was allowed; None where it has to be encoded as an event."""
         admission, claims, access = trail.admission, trail.claims, trail.access
+        assert claims is not None  # noqa: S101 - see _is_plain_yes
         row_filter = None if access is None else access.row_filter
-        if (
-            claims is None
-            or status is None
-            or status >= 500
-            or trail.refusal is not None
-            or row_filter is not admission.embed.rls  # a guard behind this one has another policy
-        ):
-            return None
+        allowed: AllowedLine | None = None
         more: tuple[str, ...] = ()
-        if trail.steps is not admission.steps:
-            later = trail.steps[len(admission.steps) :]
-            if any(step.decision.facts or isinstance(step.decision, Deny) for step in later):
-                return None
-            more = tuple([step.layer for step in later])
+        # Unless a guard behind the one that has admitted has another policy.
+        if admission is not None and row_filter is admission.embed.rls:
+            later = () if trail.steps is admission.steps else trail.steps[len(admission.steps) :]
+            if not any(step.decision.facts for step in later):
+                allowed, more = admission.line, tuple([step.layer for step in later])
+        if allowed is None:
+            allowed = line_of(scope, trail)
         identity = claims.derived.get(self)
         if not isinstance(identity, str):
             # Written out once for each token, and kept beside its claims.
@@ -168,7 +165,7 @@ class Recorder:
         client = client_address(scope, self.trusted_proxies)
         if client is not None and self._pseudonyms is not None:
             client = self._pseudonyms.of("client", client)
-        line: bytes | None = admission.line.of(
+        return allowed.of(
             now=self.clock(),
             event_id=event_id,
             request_id=trail.request_id,
@@ -184,7 +181,6 @@ class Recorder:
             client=client,
             dropped=self.dropped,
         )
-        return line
 
     def record(self, event: Event) -> None:
         """Write an event; raises ``AuditWriteError`` in ``strict`` mode where that fails."""
@@ -213,13 +209,13 @@ class Recorder:
             self.dropped = 0
 
 
-def line_of(scope: Scope, trail: Trail) -> AdmittedLine:
-    """Writes the lines of connections that are admitted as this one was: all that was decided is yes."""
+def line_of(scope: Scope, trail: Trail) -> AllowedLine:
+    """Writes the lines of connections that were allowed as this one was: all that was decided is yes."""
     row_filter = None if trail.access is None else trail.access.row_filter
     return _line_of(
-        tuple(step.layer for step in trail.steps),
+        tuple([step.layer for step in trail.steps]),
         kind=scope["type"],
-        method=scope["method"],
+        method=scope.get("method"),
         **_from_where(_facts(trail), trail),
         rls_attributes=() if row_filter is None else row_filter.attribute_names,
         policy_version=None if row_filter is None else row_filter.policy.version,
@@ -227,9 +223,21 @@ def line_of(scope: Scope, trail: Trail) -> AdmittedLine:
 
 
 @lru_cache(maxsize=256)
-def _line_of(layers: tuple[str, ...], **same: Any) -> AdmittedLine:
-    # The same for every token, and several times as large as what is kept for each.
-    return AdmittedLine(steps=[Step(layer, ALLOW, enforced=True) for layer in layers], **same)
+def _line_of(layers: tuple[str, ...], **same: Any) -> AllowedLine:
+    return AllowedLine(steps=[Step(layer, ALLOW, enforced=True) for layer in layers], **same)
+
+
+def _is_plain_yes(scope: Scope, trail: Trail, status: int) -> bool:
+    """Whether a verified token was allowed all the way, and nothing else is to be told."""
+    if trail.claims is None or trail.refusal is not None or trail.exempt or status >= 500:
+        return False
+    admission = trail.admission
+    if admission is not None and trail.steps is admission.steps:
+        return True
+    for step in trail.steps:
+        if not isinstance(step.decision, Allow):
+            return False
+    return len(scope.get("method", "")) <= _LONGEST_METHOD
 
 
 def _facts(trail: Trail) -> dict[str, str]:

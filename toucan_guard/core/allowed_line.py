@@ -1,4 +1,4 @@
-"""The audit line of a connection that was let in like one before it: what is the same in all of them is encoded once.
+"""The audit line of a connection that was allowed as one before it: what is the same in all of them is encoded once.
 
 What such a line says, and in which order, is ``decision_event``'s. A test holds this line to it, byte for byte.
 """
@@ -20,13 +20,13 @@ from toucan_guard.core.token import VerifiedClaims
 _MOST_BYTES: Final = MAX_LINE_BYTES - 512
 
 
-class AdmittedLine:
-    """Writes the lines of connections that were admitted alike.
+class AllowedLine:
+    """Writes the lines of connections that were allowed alike.
 
     Args:
         steps: What the layers decided: yes. There is one at least.
         kind: ``http`` or ``websocket``.
-        method: The request's.
+        method: The request's; a WebSocket has none.
 
     See ``decision_event`` for the rest, and for what ``of`` is given.
     """
@@ -38,7 +38,7 @@ class AdmittedLine:
         *,
         steps: Iterable[tuple[str, Decision, bool]],
         kind: str,
-        method: str,
+        method: str | None,
         origin: str | None,
         embedder: str | None,
         fetch_site: str | None,
@@ -75,7 +75,7 @@ class AdmittedLine:
 
         Args:
             event_id: In letters, digits, ``.``, ``_`` and ``-``, as ``request_id`` is.
-            more_layers: They said yes after the admission.
+            more_layers: They said yes behind the others.
             identity: See ``identity_text``.
             expires_at: When the token ends.
         """
@@ -97,7 +97,7 @@ class AdmittedLine:
 
 
 def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
-    """Who a token speaks for, as ``AdmittedLine.of`` is given it."""
+    """Who a token speaks for, as ``AllowedLine.of`` is given it."""
     identity = identity_of(claims)
     if pseudonyms is not None:
         pseudonyms.hide(identity)

@@ -1,4 +1,4 @@
-"""The line of what was admitted: byte for byte what the event of the same decision would have been encoded to."""
+"""The line of what was allowed: byte for byte what the event of the same decision would have been encoded to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toucan_guard.core.admitted_line import AdmittedLine, identity_text
+from toucan_guard.core.allowed_line import AllowedLine, identity_text
 from toucan_guard.core.audit_event import decision_event
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, encode_line
 from toucan_guard.core.decisions import ALLOW, Allow
@@ -87,7 +87,7 @@ def _lines(
         pseudonyms.hide(event)
         each["client"] = None if each["client"] is None else pseudonyms.of("client", each["client"])
     identity = identity_text(claims, pseudonyms)
-    line = AdmittedLine(**same).of(more_layers=more, identity=identity, expires_at=claims.expires_at, **each)
+    line = AllowedLine(**same).of(more_layers=more, identity=identity, expires_at=claims.expires_at, **each)
     return line, encode_line(event)
 
 
@@ -111,7 +111,7 @@ _text = st.none() | st.text(max_size=5)
             "tables": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
             "rls_attributes": st.lists(st.text(max_size=3), max_size=2).map(tuple),
             "dropped": st.integers(0, 2),
-            "method": st.sampled_from(["GET", "é\"\\"]),
+            "method": st.sampled_from(["GET", None, "é\"\\"]),
         }
     ),
     more=st.lists(st.sampled_from(["grant", "hours", "é\"\0"]), max_size=2).map(tuple),
