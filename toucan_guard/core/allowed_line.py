@@ -10,9 +10,10 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-from toucan_guard.core.audit_event import SCHEMA_VERSION, identity_of, rendered_steps, timestamp
+from toucan_guard.core.audit_event import SCHEMA_VERSION, grant_text, rendered_steps, timestamp
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, dump_json
 from toucan_guard.core.decisions import ALLOW, Decision
+from toucan_guard.core.grants import Grant
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.token import VerifiedClaims
 
@@ -98,10 +99,14 @@ class AllowedLine:
 
 def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
     """Who a token speaks for, as ``AllowedLine.of`` is given it."""
-    identity = identity_of(claims)
+    subject, token_id = claims.subject, claims.token_id
     if pseudonyms is not None:
-        pseudonyms.hide(identity)
-    return _members(identity)
+        subject, token_id = pseudonyms.of("subject", subject), pseudonyms.of("token_id", token_id)
+    return (
+        f'"issuer":{_text(claims.issuer)},"key_id":{_text(claims.key_id)},'
+        f'"token_id":{encode_basestring_ascii(token_id)},"subject":{encode_basestring_ascii(subject)},'
+        f'"tenant":{_text(claims.tenant)},"grants":{_grants(claims.grants)}'
+    )
 
 
 def _members(part: Mapping[str, Any]) -> str:
@@ -116,6 +121,11 @@ def _text(value: str | None) -> str:
 @lru_cache(maxsize=1024)
 def _object(items: tuple[tuple[str, str], ...]) -> str:
     return dump_json(dict(items)).decode()
+
+
+@lru_cache(maxsize=1024)
+def _grants(grants: tuple[Grant, ...]) -> str:
+    return dump_json({"": list(map(grant_text, grants))}).decode()[len('{"":') : -1]
 
 
 @lru_cache(maxsize=1024)

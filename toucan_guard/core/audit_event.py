@@ -62,7 +62,6 @@ def decision_event(
         key_id: The API key that was named, where there are no claims.
     """
     steps = tuple(steps)
-    identity = {**_NOBODY, "grants": [], "key_id": key_id} if claims is None else identity_of(claims)
     return {
         "schema": SCHEMA_VERSION,
         "event": "decision",
@@ -83,7 +82,12 @@ def decision_event(
         "embedder": embedder,
         "fetch_site": fetch_site,
         "fetch_dest": fetch_dest,
-        **identity,
+        "issuer": None if claims is None else claims.issuer,
+        "key_id": key_id if claims is None else claims.key_id,
+        "token_id": None if claims is None else claims.token_id,
+        "subject": None if claims is None else claims.subject,
+        "tenant": None if claims is None else claims.tenant,
+        "grants": [] if claims is None else list(map(grant_text, claims.grants)),
         "expires_in_seconds": None if claims is None else _to_thousandths(claims.expires_at - now),
         "rls_attributes": list(rls_attributes),
         "policy_version": policy_version,
@@ -183,28 +187,6 @@ def _to_thousandths(number: float) -> float:
 def _to_the_millisecond(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
-
-
-def identity_of(claims: VerifiedClaims) -> dict[str, Any]:
-    """Who a token speaks for."""
-    return {
-        "issuer": claims.issuer,
-        "key_id": claims.key_id,
-        "token_id": claims.token_id,
-        "subject": claims.subject,
-        "tenant": claims.tenant,
-        "grants": [grant_text(grant) for grant in claims.grants],
-    }
-
-
-_NOBODY: Final[Mapping[str, Any]] = {
-    "issuer": None,
-    "key_id": None,
-    "token_id": None,
-    "subject": None,
-    "tenant": None,
-    "grants": [],
-}
 
 
 def rendered_steps(steps: Iterable[tuple[str, Decision, bool]]) -> list[dict[str, str]]:
