@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
-from toucan_guard.core.allowed_line import AllowedLine
+from toucan_guard.core.decision_line import DecisionLine
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.token import VerifiedClaims
@@ -65,7 +65,7 @@ class Admission:
         "steps",
     )
 
-    def __init__(self, trail: Trail, embed: Embed, line: AllowedLine) -> None:
+    def __init__(self, trail: Trail, embed: Embed, line: DecisionLine) -> None:
         self.embed = embed
         self.line = line
         self.steps = trail.steps
@@ -123,4 +123,6 @@ def keep(scope: Scope, trail: Trail) -> None:
     kept = claims.derived.get(sought.owner)
     if not isinstance(kept, dict) or len(kept) >= _MOST:
         kept = claims.derived[sought.owner] = {}
-    kept[sought.said] = Admission(trail, embed, line_of(scope, trail))
+    line = line_of(scope, trail, None)
+    if line is not None:
+        kept[sought.said] = Admission(trail, embed, line)

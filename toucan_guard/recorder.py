@@ -17,16 +17,19 @@ from starlette.types import ASGIApp, Scope
 
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink, observers
-from toucan_guard.core.allowed_line import AllowedLine, identity_text
-from toucan_guard.core.audit_event import Event, decision_event
-from toucan_guard.core.decisions import ALLOW, Allow, Deny, Reason
+from toucan_guard.core.audit_event import Event, decision_event, detail_of, step_text
+from toucan_guard.core.decision_line import DecisionLine, identity_text, nobody_text
+from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.proxies import Networks, client_address
+from toucan_guard.rls.context import RowAccess
 from toucan_guard.templates import RouteTemplates
-from toucan_guard.trail import Step, Trail
+from toucan_guard.trail import Trail
 
 _log: Final = logging.getLogger("toucan_guard")
+_LONGEST_WORD: Final = 32
+_LONGEST_DETAIL: Final = 256
 _LONGEST_METHOD: Final = 16  # what clients make up is not kept
 _NO_TABLES: Final[Mapping[str, str]] = {}
 
@@ -107,12 +110,12 @@ class Recorder:
             return
         route = self._templates.find(scope, root, root_path)
         # Where nobody looks into an event, its line is enough, of which most is the same each time.
-        if self._takes_lines and not observers and status is not None and _is_plain_yes(scope, trail, status):
-            line = self._line(scope, trail, status, route, event_id=event_id, seconds=seconds_to_first_byte)
+        if self._takes_lines and not observers:
+            how_long = seconds_to_first_byte
+            line = self._line(scope, trail, status, route, event_id=event_id, how_long=how_long, unanswered=unanswered)
             if line is not None:
                 return self._write(line)
         access = trail.access
-        row_filter = None if access is None else access.row_filter
         outcome, reason = _outcome(trail, status, unanswered=unanswered)
         facts = _facts(trail)
         self.record(
@@ -131,9 +134,8 @@ class Recorder:
                 seconds_to_first_byte=seconds_to_first_byte,
                 **_from_where(facts, trail),
                 claims=trail.claims,
-                rls_attributes=() if row_filter is None else row_filter.attribute_names,
-                policy_version=None if row_filter is None else row_filter.policy.version,
-                tables={} if access is None else access.receipts,
+                **_rules_of(access),
+                tables=_NO_TABLES if access is None else access.receipts,
                 region=self._region,
                 client=client_address(scope, self.trusted_proxies),
                 exempt=trail.exempt,
@@ -143,39 +145,43 @@ class Recorder:
         )
 
     def _line(
-        self, scope: Scope, trail: Trail, status: int, route: str | None, *, event_id: str, seconds: float
+        self,
+        scope: Scope,
+        trail: Trail,
+        status: int | None,
+        route: str | None,
+        *,
+        event_id: str,
+        how_long: float,
+        unanswered: bool,
     ) -> bytes | None:
-        """The line of a connection that was allowed; None where it has to be encoded as an event."""
-        admission, claims, access = trail.admission, trail.claims, trail.access
-        assert claims is not None  # noqa: S101 - see _is_plain_yes
-        row_filter = None if access is None else access.row_filter
-        allowed: AllowedLine | None = None
-        more: tuple[str, ...] = ()
-        # Unless a guard behind the one that has admitted has another policy.
-        if admission is not None and row_filter is admission.embed.rls:
-            later = () if trail.steps is admission.steps else trail.steps[len(admission.steps) :]
-            if not any(step.decision.facts for step in later):
-                allowed, more = admission.line, tuple([step.layer for step in later])
-        if allowed is None:
-            allowed = line_of(scope, trail)
-        identity = claims.derived.get(self)
-        if not isinstance(identity, str):
+        """The line of a connection's event; None where it has to be encoded as one."""
+        claims, access = trail.claims, trail.access
+        if claims is None:
+            identity = nobody_text(_facts(trail).get("key_id"))
+        else:
             # Written out once for each token, and kept beside its claims.
-            identity = claims.derived[self] = identity_text(claims, self._pseudonyms)
+            kept = claims.derived.get(self)
+            identity = kept if isinstance(kept, str) else identity_text(claims, self._pseudonyms)
+            claims.derived[self] = identity
+        known = _as_admitted(trail, status)
+        line, more = known or (line_of(scope, trail, status, unanswered=unanswered), ())
+        if line is None:
+            return None
         client = client_address(scope, self.trusted_proxies)
         if client is not None and self._pseudonyms is not None:
             client = self._pseudonyms.of("client", client)
-        return allowed.of(
+        return line.of(
             now=self.clock(),
             event_id=event_id,
             request_id=trail.request_id,
             trace_id=_trace_id(),
-            more_layers=more,
+            more_steps=more,
             route=route,
             status=status,
-            seconds_to_first_byte=seconds,
+            seconds_to_first_byte=how_long,
             identity=identity,
-            expires_at=claims.expires_at,
+            expires_at=None if claims is None else claims.expires_at,
             tables=_NO_TABLES if access is None else access.receipts,
             region=self._region,
             client=client,
@@ -209,35 +215,52 @@ class Recorder:
             self.dropped = 0
 
 
-def line_of(scope: Scope, trail: Trail) -> AllowedLine:
-    """Writes the lines of connections that were allowed as this one was: all that was decided is yes."""
-    row_filter = None if trail.access is None else trail.access.row_filter
+def line_of(scope: Scope, trail: Trail, status: int | None, *, unanswered: bool = False) -> DecisionLine | None:
+    """Writes the lines of connections that were decided as this one was; None where it says much of its own."""
+    outcome, reason = _outcome(trail, status, unanswered=unanswered)
+    detail = None if reason is None else detail_of(trail.steps, reason)
+    method = scope.get("method")
+    # What clients make up is kept for a while, as long as it is short.
+    if not trail.steps or len(detail or "") > _LONGEST_DETAIL or len(method or "") > _LONGEST_METHOD:
+        return None
     return _line_of(
-        tuple([step.layer for step in trail.steps]),
+        tuple([(layer, step_text(decision, enforced)) for layer, decision, enforced in trail.steps]),
+        outcome=outcome,
+        reason=reason,
+        detail=detail,
         kind=scope["type"],
-        method=scope.get("method"),
+        method=method,
         **_from_where(_facts(trail), trail),
-        rls_attributes=() if row_filter is None else row_filter.attribute_names,
-        policy_version=None if row_filter is None else row_filter.policy.version,
+        **_rules_of(trail.access),
+        exempt=trail.exempt,
     )
 
 
 @lru_cache(maxsize=256)
-def _line_of(layers: tuple[str, ...], **same: Any) -> AllowedLine:
-    return AllowedLine(steps=[Step(layer, ALLOW, enforced=True) for layer in layers], **same)
+def _line_of(steps: tuple[tuple[str, str], ...], **same: Any) -> DecisionLine:
+    return DecisionLine(steps=steps, **same)
 
 
-def _is_plain_yes(scope: Scope, trail: Trail, status: int) -> bool:
-    """Whether a verified token was allowed all the way, and nothing else is to be told."""
-    if trail.claims is None or trail.refusal is not None or trail.exempt or status >= 500:
-        return False
-    admission = trail.admission
-    if admission is not None and trail.steps is admission.steps:
-        return True
-    for step in trail.steps:
-        if not isinstance(step.decision, Allow):
-            return False
-    return len(scope.get("method", "")) <= _LONGEST_METHOD
+def _as_admitted(trail: Trail, status: int | None) -> tuple[DecisionLine, tuple[tuple[str, str], ...]] | None:
+    """The line that was kept with an admission and what was decided behind it, where the outcome is the same."""
+    admission, access = trail.admission, trail.access
+    if admission is None or trail.refusal is not None or status is None or status >= 500:
+        return None
+    if (None if access is None else access.row_filter) is not admission.embed.rls:
+        return None  # a guard behind this one has another policy
+    if trail.steps is admission.steps:
+        return admission.line, ()
+    later = trail.steps[len(admission.steps) :]
+    if any(step.decision.facts or isinstance(step.decision, Deny) for step in later):
+        return None
+    return admission.line, tuple([(step.layer, "allow") for step in later])
+
+
+def _rules_of(access: RowAccess | None) -> dict[str, Any]:
+    if access is None:
+        return {"rls_attributes": (), "policy_version": None}
+    row_filter = access.row_filter
+    return {"rls_attributes": row_filter.attribute_names, "policy_version": row_filter.policy.version}
 
 
 def _facts(trail: Trail) -> dict[str, str]:
@@ -248,12 +271,12 @@ def _facts(trail: Trail) -> dict[str, str]:
     return facts
 
 
-def _from_where(facts: Mapping[str, str], trail: Trail) -> dict[str, str | None]:
+def _from_where(facts: Mapping[str, str], trail: Trail) -> dict[str, Any]:
     return {
         "origin": facts.get("origin"),
         "embedder": facts.get("embedder") or facts.get("referer_origin"),
-        "fetch_site": _one_word(trail.values_of(b"sec-fetch-site")),
-        "fetch_dest": _one_word(trail.values_of(b"sec-fetch-dest")),
+        "fetch_site": _fetch_metadata(trail, b"sec-fetch-site"),
+        "fetch_dest": _fetch_metadata(trail, b"sec-fetch-dest"),
     }
 
 
@@ -271,11 +294,18 @@ def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str
     return "allow", None
 
 
-def _one_word(values: tuple[str, ...]) -> str | None:
+def _fetch_metadata(trail: Trail, name: bytes) -> str | None:
     """A Fetch Metadata value, where it is one plain word: what was rejected is not repeated."""
-    if len(values) == 1 and len(values[0]) <= 32 and values[0].replace("-", "").isalnum() and values[0].isascii():
-        return values[0]
-    return None
+    value = trail.raw.get(name)
+    if value is None or len(value) > _LONGEST_WORD or (trail.said is None and len(trail.values_of(name)) != 1):
+        return None
+    return _plain_word(value)
+
+
+@lru_cache(maxsize=64)
+def _plain_word(value: bytes) -> str | None:
+    word = value.decode("latin-1")
+    return word if word.isascii() and word.replace("-", "").isalnum() else None
 
 
 def _trace_id() -> str | None:

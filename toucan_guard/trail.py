@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -193,7 +194,7 @@ class Trail:
 
         Read again where the list is another one: what a guard in front took away is gone for the one behind it.
         """
-        headers = scope["headers"]
+        headers = scope.get("headers") or ()
         if headers is self._headers and len(headers) == self._header_count:
             return
         self.raw = raw = dict(headers)
@@ -276,17 +277,23 @@ class Trail:
         return added
 
     def _edited(self, headers: HeaderList) -> HeaderList:
-        added = self.additions(_names_of(headers))
-        if added is not None:
-            return headers + added
+        names = _names_of(headers)
         for edit in reversed(self.edits):
-            more = edit.additions(_names_of(headers), self)
-            headers = edit(headers, self) if more is None else [*headers, *more]
+            added = edit.additions(names, self)
+            if added is not None:
+                headers += added
+                names += edit.names
+            else:
+                headers = edit(headers, self)
+                names = _names_of(headers)
         return headers
 
 
+_name_of: Final = itemgetter(0)
+
+
 def _names_of(headers: HeaderList) -> bytes:
-    return b"\n".join([header[0] for header in headers]).lower()
+    return b"\n".join(map(_name_of, headers)).lower()
 
 
 def _beginning(value: bytes, longest: int) -> str:
@@ -307,6 +314,7 @@ def trail_of(scope: Scope) -> Trail:
     trail: Trail | None = scope.get(_TRAIL)
     if trail is None:
         trail = scope[_TRAIL] = Trail()
+        trail.read(scope)  # as it arrived
         if scope.get("query_string"):
             trail.bootstrap_tokens = take_bootstrap_tokens(scope)
     return trail

@@ -71,8 +71,8 @@ def decision_event(
         "trace_id": trace_id,
         "outcome": outcome,
         "reason": reason,
-        "detail": None if reason is None else _detail_of(steps, reason),
-        "steps": rendered_steps(steps),
+        "detail": None if reason is None else detail_of(steps, reason),
+        "steps": rendered_steps([(layer, step_text(decision, enforced)) for layer, decision, enforced in steps]),
         "kind": kind,
         "method": method,
         "route": route,
@@ -189,15 +189,19 @@ def _to_the_millisecond(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
 
 
-def rendered_steps(steps: Iterable[tuple[str, Decision, bool]]) -> list[dict[str, str]]:
-    """What each layer decided: its name; ``allow``, ``deny:reason``, or ``would_deny:reason`` where it only reports."""
-    return [
-        {"layer": layer, "decision": _refused(decision, enforced) if isinstance(decision, Deny) else "allow"}
-        for layer, decision, enforced in steps
-    ]
+def step_text(decision: Decision, enforced: bool) -> str:  # noqa: FBT001 - as it stands in a step
+    """A layer's decision: ``allow``, ``deny:reason``, or ``would_deny:reason`` where it only reports."""
+    if not isinstance(decision, Deny):
+        return "allow"
+    return f"{'deny' if enforced else 'would_deny'}:{decision.reason}"
 
 
-def _detail_of(steps: Sequence[tuple[str, Decision, bool]], reason: str) -> str | None:
+def rendered_steps(steps: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """What each layer decided: its name, and ``step_text``."""
+    return [{"layer": layer, "decision": text} for layer, text in steps]
+
+
+def detail_of(steps: Iterable[tuple[str, Decision, bool]], reason: str) -> str | None:
     """The sentence that belongs to the reason: a report-only refusal on the way has another one."""
     for _, decision, _ in steps:
         if isinstance(decision, Deny) and decision.reason == reason and (told := _told(decision)):
@@ -208,7 +212,3 @@ def _detail_of(steps: Sequence[tuple[str, Decision, bool]], reason: str) -> str 
 def _told(denial: Deny) -> str:
     """What the record says of a refusal: the cause, where the client was told less."""
     return denial.facts.get("cause", denial.detail)
-
-
-def _refused(denial: Deny, enforced: bool) -> str:  # noqa: FBT001 - in a line for each step
-    return f"{'deny' if enforced else 'would_deny'}:{denial.reason}"

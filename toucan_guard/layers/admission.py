@@ -108,7 +108,6 @@ class AdmissionMiddleware:
 
     def _claims_of(self, scope: Scope, trail: Trail, now: float) -> VerifiedClaims | None:
         """What is known of the request's token, where that is its one credential."""
-        trail.read(scope)
         raw = trail.raw
         authorization = raw.get(b"authorization")
         if (

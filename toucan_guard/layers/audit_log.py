@@ -65,5 +65,4 @@ class AuditLogMiddleware:
         if trail.audit is not None:
             trail.audit.continued_by(self.recorder)
             return await self.app(scope, receive, send)
-        trail.read(scope)  # as it arrived, whatever becomes of it
         await Connection(self.recorder, scope, receive, send, trail, server=trail.unwrapped(send)).run(self.app)

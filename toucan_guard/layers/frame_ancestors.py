@@ -71,7 +71,6 @@ class FrameAncestorsMiddleware:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        trail.read(scope)  # the Referer, as it arrived
         trail.edits += (self._policy,)
         await self.app(scope, receive, trail.wrap(send))
 

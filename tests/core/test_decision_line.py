@@ -1,4 +1,4 @@
-"""The line of what was allowed: byte for byte what the event of the same decision would have been encoded to."""
+"""The line of a decision: byte for byte what the event of the same decision would have been encoded to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toucan_guard.core.allowed_line import AllowedLine, identity_text
-from toucan_guard.core.audit_event import decision_event
+from toucan_guard.core.audit_event import decision_event, detail_of, step_text
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, encode_line
-from toucan_guard.core.decisions import ALLOW, Allow
+from toucan_guard.core.decision_line import DecisionLine, identity_text, nobody_text
+from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny, Reason
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.token import VerifiedClaims
@@ -48,7 +48,8 @@ def _claims(**changes: Any) -> VerifiedClaims:
 
 
 _SAME = {
-    "steps": [("origin", Allow({"origin": "https://portal.example"}), True), ("region", ALLOW, True)],
+    "outcome": "allow",
+    "reason": None,
     "kind": "http",
     "method": "GET",
     "origin": "https://portal.example",
@@ -57,7 +58,15 @@ _SAME = {
     "fetch_dest": "iframe",
     "rls_attributes": ("carrier",),
     "policy_version": "v1",
+    "exempt": False,
 }
+_STEPS: list[tuple[str, Decision, bool]] = [
+    ("origin", Allow({"origin": "https://portal.example"}), True),
+    ("region", ALLOW, True),
+    ("embed_token", Deny(Reason.TOKEN_MISSING, 'no "token"'), True),
+    ("api_key", Deny(Reason.TOKEN_MISSING, "told", facts={"cause": "the cause"}), True),
+    ("hours", Deny("x_closed"), False),
+]
 _EACH = {
     "now": 1_018.5,
     "event_id": EVENT_ID,
@@ -74,20 +83,29 @@ _EACH = {
 
 
 def _lines(
-    claims: VerifiedClaims, more: tuple[str, ...] = (), pseudonyms: Pseudonyms | None = None, **changes: Any
+    claims: VerifiedClaims | None,
+    pseudonyms: Pseudonyms | None = None,
+    *,
+    steps: list[tuple[str, Decision, bool]] = _STEPS[:2],
+    later: int = 0,
+    key_id: str | None = None,
+    **changes: Any,
 ) -> tuple[bytes | None, bytes]:
-    """The admitted line, and the one of the event."""
+    """The line that is put together, and the one of the event. The last steps are decided later."""
     facts = {**_SAME, **_EACH, **changes}
     same, each = {name: facts[name] for name in _SAME}, {name: facts[name] for name in _EACH}
-    event = decision_event(
-        outcome="allow", reason=None, claims=claims, exempt=False,
-        **{**facts, "steps": [*facts["steps"], *((name, ALLOW, True) for name in more)]},
-    )  # fmt: skip
+    event = decision_event(claims=claims, steps=steps, key_id=key_id, **facts)
     if pseudonyms is not None:
         pseudonyms.hide(event)
         each["client"] = None if each["client"] is None else pseudonyms.of("client", each["client"])
-    identity = identity_text(claims, pseudonyms)
-    line = AllowedLine(**same).of(more_layers=more, identity=identity, expires_at=claims.expires_at, **each)
+    identity = nobody_text(key_id) if claims is None else identity_text(claims, pseudonyms)
+    said = [(layer, step_text(decision, enforced)) for layer, decision, enforced in steps]
+    first = len(said) - min(later, len(said) - 1)
+    detail = None if facts["reason"] is None else detail_of(steps, facts["reason"])
+    line = DecisionLine(steps=said[:first], detail=detail, **same).of(
+        more_steps=tuple(said[first:]), identity=identity, expires_at=None if claims is None else claims.expires_at,
+        **each,
+    )  # fmt: skip
     return line, encode_line(event)
 
 
@@ -100,30 +118,33 @@ _text = st.none() | st.text(max_size=5)
             **dict.fromkeys(
                 (
                     "origin", "embedder", "fetch_site", "fetch_dest", "policy_version",
-                    "region", "client", "route", "trace_id",
+                    "region", "client", "route", "trace_id", "key_id",
                 ),
                 _text,
             ),
-            "steps": st.lists(st.sampled_from(_SAME["steps"]), min_size=1, max_size=3),
-            "status": st.integers(100, 599),
+            "outcome": st.sampled_from(["allow", "deny", "error"]),
+            "reason": st.sampled_from([None, "token_missing", "x_closed", "unanswered"]),
+            "steps": st.lists(st.sampled_from(_STEPS), min_size=1, max_size=4),
+            "later": st.integers(0, 2),
+            "status": st.none() | st.integers(100, 599),
             "now": st.floats(0, 2_000_000_000),
             "seconds_to_first_byte": st.floats(0, 100),
             "tables": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
             "rls_attributes": st.lists(st.text(max_size=3), max_size=2).map(tuple),
             "dropped": st.integers(0, 2),
             "method": st.sampled_from(["GET", None, "é\"\\"]),
+            "exempt": st.booleans(),
         }
     ),
-    more=st.lists(st.sampled_from(["grant", "hours", "é\"\0"]), max_size=2).map(tuple),
     claims=st.sampled_from(
-        [_claims(), _claims(tenant=None, grants=(), key_id=None), _claims(subject="\0é\u2028\"", expires_at=1.5)]
+        [None, _claims(), _claims(tenant=None, grants=(), key_id=None), _claims(subject="\0é\u2028\"", expires_at=1.5)]
     ),
     pseudonyms=st.sampled_from([None, PSEUDONYMS]),
 )  # fmt: skip
 def test_a_line_is_what_the_event_is_encoded_to(
-    changes: dict[str, Any], more: tuple[str, ...], claims: VerifiedClaims, pseudonyms: Pseudonyms | None
+    changes: dict[str, Any], claims: VerifiedClaims | None, pseudonyms: Pseudonyms | None
 ) -> None:
-    line, encoded = _lines(claims, more, pseudonyms, **changes)
+    line, encoded = _lines(claims, pseudonyms, **changes)
     assert line == encoded
 
 
@@ -133,7 +154,7 @@ def test_the_everyday_line() -> None:
     assert json.loads(encoded)["subject"] == "user-1"
 
 
-@pytest.mark.parametrize("status", [HTTPStatus.OK, "200", 200.0, True, None])
+@pytest.mark.parametrize("status", [HTTPStatus.OK, "200", 200.0, True])
 def test_a_status_that_is_no_plain_number_is_left_to_the_encoder_of_events(status: Any) -> None:
     assert _lines(_claims(), status=status)[0] is None
 

@@ -1,18 +1,17 @@
-"""The audit line of a connection that was allowed as one before it: what is the same in all of them is encoded once.
+"""The audit line of a decision, put together from parts of which most are the same each time and encoded once.
 
 What such a line says, and in which order, is ``decision_event``'s. A test holds this line to it, byte for byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from toucan_guard.core.audit_event import SCHEMA_VERSION, grant_text, rendered_steps, timestamp
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, dump_json
-from toucan_guard.core.decisions import ALLOW, Decision
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.token import VerifiedClaims
@@ -21,23 +20,25 @@ from toucan_guard.core.token import VerifiedClaims
 _MOST_BYTES: Final = MAX_LINE_BYTES - 512
 
 
-class AllowedLine:
-    """Writes the lines of connections that were allowed alike.
+class DecisionLine:
+    """Writes the lines of connections that were decided alike.
 
     Args:
-        steps: What the layers decided: yes. There is one at least.
-        kind: ``http`` or ``websocket``.
-        method: The request's; a WebSocket has none.
+        steps: What each layer decided, as ``step_text`` says it. There is one at least.
+        exempt: Whether the path is not protected, which is told at the end.
 
     See ``decision_event`` for the rest, and for what ``of`` is given.
     """
 
-    __slots__ = ("_came_from", "_decided", "_rules", "_was_asked")
+    __slots__ = ("_came_from", "_decided", "_exempt", "_rules", "_was_asked")
 
     def __init__(
         self,
         *,
-        steps: Iterable[tuple[str, Decision, bool]],
+        outcome: str,
+        reason: str | None,
+        detail: str | None,
+        steps: Sequence[tuple[str, str]],
         kind: str,
         method: str | None,
         origin: str | None,
@@ -46,13 +47,15 @@ class AllowedLine:
         fetch_dest: str | None,
         rls_attributes: Sequence[str],
         policy_version: str | None,
+        exempt: bool,
     ) -> None:
-        decided = {"outcome": "allow", "reason": None, "detail": None, "steps": rendered_steps(steps)}
+        decided = {"outcome": outcome, "reason": reason, "detail": detail, "steps": rendered_steps(steps)}
         came_from = {"origin": origin, "embedder": embedder, "fetch_site": fetch_site, "fetch_dest": fetch_dest}
         self._decided = _members(decided)[:-1]  # layers behind these may have more to say
         self._was_asked = _members({"kind": kind, "method": method})
         self._came_from = _members(came_from)
         self._rules = _members({"rls_attributes": list(rls_attributes), "policy_version": policy_version})
+        self._exempt = _members({"exempt": exempt})
 
     def of(
         self,
@@ -61,12 +64,12 @@ class AllowedLine:
         event_id: str,
         request_id: str,
         trace_id: str | None,
-        more_layers: tuple[str, ...],
+        more_steps: tuple[tuple[str, str], ...],
         route: str | None,
-        status: int,
+        status: int | None,
         seconds_to_first_byte: float,
         identity: str,
-        expires_at: float,
+        expires_at: float | None,
         tables: Mapping[str, str],
         region: str | None,
         client: str | None,
@@ -76,29 +79,29 @@ class AllowedLine:
 
         Args:
             event_id: In letters, digits, ``.``, ``_`` and ``-``, as ``request_id`` is.
-            more_layers: They said yes behind the others.
-            identity: See ``identity_text``.
-            expires_at: When the token ends.
+            more_steps: What was decided behind the others, and changes nothing in the outcome.
+            identity: See ``identity_text`` and ``nobody_text``.
+            expires_at: When the token ends; None without one.
         """
-        if status.__class__ is not int:
+        if status.__class__ is not int and status is not None:
             return None
         first_byte = int(seconds_to_first_byte * 1000 * 1000) / 1000
-        left = int((expires_at - now) * 1000) / 1000
+        left = "null" if expires_at is None else int((expires_at - now) * 1000) / 1000
         line = (
             f'{{"schema":{SCHEMA_VERSION},"event":"decision","time":"{timestamp(now)}","event_id":"{event_id}",'
             f'"request_id":"{request_id}","trace_id":{_text(trace_id)},'
-            f"{self._decided}{_more(more_layers) if more_layers else ''}],{self._was_asked},"
-            f'"route":{_text(route)},"status":{status},"first_byte_ms":{first_byte},{self._came_from},'
-            f'{identity},"expires_in_seconds":{left},{self._rules},'
+            f"{self._decided}{_more(more_steps) if more_steps else ''}],{self._was_asked},"
+            f'"route":{_text(route)},"status":{"null" if status is None else status},'
+            f'"first_byte_ms":{first_byte},{self._came_from},{identity},"expires_in_seconds":{left},{self._rules},'
             f'"tables":{_object(tuple(tables.items())) if tables else "{}"},"region":{_text(region)},'
-            f'"client":{"null" if client is None else encode_basestring_ascii(client)},"exempt":false'
+            f'"client":{"null" if client is None else encode_basestring_ascii(client)},{self._exempt}'
             f"{_dropped(dropped) if dropped else ''}}}\n"
         )
         return line.encode("ascii") if len(line) <= _MOST_BYTES else None
 
 
 def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
-    """Who a token speaks for, as ``AllowedLine.of`` is given it."""
+    """Who a token speaks for, as ``DecisionLine.of`` is given it."""
     subject, token_id = claims.subject, claims.token_id
     if pseudonyms is not None:
         subject, token_id = pseudonyms.of("subject", subject), pseudonyms.of("token_id", token_id)
@@ -107,6 +110,12 @@ def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
         f'"token_id":{encode_basestring_ascii(token_id)},"subject":{encode_basestring_ascii(subject)},'
         f'"tenant":{_text(claims.tenant)},"grants":{_grants(claims.grants)}'
     )
+
+
+@lru_cache(maxsize=256)
+def nobody_text(key_id: str | None) -> str:
+    """That nobody is known, or only the API key that was named."""
+    return _members({"issuer": None, "key_id": key_id, "token_id": None, "subject": None, "tenant": None, "grants": []})
 
 
 def _members(part: Mapping[str, Any]) -> str:
@@ -129,9 +138,8 @@ def _grants(grants: tuple[Grant, ...]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _more(layers: tuple[str, ...]) -> str:
-    steps = rendered_steps((layer, ALLOW, True) for layer in layers)
-    return "".join("," + dump_json(step).decode() for step in steps)
+def _more(steps: tuple[tuple[str, str], ...]) -> str:
+    return "".join("," + dump_json(step).decode() for step in rendered_steps(steps))
 
 
 def _dropped(count: int) -> str:
