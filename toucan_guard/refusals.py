@@ -9,7 +9,9 @@ import base64
 import hashlib
 import json
 import re
+from functools import lru_cache
 from html import escape
+from json.encoder import encode_basestring_ascii
 from string import Template
 from typing import Final, NamedTuple
 
@@ -42,6 +44,7 @@ _ALWAYS: Final = (
     (b"referrer-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
 )
+_LONGEST_KEPT: Final = 256  # characters of a detail
 _API_KEY_REASONS: Final = (Reason.API_KEY_MISSING, Reason.API_KEY_INVALID)
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _PAGE_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
@@ -77,40 +80,59 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> RefusalRe
 
     401 carries ``WWW-Authenticate: Bearer`` (RFC 6750 §3); the JSON body is RFC 9457's.
     """
-    told = decision.explanation
-    headers = [*_ALWAYS]
-    if decision.reason in _API_KEY_REASONS:
-        # RFC 9110 §15.5.2 demands a challenge; a bearer token is not the answer.
-        headers.append((b"www-authenticate", b"ApiKey"))
-    elif told.status == 401:
-        challenge = f'Bearer error="{told.error}"' if told.error else "Bearer"
-        headers.append((b"www-authenticate", challenge.encode("ascii")))
     if _prefers_page(scope):
+        told = decision.explanation
         page = _PAGE.substitute(
             title=escape(told.title),
             advice=escape(told.advice),
             reason=escape(decision.reason),
             request_id=escape(request_id),
         )
-        body = page.encode()
-        headers.append((b"content-security-policy", _PAGE_POLICY.encode("ascii")))
-        headers.append((b"content-type", b"text/html; charset=utf-8"))
-    else:
-        problem: dict[str, object] = {
-            "type": f"urn:toucan-guard:reason:{decision.reason}",
-            "title": told.title,
-            "status": told.status,
-            "detail": decision.detail or told.advice,
-            "advice": told.advice,
-            "reason": decision.reason,
-            "request_id": request_id,
-        }
-        if decision.errors:
-            problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
-        body = json.dumps(problem).encode("ascii")
-        headers.append((b"content-type", b"application/problem+json"))
-    headers.append((b"content-length", b"%d" % len(body)))
-    return RefusalResponse(told.status, headers, body)
+        headers = [
+            *_headers(decision),
+            (b"content-security-policy", _PAGE_POLICY.encode("ascii")),
+            (b"content-type", b"text/html; charset=utf-8"),
+        ]
+        return _whole(told.status, headers, page.encode())
+    # A detail may quote a client; what is short is kept for a while.
+    problem = _problem if len(decision.detail) <= _LONGEST_KEPT else _problem.__wrapped__
+    status, kept, text = problem(decision.reason, decision.detail, decision.status)
+    text += f', "request_id": {encode_basestring_ascii(request_id)}'
+    if decision.errors:
+        errors = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
+        text += f', "errors": {json.dumps(errors)}'
+    return _whole(status, [*kept], f"{text}}}".encode("ascii"))
+
+
+@lru_cache(maxsize=256)
+def _problem(reason: str, detail: str, status: int | None) -> tuple[int, list[tuple[bytes, bytes]], str]:
+    """Status, headers and the beginning of the body: all that is the same for all who are refused like this."""
+    decision = Deny(reason, detail, status)
+    told = decision.explanation
+    problem = {
+        "type": f"urn:toucan-guard:reason:{decision.reason}",
+        "title": told.title,
+        "status": told.status,
+        "detail": detail or told.advice,
+        "advice": told.advice,
+        "reason": decision.reason,
+    }
+    return told.status, [*_headers(decision), (b"content-type", b"application/problem+json")], json.dumps(problem)[:-1]
+
+
+def _headers(decision: Deny) -> list[tuple[bytes, bytes]]:
+    told = decision.explanation
+    if decision.reason in _API_KEY_REASONS:
+        # RFC 9110 §15.5.2 demands a challenge; a bearer token is not the answer.
+        return [*_ALWAYS, (b"www-authenticate", b"ApiKey")]
+    if told.status == 401:
+        challenge = f'Bearer error="{told.error}"' if told.error else "Bearer"
+        return [*_ALWAYS, (b"www-authenticate", challenge.encode("ascii"))]
+    return [*_ALWAYS]
+
+
+def _whole(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> RefusalResponse:
+    return RefusalResponse(status, [*headers, (b"content-length", b"%d" % len(body))], body)
 
 
 def _prefers_page(scope: Scope) -> bool:
