@@ -19,7 +19,7 @@ from toucan_guard.core.decisions import Allow
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import Header
-from toucan_guard.recorder import line_of
+from toucan_guard.recorder import facts_of, line_of
 from toucan_guard.trail import Trail
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
@@ -123,6 +123,6 @@ def keep(scope: Scope, trail: Trail) -> None:
     kept = claims.derived.get(sought.owner)
     if not isinstance(kept, dict) or len(kept) >= _MOST:
         kept = claims.derived[sought.owner] = {}
-    line = line_of(scope, trail, None)
+    line = line_of(scope, trail, facts_of(trail), None)
     if line is not None:
         kept[sought.said] = Admission(trail, embed, line)

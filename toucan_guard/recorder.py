@@ -117,7 +117,7 @@ class Recorder:
                 return self._write(line)
         access = trail.access
         outcome, reason = _outcome(trail, status, unanswered=unanswered)
-        facts = _facts(trail)
+        facts = facts_of(trail)
         self.record(
             decision_event(
                 now=self.clock(),
@@ -157,17 +157,18 @@ class Recorder:
     ) -> bytes | None:
         """The line of a connection's event; None where it has to be encoded as one."""
         claims, access = trail.claims, trail.access
+        known = _as_admitted(trail, status)
+        facts = {} if known is not None else facts_of(trail)
+        line, more = known or (line_of(scope, trail, facts, status, unanswered=unanswered), ())
+        if line is None:
+            return None
         if claims is None:
-            identity = nobody_text(_facts(trail).get("key_id"))
+            identity = nobody_text(facts.get("key_id"))
         else:
             # Written out once for each token, and kept beside its claims.
             kept = claims.derived.get(self)
             identity = kept if isinstance(kept, str) else identity_text(claims, self._pseudonyms)
             claims.derived[self] = identity
-        known = _as_admitted(trail, status)
-        line, more = known or (line_of(scope, trail, status, unanswered=unanswered), ())
-        if line is None:
-            return None
         client = client_address(scope, self.trusted_proxies)
         if client is not None and self._pseudonyms is not None:
             client = self._pseudonyms.of("client", client)
@@ -215,7 +216,9 @@ class Recorder:
             self.dropped = 0
 
 
-def line_of(scope: Scope, trail: Trail, status: int | None, *, unanswered: bool = False) -> DecisionLine | None:
+def line_of(
+    scope: Scope, trail: Trail, facts: Mapping[str, str], status: int | None, *, unanswered: bool = False
+) -> DecisionLine | None:
     """Writes the lines of connections that were decided as this one was; None where it says much of its own."""
     outcome, reason = _outcome(trail, status, unanswered=unanswered)
     detail = None if reason is None else detail_of(trail.steps, reason)
@@ -230,7 +233,7 @@ def line_of(scope: Scope, trail: Trail, status: int | None, *, unanswered: bool 
         detail=detail,
         kind=scope["type"],
         method=method,
-        **_from_where(_facts(trail), trail),
+        **_from_where(facts, trail),
         **_rules_of(trail.access),
         exempt=trail.exempt,
     )
@@ -263,7 +266,7 @@ def _rules_of(access: RowAccess | None) -> dict[str, Any]:
     return {"rls_attributes": row_filter.attribute_names, "policy_version": row_filter.policy.version}
 
 
-def _facts(trail: Trail) -> dict[str, str]:
+def facts_of(trail: Trail) -> dict[str, str]:
     facts: dict[str, str] = {}
     for step in reversed(trail.steps):
         if step.decision.facts:

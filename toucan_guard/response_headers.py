@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from toucan_guard.headers import Header, HeaderList
@@ -43,14 +44,15 @@ class KeepPrivate(HeaderEdit):
         kept: HeaderList = []
         cached = referred = False
         for header in headers:
-            name = header[0].lower()
-            if name == b"referrer-policy":
+            subject = _subject_of(header[0])
+            if subject is None:
+                pass
+            elif subject == b"referrer-policy":
                 referred = True
-            elif name in _CACHE_RULES or name.endswith(b"cdn-cache-control"):
-                # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
-                if not _is_private(header[1]):
-                    continue
-                cached = cached or name == b"cache-control"
+            elif not _is_private(header[1]):
+                continue
+            elif subject == b"cache-control":
+                cached = True
             kept.append(header)
         if not cached:
             kept.append(_PRIVATE[0])
@@ -63,6 +65,16 @@ class KeepPrivate(HeaderEdit):
 keep_private: Final = KeepPrivate()
 
 
+@lru_cache(maxsize=256)
+def _subject_of(name: bytes) -> bytes | None:
+    """The name in lower case, where it is one that is looked at."""
+    name = name.lower()
+    # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
+    looked_at = name == b"referrer-policy" or name in _CACHE_RULES or name.endswith(b"cdn-cache-control")
+    return name if looked_at else None
+
+
+@lru_cache(maxsize=256)
 def _is_private(cache_control: bytes) -> bool:
     # With quotes it may be `private="name"`, which keeps one header private and shares the rest.
     directives = [directive.strip().lower() for directive in cache_control.split(b",")]

@@ -216,7 +216,9 @@ class Trail:
         if self.said is None:
             return self._decoded().get(name, ())
         value = self.raw.get(name)  # the only one
-        return () if value is None else (_beginning(value, longest),)
+        if value is None:
+            return ()
+        return (value.decode("latin-1") if len(value) <= longest else _beginning(value, longest),)
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
