@@ -21,6 +21,7 @@ from toucan_guard.trail import HeaderEdit, Trail, header_values, trail_of
 
 _MAX_AGE_SECONDS: Final = 600
 _REMEMBERED: Final = 1024
+_LONGEST_REMEMBERED: Final = 512
 _SHARING: Final = frozenset({b"access-control-allow-origin", b"access-control-allow-credentials"})
 
 
@@ -42,8 +43,9 @@ class CorsMiddleware:
         self._allowlist = allowlist
         self._report_only = report_only
         self._unreadable = _Readable(None)
-        # By the one Origin header that a request has, or None for none at all.
-        self._readers: dict[bytes | None, HeaderEdit] = {None: self._unreadable}
+        # By the one Origin header that a request has. Strangers do not fill the room of our own callers.
+        self._readers: dict[bytes, HeaderEdit] = {}
+        self._strangers: dict[bytes, HeaderEdit] = {}
         # The origin was judged before it answers. Every header may be asked for: no ambient credential goes with it.
         self._preflights = CORSMiddleware(
             app, allow_origin_regex=".*", allow_methods=ALL_METHODS, allow_headers=("*",), max_age=_MAX_AGE_SECONDS
@@ -55,8 +57,12 @@ class CorsMiddleware:
         trail = trail_of(scope)
         send = trail.wrap(send)
         trail.read(scope)
-        edit = None if trail.said is None else self._readers.get(trail.raw.get(b"origin"))
-        trail.edits += (self._edit_for(header_values(scope, b"origin")) if edit is None else edit,)
+        origin = trail.raw.get(b"origin")
+        if origin is None or (trail.said is None and len(trail.values_of(b"origin")) != 1):
+            edit = self._unreadable
+        else:
+            edit = self._readers.get(origin) or self._strangers.get(origin) or self._edit_for(origin)
+        trail.edits += (edit,)
 
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in trail.raw:
             return await self.app(scope, receive, send)
@@ -76,12 +82,15 @@ class CorsMiddleware:
         trail.narrowing = OriginAllowlist()
         await answer(scope, receive, send)
 
-    def _edit_for(self, origins: Sequence[str]) -> HeaderEdit:
-        if len(origins) != 1 or not self._may_read(origins[0]):
-            return self._unreadable
-        if len(self._readers) > _REMEMBERED:
-            self._readers = {None: self._unreadable}
-        edit = self._readers[origins[0].encode("latin-1")] = _Readable(origins[0])
+    def _edit_for(self, origin: bytes) -> HeaderEdit:
+        text = origin.decode("latin-1")
+        readable = self._may_read(text)
+        edit = _Readable(text) if readable else self._unreadable
+        if len(origin) <= _LONGEST_REMEMBERED:
+            kept = self._readers if readable else self._strangers
+            if len(kept) > _REMEMBERED:
+                kept.clear()
+            kept[origin] = edit
         return edit
 
     def _may_read(self, origin: str) -> bool:

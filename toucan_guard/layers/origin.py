@@ -72,6 +72,7 @@ class OriginMiddleware:
         self._trusted_proxies = tuple(trusted_proxies)
         self._report_only = report_only
         self._judged: dict[object, _Judged] = {}
+        self._turned_away: dict[object, _Judged] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
@@ -93,12 +94,10 @@ class OriginMiddleware:
         method = "GET" if websocket else scope["method"]
         ambient = _has_only_ambient_credential(scope, trail)
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
-        said = None
-        if trail.said is not None and len(method) + sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED:
-            said = (trail.said, method, websocket, ambient, forwarded)
-            known = self._judged.get(said)
-            if known is not None:
-                return known
+        said = (trail.said, method, websocket, ambient, forwarded)
+        judged = self._judged.get(said) or self._turned_away.get(said)
+        if judged is not None:
+            return judged
         values_of = trail.values_of
         judged = _Judged(
             self._policy.decide(
@@ -114,11 +113,12 @@ class OriginMiddleware:
             ),
             report_only=self._report_only,
         )
-        # Refusals are not kept: strangers would fill the room of our own callers.
-        if said is not None and isinstance(judged.decision, Allow):
-            if len(self._judged) >= _REMEMBERED:
-                self._judged.clear()
-            self._judged[said] = judged
+        # Strangers do not fill the room of our own callers. What a repeated header says is not kept.
+        if trail.said is not None and len(method) + sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED:
+            kept = self._judged if isinstance(judged.decision, Allow) else self._turned_away
+            if len(kept) >= _REMEMBERED:
+                kept.clear()
+            kept[said] = judged
         return judged
 
 
