@@ -194,7 +194,7 @@ class Trail:
 
         Read again where the list is another one: what a guard in front took away is gone for the one behind it.
         """
-        headers = scope.get("headers") or ()
+        headers = scope["headers"]
         if headers is self._headers and len(headers) == self._header_count:
             return
         self.raw = raw = dict(headers)
@@ -316,7 +316,8 @@ def trail_of(scope: Scope) -> Trail:
     trail: Trail | None = scope.get(_TRAIL)
     if trail is None:
         trail = scope[_TRAIL] = Trail()
-        trail.read(scope)  # as it arrived
+        if "headers" in scope:
+            trail.read(scope)  # as it arrived
         if scope.get("query_string"):
             trail.bootstrap_tokens = take_bootstrap_tokens(scope)
     return trail

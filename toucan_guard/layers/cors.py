@@ -59,7 +59,7 @@ class CorsMiddleware:
         trail.read(scope)
         origin = trail.raw.get(b"origin")
         if origin is None or (trail.said is None and len(trail.values_of(b"origin")) != 1):
-            edit = self._unreadable
+            edit: HeaderEdit = self._unreadable
         else:
             edit = self._readers.get(origin) or self._strangers.get(origin) or self._edit_for(origin)
         trail.edits += (edit,)
