@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard import layers
 from toucan_guard.audit.sinks import Sink
+from toucan_guard.core.credentials import SESSION
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.exempt_paths import exempt_paths
 from toucan_guard.core.origins import OriginPolicy
@@ -140,10 +141,14 @@ class ToucanGuard:
             (layers.BootstrapExchangeMiddleware, {"sessions": sessions}),
             (layers.ArrivalMiddleware, {}),
         ]
-        if not settings.cors:
-            order = [entry for entry in order if entry[0] is not layers.CorsMiddleware]
-        if settings.insecure_no_rls:
-            order = [entry for entry in order if entry[0] is not layers.RowLevelSecurityMiddleware]
+        # What has nothing to do stands in nobody's way.
+        idle = {
+            layers.CorsMiddleware: not settings.cors,
+            layers.ExemptMiddleware: not (settings.exempt_paths or settings.exempt_prefixes),
+            layers.RowLevelSecurityMiddleware: settings.insecure_no_rls,
+            layers.BootstrapExchangeMiddleware: SESSION not in settings.token_carriers,
+        }
+        order = [entry for entry in order if not idle.get(entry[0], False)]
 
         guarded = app
         for layer, options in reversed(order):
