@@ -31,6 +31,10 @@ _log: Final = logging.getLogger("toucan_guard")
 _LONGEST_WORD: Final = 32
 _LONGEST_DETAIL: Final = 256
 _LONGEST_METHOD: Final = 16  # what clients make up is not kept
+_SAME: Final = (
+    "outcome", "reason", "detail", "steps", "kind", "method", "origin", "embedder", "fetch_site", "fetch_dest",
+    "rls_attributes", "policy_version", "exempt",
+)  # fmt: skip
 _NO_TABLES: Final[Mapping[str, str]] = {}
 
 
@@ -118,6 +122,8 @@ class Recorder:
         access = trail.access
         outcome, reason = _outcome(trail, status, unanswered=unanswered)
         facts = facts_of(trail)
+        origin, embedder, fetch_site, fetch_dest = _came_from(facts, trail)
+        rls_attributes, policy_version = _rules_of(access)
         self.record(
             decision_event(
                 now=self.clock(),
@@ -132,9 +138,13 @@ class Recorder:
                 route=route,
                 status=status,
                 seconds_to_first_byte=seconds_to_first_byte,
-                **_from_where(facts, trail),
+                origin=origin,
+                embedder=embedder,
+                fetch_site=fetch_site,
+                fetch_dest=fetch_dest,
                 claims=trail.claims,
-                **_rules_of(access),
+                rls_attributes=rls_attributes,
+                policy_version=policy_version,
                 tables=_NO_TABLES if access is None else access.receipts,
                 region=self._region,
                 client=client_address(scope, self.trusted_proxies),
@@ -226,22 +236,14 @@ def line_of(
     # What clients make up is kept for a while, as long as it is short.
     if not trail.steps or len(detail or "") > _LONGEST_DETAIL or len(method or "") > _LONGEST_METHOD:
         return None
-    return _line_of(
-        tuple([(layer, step_text(decision, enforced)) for layer, decision, enforced in trail.steps]),
-        outcome=outcome,
-        reason=reason,
-        detail=detail,
-        kind=scope["type"],
-        method=method,
-        **_from_where(facts, trail),
-        **_rules_of(trail.access),
-        exempt=trail.exempt,
-    )
+    steps = tuple([(layer, step_text(decision, enforced)) for layer, decision, enforced in trail.steps])
+    came_from, rules = _came_from(facts, trail), _rules_of(trail.access)
+    return _line_of((outcome, reason, detail, steps, scope["type"], method, *came_from, *rules, trail.exempt))
 
 
 @lru_cache(maxsize=256)
-def _line_of(steps: tuple[tuple[str, str], ...], **same: Any) -> DecisionLine:
-    return DecisionLine(steps=steps, **same)
+def _line_of(same: tuple[Any, ...]) -> DecisionLine:
+    return DecisionLine(**dict(zip(_SAME, same, strict=True)))
 
 
 def _as_admitted(trail: Trail, status: int | None) -> tuple[DecisionLine, tuple[tuple[str, str], ...]] | None:
@@ -259,11 +261,11 @@ def _as_admitted(trail: Trail, status: int | None) -> tuple[DecisionLine, tuple[
     return admission.line, tuple([(step.layer, "allow") for step in later])
 
 
-def _rules_of(access: RowAccess | None) -> dict[str, Any]:
+def _rules_of(access: RowAccess | None) -> tuple[tuple[str, ...], str | None]:
+    """The row-level attributes that were looked at, and the version of the policy."""
     if access is None:
-        return {"rls_attributes": (), "policy_version": None}
-    row_filter = access.row_filter
-    return {"rls_attributes": row_filter.attribute_names, "policy_version": row_filter.policy.version}
+        return (), None
+    return access.row_filter.attribute_names, access.row_filter.policy.version
 
 
 def facts_of(trail: Trail) -> dict[str, str]:
@@ -274,13 +276,14 @@ def facts_of(trail: Trail) -> dict[str, str]:
     return facts
 
 
-def _from_where(facts: Mapping[str, str], trail: Trail) -> dict[str, Any]:
-    return {
-        "origin": facts.get("origin"),
-        "embedder": facts.get("embedder") or facts.get("referer_origin"),
-        "fetch_site": _fetch_metadata(trail, b"sec-fetch-site"),
-        "fetch_dest": _fetch_metadata(trail, b"sec-fetch-dest"),
-    }
+def _came_from(facts: Mapping[str, str], trail: Trail) -> tuple[str | None, str | None, str | None, str | None]:
+    """Origin, embedder, and the browser's words for both."""
+    return (
+        facts.get("origin"),
+        facts.get("embedder") or facts.get("referer_origin"),
+        _fetch_metadata(trail, b"sec-fetch-site"),
+        _fetch_metadata(trail, b"sec-fetch-dest"),
+    )
 
 
 def _outcome(trail: Trail, status: int | None, *, unanswered: bool) -> tuple[str, str | None]:
