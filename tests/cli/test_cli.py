@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -192,10 +193,73 @@ def test_inspect_cannot_read_a_missing_file(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_wrong_configuration_leaves_with_every_mistake(run: Any) -> None:
-    result = run("explain", "/", TOUCAN_GUARD_ISSUER=None, TOUCAN_GUARD_AUDIENCE=None)
-    assert result.exit_code == 1
-    assert "TOUCAN_GUARD_ISSUER" in result.stderr
-    assert "TOUCAN_GUARD_AUDIENCE" in result.stderr
+    for arguments in (
+        ["explain", "/"],
+        ["inspect", "-"],
+        ["mint", "--subject", "u", "--key-file", "k"],
+        ["apikey", "list"],
+    ):
+        result = run(*arguments, TOUCAN_GUARD_ISSUER=None, TOUCAN_GUARD_AUDIENCE=None)
+        assert result.exit_code == 2, "nothing was looked at"
+        assert "TOUCAN_GUARD_ISSUER" in result.stderr
+        assert "TOUCAN_GUARD_AUDIENCE" in result.stderr
+
+
+NOWHERE = {"TOUCAN_GUARD_STORE_URL": "redis://:hunter2hunter2@127.0.0.1:9/0"}
+
+
+def test_a_store_that_cannot_be_asked_is_no_verdict(run: Any, make_token: Any, tmp_path: Path) -> None:
+    pytest.importorskip("redis")
+    (tmp_path / "key").write_text(TEST_SECRET)
+    minted = ["mint", "--subject", "u", "--tenant", "AA", "--rls", "carrier=AA", "--key-file", str(tmp_path / "key")]
+    for arguments in (["inspect", "-"], ["explain", "/d", "--token-file", "-"], minted):
+        result = run(*arguments, stdin=make_token(), **NOWHERE)
+        assert result.exit_code == 2
+        assert "the store cannot be reached" in result.output
+        assert "lets this request pass" not in result.output
+        assert "hunter2" not in result.output
+    told = json.loads(run("explain", "/d", "--token-file", "-", "--json", stdin=make_token(), **NOWHERE).stdout)
+    assert "the store cannot be reached" in told["not_asked"]
+
+
+def test_what_needs_no_store_is_judged_without_it(run: Any, make_token: Any) -> None:
+    pytest.importorskip("redis")
+    old = make_token(now=1_700_000_000)
+    assert run("inspect", "-", stdin=old, **NOWHERE).exit_code == 1
+    assert run("explain", "/d", "--token-file", "-", stdin=old, **NOWHERE).exit_code == 1
+    assert run("explain", "/d", **NOWHERE).exit_code == 1
+    assert run("explain", "/health", TOUCAN_GUARD_EXEMPT_PATHS="/health", **NOWHERE).exit_code == 0
+    framed = ["-H", "Referer: https://portal.example/", "--app-header", "X-Frame-Options: DENY"]
+    assert run("explain", "/d", "--token-file", "-", *framed, stdin=make_token(), **NOWHERE).exit_code == 1
+
+
+def test_a_command_that_breaks_down_has_found_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from toucan_guard import __main__, cli
+
+    def broken() -> None:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as left:
+        __main__.main()
+    assert left.value.code == 2
+    assert "of the test" in capsys.readouterr().err
+
+
+def test_a_report_that_nobody_reads_to_its_end_says_nothing(tmp_path: Path) -> None:
+    """With ``pipefail`` a verdict of 1 would be evidence of tampering."""
+    lines = tmp_path / "audit.jsonl"
+    lines.write_text("{}\n" * 20_000)
+    with subprocess.Popen(
+        [sys.executable, "-m", "toucan_guard", "audit", "verify", "--json", str(lines)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.wait(60) == 2
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256", "HS256"])
