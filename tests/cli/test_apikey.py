@@ -143,6 +143,7 @@ def test_a_key_that_ends_soon_is_a_finding(run: Any) -> None:
         pytest.param(["--grant", "nonsense"], {}, "type:id:action", id="no grant"),
         pytest.param(["--grant", "*:x:view"], {}, "only the id", id="a grant of every type"),
         pytest.param(["--role", "explorer"], {}, "type:id:action", id="a role without a grant"),
+        pytest.param(["--role", "a=:b:c"], {}, "the type of a grant", id="a role with half a grant"),
         pytest.param(["--role", "=a:b:c"], {}, "without a name", id="a role without a name"),
         pytest.param(["--attribute", "carrier"], {}, "name=value", id="no attribute"),
         pytest.param(["--attribute", "carier=AA"], {}, "no attribute 'carier'", id="an unknown attribute"),

@@ -502,7 +502,16 @@ included.include_router(
     between, prefix="/api", dependencies=[Depends(require_grant("site", id="all", action="enter"))]
 )
 included.add_middleware(ToucanGuard, settings=settings)
+
+# FastAPI's own /docs, /redoc and /openapi.json.
+documented = FastAPI()
+documented.add_middleware(ToucanGuard, settings=settings)
+described = FastAPI(routes=[Mount("/embed", app=documented)])
+described.mount("/looks_like_it", Starlette(routes=[Route("/docs", page)]))
+plain = FastAPI()
 """
+
+DOCUMENTATION = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
 
 
 @pytest.fixture
@@ -544,6 +553,31 @@ def test_routes_finds_what_stands_open(run: Any, hosts_app: str) -> None:
     rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
     assert rows == {"/": ("open", ""), "/embed/r/{id}": ("guarded", "report:{id}:view")}
     assert result.exit_code == 1
+
+
+def test_what_fastapi_says_of_the_api_needs_no_grant_behind_the_guard(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:documented", "--json")
+    rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
+    assert rows == dict.fromkeys(DOCUMENTATION, ("guarded", "(the API's description)"))
+    assert result.exit_code == 0
+    # Only that: a route of the host's own at such a path is one like all others.
+    result = run("routes", f"{hosts_app}:described", "--public-docs", "--json")
+    rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
+    assert rows["/looks_like_it/docs"] == ("open", "")
+    assert rows["/embed/docs"] == ("guarded", "(the API's description)")
+    assert rows["/docs"] == ("open", "(the API's description)")
+    assert result.exit_code == 1
+
+
+def test_what_fastapi_says_of_the_api_to_everybody_is_a_finding_unless_it_is_meant(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:plain")
+    assert result.exit_code == 1
+    assert "4 routes, 4 without guard or grant" in result.stdout
+    assert "FastAPI(openapi_url=None)" in result.stdout
+    result = run("routes", f"{hosts_app}:plain", "--public-docs")
+    assert result.exit_code == 0
+    assert "4 routes, 0 without guard or grant" in result.stdout
+    assert "open" in result.stdout
 
 
 def test_routes_finds_a_guarded_route_without_a_grant(run: Any, hosts_app: str) -> None:
