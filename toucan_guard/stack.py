@@ -165,8 +165,7 @@ class ToucanGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._look_at_the_store()
-            await self._keys.start()
+            await self.start()
             try:
                 await self.app(scope, receive, send)
             finally:
@@ -183,6 +182,11 @@ class ToucanGuard:
             current_row_access.reset(previous)
             if (trail := existing_trail(scope)) is not None:
                 trail.release()
+
+    async def start(self) -> None:
+        """Look at the store, and have keys before the first request; called at the start of the app's lifespan."""
+        await self._look_at_the_store()
+        await self._keys.start()
 
     def close(self) -> None:
         """Close the record."""
