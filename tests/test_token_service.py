@@ -854,9 +854,7 @@ async def test_the_record_of_it_all_tells_no_secret(hidden: bool, make_world: An
 
 
 @pytest.mark.anyio
-async def test_the_app_s_lifespan_closes_the_record_of_both_routes(
-    make_world: Any, http: Any, tmp_path: Path
-) -> None:
+async def test_the_app_s_lifespan_closes_the_record_of_both_routes(make_world: Any, http: Any, tmp_path: Path) -> None:
     world = make_world()
     async with guard_lifespan(world.app):
         await http(world.app, "POST", token_service.GENERATE_PATH)
