@@ -115,7 +115,7 @@ def test_a_server_that_is_killed_leaves_its_chains_open_and_says_so(serve: Serve
 
 
 def test_the_store_is_looked_at_before_the_first_request(serve: Serve, tmp_path: Path, make_valkey: Any) -> None:
-    valkey = make_valkey("--maxmemory-policy", "allkeys-lru")
+    valkey = make_valkey("--maxmemory-policy", "allkeys-lru", "--appendonly", "yes")
     process, port = serve("told", STORE_URL=valkey.url)
     assert ask(process, port, "/a/x") == 401
     told = (tmp_path / "server.log").read_text()
