@@ -145,6 +145,33 @@ async def test_the_store_is_looked_at_and_given_back(
     assert store.closed == 6
 
 
+async def test_every_guard_is_told_once(make_settings: Any, http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, ToucanGuard]] = []
+
+    async def start(guard: ToucanGuard) -> None:
+        told.append(("start", guard))
+
+    async def aclose(guard: ToucanGuard) -> None:
+        told.append(("aclose", guard))
+
+    monkeypatch.setattr(ToucanGuard, "start", start)
+    monkeypatch.setattr(ToucanGuard, "aclose", aclose)
+    settings = make_settings()
+    shared = ToucanGuard(Starlette(routes=[Route("/x", page)]), settings=settings)
+    outer: Any = FastAPI(
+        routes=[Mount("/once", app=shared), Mount("/twice", app=ToucanGuard(shared, settings=settings))]
+    )
+    for _ in range(4):
+        outer.add_middleware(ToucanGuard, settings=settings)
+        outer = FastAPI(routes=[Mount("/in", app=outer)])
+    async with guard_lifespan(outer):
+        assert [name for name, _ in told] == ["start"] * 2, "what is there"
+        assert (await http(outer, path="/in/in/in/in/once/x")).reason == "token_missing"
+        told.clear()
+    assert [name for name, _ in told] == ["aclose"] * 3, "what one request has made besides"
+    assert len({id(guard) for _, guard in told}) == 3
+
+
 async def test_what_fails_at_the_end_of_one_guard_leaves_no_other_open(
     make_settings: Any, http: Any, tmp_path: Path
 ) -> None:

@@ -22,7 +22,10 @@ from toucan_guard.stack import ToucanGuard
 from toucan_guard.templates import flat_routes
 from toucan_guard.token_service import RecordedGenerate
 
-_DEEPEST: Final = 20  # mounts in mounts, and middleware around an app
+_DEEPEST: Final = 20  # mounts in mounts
+_MOST_LAYERS: Final = 100  # around one app
+
+_Part = ToucanGuard | RecordedGenerate
 
 
 @asynccontextmanager
@@ -32,25 +35,38 @@ async def guard_lifespan(app: Any) -> AsyncIterator[None]:
     At the start keys are fetched and the store is asked what it would forget; at the end the record is closed, and the
     connections to the store are given back.
     """
-    for part in _below_routes(app, _DEEPEST):
+    for part in _parts(app):
         await part.start()
     try:
         yield
     finally:
         async with AsyncExitStack() as closing:
             # Looked for again: Starlette makes the middleware of a mounted app at its first request.
-            for part in _below_routes(app, _DEEPEST):
+            for part in _parts(app):
                 closing.push_async_callback(part.aclose)
 
 
-def _below_routes(app: Any, depth: int) -> Iterator[ToucanGuard | RecordedGenerate]:
+def _parts(app: Any) -> list[_Part]:
+    """What has to be told, each once."""
+    return list({id(part): part for part in _below(app, _DEEPEST)}.values())
+
+
+def _below(app: Any, depth: int) -> Iterator[_Part]:
     for route in flat_routes(getattr(app, "routes", None) or ()):
-        layer: Any = getattr(route, "app", None)
-        for _ in range(depth):
-            if isinstance(layer, ToucanGuard | RecordedGenerate):
+        for layer in _layers(getattr(route, "app", None)):
+            if isinstance(layer, _Part):
                 yield layer
-            if hasattr(layer, "routes"):
-                yield from _below_routes(layer, depth - 1)
-                layer = getattr(layer, "middleware_stack", None)
-            else:
-                layer = getattr(layer, "app", None)
+            elif hasattr(layer, "routes") and depth:
+                yield from (it for it in _layers(getattr(layer, "middleware_stack", None)) if isinstance(it, _Part))
+                yield from _below(layer, depth - 1)
+
+
+def _layers(app: Any) -> Iterator[Any]:
+    """An app and what it is around, as far as that is named, down to what has routes."""
+    for _ in range(_MOST_LAYERS):
+        if app is None:
+            return
+        yield app
+        if hasattr(app, "routes"):
+            return
+        app = getattr(app, "app", None)
