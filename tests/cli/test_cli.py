@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from toucan_guard.audit.open import open_sink
 from toucan_guard.cli import app
 from toucan_guard.testing import TEST_SECRET
 
@@ -250,16 +251,23 @@ def test_a_command_that_breaks_down_has_found_nothing(
 
 def test_a_report_that_nobody_reads_to_its_end_says_nothing(tmp_path: Path) -> None:
     """With ``pipefail`` a verdict of 1 would be evidence of tampering."""
-    lines = tmp_path / "audit.jsonl"
-    lines.write_text("{}\n" * 20_000)
-    with subprocess.Popen(
-        [sys.executable, "-m", "toucan_guard", "audit", "verify", "--json", str(lines)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as running:
-        assert running.stdout is not None
-        running.stdout.close()
-        assert running.wait(60) == 2
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    for number in range(500):
+        sink.write({"event": "decision", "event_id": f"e-{number}"})
+    sink.close()
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
+    for reads in (True, False):
+        with subprocess.Popen(
+            [sys.executable, "-m", "toucan_guard", "audit", "verify", "--json", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as running:
+            assert running.stdout is not None
+            if reads:
+                assert len(running.stdout.read()) > 1 << 16
+            running.stdout.close()
+            assert running.wait(60) == (1 if reads else 2)
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256", "HS256"])

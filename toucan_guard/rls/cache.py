@@ -25,6 +25,10 @@ So look for an entry first, ask the database then, and keep what is finished:
 
     charts = EmbedRedis(redis.Redis(), prefix="charts")     # redis-py; AsyncEmbedRedis for redis.asyncio
     charts.set("delays", svg, seconds=60)
+
+    async with lock_of(embed_key("delays")):                # one works while the others wait, and look again
+        if "delays" not in cache:
+            cache["delays"] = await draw()
 """
 
 from __future__ import annotations

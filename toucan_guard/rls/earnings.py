@@ -7,8 +7,8 @@ not. A look-up in a thread, such as a dependency of the endpoint's, or in a task
 then everything counts that this connection filters in between. So it does on trio.
 
 Most look-ups that find an entry are the end of the matter, and some begin a new entry in its place. So they count for
-less: for those who run in the task that looked, from its last look-up on, and for one entry. What the entry that was
-found had earned is not the new one's.
+less: from the last one on, for one entry, and not for those who run in another task than the one that looked and still
+lives. What the entry that was found had earned is not the new one's.
 """
 
 from __future__ import annotations
