@@ -292,6 +292,14 @@ async def found_by_a_task_and_replaced_by_another(cache: Cache) -> None:
     await asyncio.gather(look(), replace())
 
 
+async def looked_for_twice_and_kept_twice(cache: Cache) -> None:
+    assert "fleet" not in cache
+    assert cache.get("fleet") is None
+    cache["fleet"] = await ask("planes")
+    await ask("flights")
+    cache["fleet"] = "rows"
+
+
 async def one_works_and_the_others_wait(cache: Cache) -> None:
     """The way to make an entry once: a lock, and a second look under it."""
 
@@ -336,6 +344,7 @@ async def a_future_kept_first(cache: Cache) -> None:
             (found_before_it_was_missed, {"fleet": ["staff"]}),
             (found_by_others_while_it_is_made, {"fleet": ["planes"]}),
             (found_by_a_task_and_replaced_by_another, {"fleet": []}),
+            (looked_for_twice_and_kept_twice, {"fleet": []}),
             (one_works_and_the_others_wait, {"fleet": ["planes"]}),
             (a_future_kept_first, {"fleet": []}),
             (tasks_that_start_each_other, {"tick 2": ["t2"], "tick 1": ["t1"], "tick 0": ["t0"]}),

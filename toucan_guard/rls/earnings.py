@@ -49,18 +49,24 @@ class _Miss:
 
     Attributes:
         since: When the first look-up was that no entry has followed.
-        waiting: How many look-ups no entry has followed.
         made: The last that happened is that an entry was put there; the next look-up begins anew.
         lanes: The tasks that looked; None stands for a thread.
+        looking: Those of them that no entry has followed.
+        threads: How many look-ups of threads no entry has followed.
     """
 
-    __slots__ = ("lanes", "made", "since", "waiting")
+    __slots__ = ("lanes", "looking", "made", "since", "threads")
 
     def __init__(self) -> None:
         self.since = 0
-        self.waiting = 0
         self.made = True
         self.lanes: set[_Lane | None] = set()
+        self.looking: set[_Lane] = set()
+        self.threads = 0
+
+    @property
+    def answered(self) -> bool:
+        return not self.looking and self.threads < 1
 
 
 def _after(since: int, noted: dict[str, int]) -> set[str]:
@@ -121,16 +127,25 @@ class Earnings:
             miss = _room_for(self._misses, key, _Miss)
             if miss.made:
                 miss.made, miss.since, miss.lanes = False, next(_moments), set()
-            miss.waiting += 1
             miss.lanes.add(lane)
+            if lane is None:
+                miss.threads += 1
+            else:
+                miss.looking.add(lane)
 
     def found(self, key: Hashable) -> None:
         """Say that a cache was asked for this key and has an entry: somebody may be about to put a new one there."""
         lane = self._lane()
         with self._lock:
             miss = self._misses.get(key)
-            if lane is None and miss is not None and not miss.made and None in miss.lanes:
-                return  # this may be the very thread that is making it
+            if miss is not None:
+                if lane is None and not miss.made and None in miss.lanes:
+                    return  # this may be the very thread that is making it
+                if lane is not None:  # somebody else has made it
+                    miss.lanes.discard(lane)
+                    miss.looking.discard(lane)
+                    if miss.answered:
+                        del self._misses[key]
             hits = _room_for(self._hits, key, dict)
             for other in [other for other in hits if isinstance(other, _Lane) and other.over]:
                 del hits[other]
@@ -154,7 +169,7 @@ class Earnings:
         return tuple(sorted(tables))
 
     def made(self, key: Hashable) -> None:
-        """Say that the entry of this key was put there: one look-up has been answered for."""
+        """Say that the entry of this key was put there: who looked for it is answered, and nobody else who did."""
         with self._lock:
             if finders := self._finders(key):
                 hits = self._hits[key]
@@ -167,8 +182,15 @@ class Earnings:
             if miss is None:
                 return
             miss.made = True
-            miss.waiting -= 1
-            if miss.waiting < 1:
+            own = _lanes.get()
+            mine = {lane for lane in miss.looking if lane in own or lane.over}
+            if mine:
+                miss.looking -= mine
+            elif miss.threads:
+                miss.threads -= 1
+            elif miss.looking:
+                miss.looking.pop()  # for one of them, which lives and has left it to somebody else
+            if miss.answered:
                 del self._misses[key]
 
     def _finders(self, key: Hashable) -> list[_Lane | int]:
