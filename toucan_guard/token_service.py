@@ -5,7 +5,7 @@ it: there is no token yet. What it may mint is in ``core/token_request.py``, who
 
 ``POST /embed/refresh-token`` is for the page that holds a token of this service, and stands behind a guard of its own::
 
-    app = Starlette(routes=[*token_service.routes(settings), Mount("/", app=charts)])
+    app = Starlette(routes=[*token_service.routes(settings), Mount("/", app=charts)], lifespan=guard_lifespan)
 """
 
 from __future__ import annotations
