@@ -68,7 +68,8 @@ def ask(session: Session, embed: Embed, sql: str, params: Mapping[str, Any] | No
     with _limited(connection) as cursor:
         cursor.execute(statement, values)
         columns = [str(column[0]) for column in cursor.description or ()]
-        rows, size = [], 0
+        rows: list[Sequence[Any]] = []
+        size = 0
         while (found := cursor.fetchone()) is not None:
             row = [_plain(value) for value in found]
             size += len(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
