@@ -15,7 +15,7 @@ PACKAGE = Path(toucan_guard.__file__).parent
 # From the top down; a module imports from its own room and from rooms below it.
 ROOMS = [
     {"__main__", "cli"},
-    {"__init__", "testing", "fastapi"},
+    {"__init__", "testing", "fastapi", "lifespan"},
     {"token_service", "token_issue"},
     {"stack", "revocation"},
     {"verification_keys", "recording"},

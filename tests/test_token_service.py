@@ -28,6 +28,7 @@ from toucan_guard.core.errors import ConfigError, GuardMissing, StoreUnavailable
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims, verify
 from toucan_guard.layers import GrantMiddleware
+from toucan_guard.lifespan import guard_lifespan
 from toucan_guard.revocation import lift, revoke
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens import TokenMinter
@@ -850,3 +851,13 @@ async def test_the_record_of_it_all_tells_no_secret(hidden: bool, make_world: An
     told = [KEY.text, KEY.text[-20:], SECOND.text[-20:], secret, token, token.rsplit(".", 1)[1], PEPPER]
     told += ["person-of-interest", token_id] if hidden else []
     assert [word for word in told if word in record] == []
+
+
+@pytest.mark.anyio
+async def test_the_app_s_lifespan_closes_the_record_of_both_routes(make_world: Any, http: Any, tmp_path: Path) -> None:
+    world = make_world()
+    async with guard_lifespan(world.app):
+        await http(world.app, "POST", token_service.GENERATE_PATH)
+        await http(world.app, "POST", token_service.REFRESH_PATH)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert sorted(line["event"] for line in lines) == ["close", "close", "decision", "decision", "open", "open"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 
 def main() -> None:
-    """Run the command line, or say which extra it needs."""
+    """Run the command line, or say which extra it needs.
+
+    What breaks down has found nothing: it leaves with 2, where Python would say 1; so does what nobody reads on.
+    """
     try:
         from toucan_guard.cli import app
     except ModuleNotFoundError as missing:
@@ -14,7 +18,15 @@ def main() -> None:
             raise
         sys.stderr.write("The command line needs an extra: pip install 'toucan-guard[cli]'\n")
         sys.exit(2)
-    app()
+    try:
+        app()
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):
+            sys.exit(2)
+        raise
+    except Exception:  # noqa: BLE001 - whatever it is, it is shown
+        traceback.print_exc()
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -171,8 +171,7 @@ class ToucanGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await self.app(scope, receive, send)
-        await self._look_at_the_store()
-        await self._keys.start()
+        await self.start()
         try:
             await self.app(scope, receive, send)
         finally:
@@ -188,6 +187,11 @@ class ToucanGuard:
         self.close()
         with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
             await self._store.aclose()
+
+    async def start(self) -> None:
+        """Look at the store, and have keys before the first request; for a guard that hears no lifespan."""
+        await self._look_at_the_store()
+        await self._keys.start()
 
     async def _look_at_the_store(self) -> None:
         """Say at start-up what the store would forget. One that does not answer yet stops nothing: requests get 503."""

@@ -5,7 +5,7 @@ it: there is no token yet. What it may mint is in ``core/token_request.py``, who
 
 ``POST /embed/refresh-token`` is for the page that holds a token of this service, and stands behind a guard of its own::
 
-    app = Starlette(routes=[*token_service.routes(settings), Mount("/", app=charts)])
+    app = Starlette(routes=[*token_service.routes(settings), Mount("/", app=charts)], lifespan=guard_lifespan)
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import deny
+from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
 from toucan_guard.core.decisions import ALLOW, Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
@@ -87,7 +88,7 @@ def routes(
         revocations = Revocations(
             settings.store, issuer=settings.issuer, staleness_seconds=settings.revocation_staleness_seconds
         )
-    generate = AuditLogMiddleware(
+    generate = RecordedGenerate(
         GenerateToken(
             issuer,
             revocations=revocations,
@@ -101,6 +102,22 @@ def routes(
         Route(GENERATE_PATH, generate, name="embed_generate_token"),
         Route(REFRESH_PATH, refresh, name="embed_refresh_token"),
     ]
+
+
+class RecordedGenerate(AuditLogMiddleware):
+    """The audit layer around ``GenerateToken``, with a record of its own to close."""
+
+    def __init__(self, app: ASGIApp, *, sink: Sink | None, **options: Any) -> None:
+        super().__init__(app, sink=sink, **options)
+        self._record = sink
+
+    async def start(self) -> None:
+        """Nothing: the guard in front of ``refresh-token`` has the same store."""
+
+    async def aclose(self) -> None:
+        """Close the record."""
+        if self._record is not None:
+            self._record.close()
 
 
 class GenerateToken:

@@ -143,6 +143,7 @@ def test_a_key_that_ends_soon_is_a_finding(run: Any) -> None:
         pytest.param(["--grant", "nonsense"], {}, "type:id:action", id="no grant"),
         pytest.param(["--grant", "*:x:view"], {}, "only the id", id="a grant of every type"),
         pytest.param(["--role", "explorer"], {}, "type:id:action", id="a role without a grant"),
+        pytest.param(["--role", "a=:b:c"], {}, "the type of a grant", id="a role with half a grant"),
         pytest.param(["--role", "=a:b:c"], {}, "without a name", id="a role without a name"),
         pytest.param(["--attribute", "carrier"], {}, "name=value", id="no attribute"),
         pytest.param(["--attribute", "carier=AA"], {}, "no attribute 'carier'", id="an unknown attribute"),
@@ -176,7 +177,7 @@ def test_another_pepper_is_noticed(run: Any, path: Path) -> None:
     run("create", "--label", "x")
     before = path.read_text()
     made = run("create", "--label", "y", TOUCAN_GUARD_API_KEY_PEPPER="another pepper of this test, 32 bytes")
-    assert made.exit_code == 1
+    assert made.exit_code == 2
     assert "another pepper" in made.stderr
     assert path.read_text() == before
 
@@ -200,14 +201,14 @@ def test_a_broken_file_is_told_and_left_alone(run: Any, path: Path) -> None:
     path.write_text("{")
     for arguments in (["create", "--label", "x"], ["list"], ["retire", "0" * 12]):
         done = run(*arguments)
-        assert done.exit_code == 1
+        assert done.exit_code == 2
         assert "API_KEYS_FILE" in done.stderr
     assert path.read_text() == "{"
 
 
 def test_a_missing_file_is_an_error_but_for_the_first_key(run: Any) -> None:
     done = run("list")
-    assert (done.exit_code, "cannot be read" in done.stderr) == (1, True)
+    assert (done.exit_code, "cannot be read" in done.stderr) == (2, True)
 
 
 def _findings() -> list[str]:

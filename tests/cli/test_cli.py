@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from toucan_guard.audit.open import open_sink
 from toucan_guard.cli import app
 from toucan_guard.testing import TEST_SECRET
 
@@ -192,10 +194,80 @@ def test_inspect_cannot_read_a_missing_file(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_wrong_configuration_leaves_with_every_mistake(run: Any) -> None:
-    result = run("explain", "/", TOUCAN_GUARD_ISSUER=None, TOUCAN_GUARD_AUDIENCE=None)
-    assert result.exit_code == 1
-    assert "TOUCAN_GUARD_ISSUER" in result.stderr
-    assert "TOUCAN_GUARD_AUDIENCE" in result.stderr
+    for arguments in (
+        ["explain", "/"],
+        ["inspect", "-"],
+        ["mint", "--subject", "u", "--key-file", "k"],
+        ["apikey", "list"],
+    ):
+        result = run(*arguments, TOUCAN_GUARD_ISSUER=None, TOUCAN_GUARD_AUDIENCE=None)
+        assert result.exit_code == 2, "nothing was looked at"
+        assert "TOUCAN_GUARD_ISSUER" in result.stderr
+        assert "TOUCAN_GUARD_AUDIENCE" in result.stderr
+
+
+NOWHERE = {"TOUCAN_GUARD_STORE_URL": "redis://:hunter2hunter2@127.0.0.1:9/0"}
+
+
+def test_a_store_that_cannot_be_asked_is_no_verdict(run: Any, make_token: Any, tmp_path: Path) -> None:
+    pytest.importorskip("redis")
+    (tmp_path / "key").write_text(TEST_SECRET)
+    minted = ["mint", "--subject", "u", "--tenant", "AA", "--rls", "carrier=AA", "--key-file", str(tmp_path / "key")]
+    for arguments in (["inspect", "-"], ["explain", "/d", "--token-file", "-"], minted):
+        result = run(*arguments, stdin=make_token(), **NOWHERE)
+        assert result.exit_code == 2
+        assert "the store cannot be reached" in result.output
+        assert "lets this request pass" not in result.output
+        assert "hunter2" not in result.output
+    told = json.loads(run("explain", "/d", "--token-file", "-", "--json", stdin=make_token(), **NOWHERE).stdout)
+    assert "the store cannot be reached" in told["not_asked"]
+
+
+def test_what_needs_no_store_is_judged_without_it(run: Any, make_token: Any) -> None:
+    pytest.importorskip("redis")
+    old = make_token(now=1_700_000_000)
+    assert run("inspect", "-", stdin=old, **NOWHERE).exit_code == 1
+    assert run("explain", "/d", "--token-file", "-", stdin=old, **NOWHERE).exit_code == 1
+    assert run("explain", "/d", **NOWHERE).exit_code == 1
+    assert run("explain", "/health", TOUCAN_GUARD_EXEMPT_PATHS="/health", **NOWHERE).exit_code == 0
+    framed = ["-H", "Referer: https://portal.example/", "--app-header", "X-Frame-Options: DENY"]
+    assert run("explain", "/d", "--token-file", "-", *framed, stdin=make_token(), **NOWHERE).exit_code == 1
+
+
+def test_a_command_that_breaks_down_has_found_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from toucan_guard import __main__, cli
+
+    def broken() -> None:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as left:
+        __main__.main()
+    assert left.value.code == 2
+    assert "of the test" in capsys.readouterr().err
+
+
+def test_a_report_that_nobody_reads_to_its_end_says_nothing(tmp_path: Path) -> None:
+    """With ``pipefail`` a verdict of 1 would be evidence of tampering."""
+    path = tmp_path / "audit.jsonl"
+    sink = open_sink(str(path))
+    for number in range(500):
+        sink.write({"event": "decision", "event_id": f"e-{number}"})
+    sink.close()
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
+    for reads in (True, False):
+        with subprocess.Popen(
+            [sys.executable, "-m", "toucan_guard", "audit", "verify", "--json", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as running:
+            assert running.stdout is not None
+            if reads:
+                assert len(running.stdout.read()) > 1 << 16
+            running.stdout.close()
+            assert running.wait(60) == (1 if reads else 2)
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256", "HS256"])
@@ -438,7 +510,16 @@ included.include_router(
     between, prefix="/api", dependencies=[Depends(require_grant("site", id="all", action="enter"))]
 )
 included.add_middleware(ToucanGuard, settings=settings)
+
+# FastAPI's own /docs, /redoc and /openapi.json.
+documented = FastAPI()
+documented.add_middleware(ToucanGuard, settings=settings)
+described = FastAPI(routes=[Mount("/embed", app=documented)])
+described.mount("/looks_like_it", Starlette(routes=[Route("/docs", page)]))
+plain = FastAPI()
 """
+
+DOCUMENTATION = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
 
 
 @pytest.fixture
@@ -480,6 +561,31 @@ def test_routes_finds_what_stands_open(run: Any, hosts_app: str) -> None:
     rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
     assert rows == {"/": ("open", ""), "/embed/r/{id}": ("guarded", "report:{id}:view")}
     assert result.exit_code == 1
+
+
+def test_what_fastapi_says_of_the_api_needs_no_grant_behind_the_guard(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:documented", "--json")
+    rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
+    assert rows == dict.fromkeys(DOCUMENTATION, ("guarded", "(the API's description)"))
+    assert result.exit_code == 0
+    # Only that: a route of the host's own at such a path is one like all others.
+    result = run("routes", f"{hosts_app}:described", "--public-docs", "--json")
+    rows = {row["path"]: (row["guard"], row["grant"]) for row in json.loads(result.stdout)}
+    assert rows["/looks_like_it/docs"] == ("open", "")
+    assert rows["/embed/docs"] == ("guarded", "(the API's description)")
+    assert rows["/docs"] == ("open", "(the API's description)")
+    assert result.exit_code == 1
+
+
+def test_what_fastapi_says_of_the_api_to_everybody_is_a_finding_unless_it_is_meant(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:plain")
+    assert result.exit_code == 1
+    assert "4 routes, 4 without guard or grant" in result.stdout
+    assert "FastAPI(openapi_url=None)" in result.stdout
+    result = run("routes", f"{hosts_app}:plain", "--public-docs")
+    assert result.exit_code == 0
+    assert "4 routes, 0 without guard or grant" in result.stdout
+    assert "open" in result.stdout
 
 
 def test_routes_finds_a_guarded_route_without_a_grant(run: Any, hosts_app: str) -> None:

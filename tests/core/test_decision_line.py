@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any
 
 import pytest
+from audit_samples import make_claims as _claims
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,35 +16,11 @@ from toucan_guard.core.audit_event import decision_event, detail_of, step_text
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, encode_line
 from toucan_guard.core.decision_line import DecisionLine, identity_text, nobody_text
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny, Reason
-from toucan_guard.core.grants import Grant
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.token import VerifiedClaims
 
 EVENT_ID, REQUEST_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071", "trace-12345678"
 PSEUDONYMS = Pseudonyms(secrets.token_bytes(32))
-
-
-def _claims(**changes: Any) -> VerifiedClaims:
-    given: dict[str, Any] = {
-        "issuer": "https://host.example",
-        "audiences": ("charts",),
-        "subject": "user-1",
-        "token_id": "t-1",
-        "issued_at": 1_000,
-        "expires_at": 1_300,
-        "not_before": None,
-        "tenant": "acme",
-        "origins": None,
-        "grants": (Grant("dashboard", "delays", ("view", "export")),),
-        "rls": MappingProxyType({"carrier": "AA"}),
-        "region": None,
-        "key_id": "k-1",
-        "algorithm": "HS256",
-        "token_type": "embed+jwt",
-        "session_seconds": None,
-        **changes,
-    }
-    return VerifiedClaims(**given)
 
 
 _SAME = {

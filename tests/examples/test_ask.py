@@ -66,6 +66,52 @@ def test_a_query_that_brings_more_rows_than_anybody_reads_is_cut_and_says_so(ask
     assert ask("", "busiest").json()["truncated"] is False
 
 
+WIDE = "WITH RECURSIVE n(i, s) AS (SELECT 1, 'x' UNION ALL SELECT i + 1, s || s FROM n WHERE i < {}) "
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "truncated"),
+    [
+        pytest.param("s", 15, False, id="cells that fit"),
+        pytest.param(
+            "s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s", 15, False, id="one wide row"
+        ),
+    ],
+)
+def test_wide_rows_that_fit_are_given(columns: str, given: int, truncated: bool, ask: Any) -> None:
+    answer = ask(f"{WIDE.format(15)} SELECT {columns} FROM n").json()
+    assert (len(answer["rows"]), answer["truncated"]) == (given, truncated)
+
+
+def test_an_answer_is_cut_after_so_many_bytes_and_says_so(ask: Any, modules: Any) -> None:
+    most = modules("raw_sql").MOST_BYTES
+    made = WIDE.format(16) + "SELECT s, {} FROM n, flights WHERE i = 16"
+    answer = ask(made.format("month"))
+    assert most - (1 << 16) < len(answer.content) < most + (1 << 10)
+    assert answer.json()["truncated"] is True
+    answer = ask(made.format(", ".join(["s"] * 40)))
+    assert (answer.json()["rows"], answer.json()["truncated"]) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        pytest.param(WIDE.format(25) + "SELECT s FROM n WHERE i = 25", id="one huge cell"),
+        pytest.param(WIDE.format(25) + "SELECT length(s) AS l FROM n", id="a huge text that nobody sees"),
+        pytest.param(f"SELECT {', '.join(['month'] * 101)} FROM flights", id="columns without end"),
+    ],
+)
+def test_what_is_too_large_to_read_is_not_made_and_the_next_query_is_answered(sql: str, ask: Any) -> None:
+    answer = ask(sql)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "the database cannot run it")
+    assert ask("SELECT count(*) AS n FROM flights").json()["rows"] == [[ROWS]]
+
+
+def test_a_cell_that_json_does_not_have_is_text(ask: Any) -> None:
+    answer = ask("SELECT 9e999 AS a, -9e999 AS b, 1.5 AS c, NULL AS d")
+    assert answer.json()["rows"] == [["inf", "-inf", 1.5, None]]
+
+
 @pytest.mark.parametrize("first_rows", ["", "SELECT i FROM n WHERE i < 3 OR i > 9e15"], ids=["none", "some"])
 def test_a_query_without_end_is_stopped_and_the_next_one_is_not(
     first_rows: str, ask: Any, modules: Any, monkeypatch: pytest.MonkeyPatch, audit_lines: Any

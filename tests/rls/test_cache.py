@@ -74,6 +74,7 @@ USES: list[tuple[str, Callable[[EmbedCache[str]], Any]]] = [
     ("in", lambda cache: "chart" in cache),
     ("set", lambda cache: cache.__setitem__("chart", "rows")),
     ("delete", lambda cache: cache.__delitem__("chart")),
+    ("touch", lambda cache: cache.touch("chart")),
     ("iteration", list),
     ("length", len),
     ("values", lambda cache: list(cache.values())),
@@ -169,13 +170,16 @@ def _decorated(**options: Any) -> Callable[[EmbedCache[str]], object]:
     return fill
 
 
+def _in_a_thread(step: Callable[[], object]) -> None:
+    thread = threading.Thread(target=copy_context().run, args=(step,))
+    thread.start()
+    thread.join()
+
+
 def _looked_elsewhere(cache: EmbedCache[str]) -> None:
     """A thread looks, another one asks the database, and a third keeps what it found."""
     for step in (lambda: cache.get(CHARTS), lambda: ran_on("flights"), lambda: cache.__setitem__(CHARTS, "rows")):
-        context = copy_context()
-        thread = threading.Thread(target=lambda context=context, step=step: context.run(step))
-        thread.start()
-        thread.join()
+        _in_a_thread(step)
 
 
 def _nested(cache: EmbedCache[str]) -> None:
@@ -223,6 +227,19 @@ async def _several_tasks(cache: EmbedCache[str]) -> None:
             group.start_soon(chart)
 
 
+def _refreshed(look: Callable[[EmbedCache[str]], object]) -> Callable[[EmbedCache[str]], object]:
+    """An entry that another table has made is found, too old, and made anew."""
+
+    def fill(cache: EmbedCache[str]) -> None:
+        cache.get(CHARTS)
+        ran_on("airports")
+        cache[CHARTS] = "old rows"
+        ran_on("fares")
+        looked_by(look)(cache)
+
+    return fill
+
+
 FILLS: list[tuple[str, Callable[[EmbedCache[str]], object]]] = [
     ("looked for as an item", looked_by(_with_item)),
     ("looked for with get", looked_by(lambda cache: cache.get(CHARTS))),
@@ -235,6 +252,13 @@ FILLS: list[tuple[str, Callable[[EmbedCache[str]], object]]] = [
     ("several tasks make one entry", lambda cache: anyio.run(_several_tasks, cache)),
     ("found by another cache", _nested),
     ("a look-up before that failed", _failed_before),
+    ("found, too old and made anew", _refreshed(lambda cache: cache[CHARTS])),
+    ("found with get and made anew", _refreshed(lambda cache: cache.get(CHARTS))),
+    ("found with in and made anew", _refreshed(lambda cache: CHARTS in cache)),
+    ("found often and made anew", _refreshed(lambda cache: [cache[CHARTS] for _ in range(3)])),
+    ("found by a thread and made anew", _refreshed(lambda cache: _in_a_thread(lambda: cache[CHARTS]))),
+    ("found and touched", lambda cache: (_decorated()(cache), cache.touch(CHARTS))),
+    ("not found by who touches it", lambda cache: (_decorated()(cache), cache.touch("other"), cache.touch(CHARTS))),
     ("deleted and made anew", lambda cache: (_decorated()(cache), cache.pop(CHARTS), _decorated()(cache))),
 ]
 if "condition" in signature(cached).parameters:
@@ -273,6 +297,18 @@ def _set(cache: EmbedCache[str]) -> None:
     cache[CHARTS] = "rows"
 
 
+def _ran_and_set(cache: EmbedCache[str]) -> None:
+    ran_on("flights")
+    _set(cache)
+
+
+def _in_another(cache: EmbedCache[str]) -> None:
+    other: EmbedCache[str] = EmbedCache({})
+    _set(other)
+    assert other[CHARTS] == "rows"
+    _set(cache)
+
+
 UNEARNED: list[tuple[str, Callable[[EmbedCache[str]], object]]] = [
     ("not looked for", lambda cache: (ran_on("flights"), _set(cache))),
     ("updated", lambda cache: (ran_on("flights"), cache.update({CHARTS: "rows"}))),
@@ -282,6 +318,14 @@ UNEARNED: list[tuple[str, Callable[[EmbedCache[str]], object]]] = [
     ("in another cache", lambda cache: (EmbedCache({}).get(CHARTS), ran_on("flights"), _set(cache))),
     ("put there again", lambda cache: (looked_by(lambda c: c.get(CHARTS))(cache), _set(cache))),
     ("nothing ran", lambda cache: (cache.get(CHARTS), _set(cache))),
+    ("found, and nothing ran", lambda cache: (looked_by(lambda c: c.get(CHARTS))(cache), cache[CHARTS], _set(cache))),
+    ("what was found, put there again", lambda c: (looked_by(lambda c: c.get(CHARTS))(c), c.update({**c}))),
+    (
+        "found, made anew, and put there again",
+        lambda cache: (_refreshed(lambda c: c[CHARTS])(cache), _set(cache)),
+    ),
+    ("another key was found", lambda cache: (_set(cache), cache.update(other=""), cache["other"], _ran_and_set(cache))),
+    ("found in another cache", lambda cache: (_in_another(cache), _ran_and_set(cache))),
 ]
 
 
@@ -313,6 +357,22 @@ def test_a_value_that_the_cache_does_not_take_leaves_the_look_up_to_the_next() -
         assert (cache["chart"], access.receipts) == ("rows", {"flights": V})
 
 
+def test_an_entry_that_is_touched_lives_longer() -> None:
+    now = 0.0
+    cache: EmbedCache[str] = EmbedCache(TTLCache(10, 60, timer=lambda: now))
+    with embed():
+        looked_by(lambda cache: cache.get(CHARTS))(cache)
+        now = 59.0
+        assert cache.touch(CHARTS) is True
+    with embed("UA"):
+        assert cache.touch(CHARTS) is False
+    now = 118.0
+    with embed() as access:
+        assert (cache[CHARTS], access.receipts) == ("rows", {"flights": V})
+        now = 120.0
+        assert cache.touch(CHARTS) is False
+
+
 def test_forgetting_reads_nothing() -> None:
     cache: EmbedCache[str] = EmbedCache({})
     with embed():
@@ -340,6 +400,9 @@ def test_a_connection_that_looks_for_very_much_forgets_the_oldest() -> None:
     with embed() as access:
         assert (cache[0], access.receipts) == (1, {})
         assert (cache[9_999], access.receipts) == (1, {"flights": V})
+        cache.update(dict.fromkeys(range(10_000), 0))
+        assert sum(cache.values()) == 0
+        assert len(access.earnings._hits) == 4096
 
 
 def test_threads_of_one_connection_do_not_disturb_each_other() -> None:

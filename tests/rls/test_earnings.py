@@ -174,6 +174,152 @@ async def tasks_that_start_each_other(cache: Cache) -> None:
         await task
 
 
+async def refreshed_beside_another(cache: Cache) -> None:
+    """Each of two tasks finds the entry too old and makes it anew; what a third one asks serves neither."""
+    looked = anyio.Event()
+
+    async def one(*tables: str, waits: bool) -> None:
+        assert cache["fleet"] == "rows"
+        if waits:
+            await looked.wait()
+        looked.set()
+        cache["fleet"] = await ask(*tables)
+
+    cache["fleet"] = "rows"
+    await asyncio.gather(one("planes", waits=True), one("planes", waits=False), chart(cache, "delays", "flights"))
+
+
+async def refreshed_by_a_task_of_its_own(cache: Cache) -> None:
+    async def refresh() -> None:
+        cache["fleet"] = await ask("planes")
+
+    async def one() -> str:
+        known = cache["fleet"]
+        tasks.append(asyncio.create_task(refresh()))  # stale while it revalidates
+        return known
+
+    tasks: list[asyncio.Task[None]] = []
+    cache["fleet"] = "rows"
+    await asyncio.gather(one(), ask("fares"))
+    await asyncio.gather(*tasks, ask("flights"))
+
+
+async def refreshed_by_a_thread_of_its_own(cache: Cache) -> None:
+    def refresh() -> None:
+        ran_on("planes")
+        cache["fleet"] = "rows"
+
+    async def one() -> None:
+        assert cache["fleet"] == "rows"
+        await anyio.to_thread.run_sync(refresh)
+
+    cache["fleet"] = "rows"
+    await asyncio.gather(one(), ask("flights"))
+
+
+async def refreshed_by_who_found_it_in_a_thread(cache: Cache) -> None:
+    cache["fleet"] = "rows"
+    assert await anyio.to_thread.run_sync(cache.get, "fleet") == "rows"
+    cache["fleet"] = await ask("planes")
+
+
+async def refreshed_by_who_found_it_in_a_task_that_is_over(cache: Cache) -> None:
+    async def look() -> str | None:
+        return cache.get("fleet")
+
+    cache["fleet"] = "rows"
+    await ask("fares")
+    assert await asyncio.create_task(look()) == "rows"
+    cache["fleet"] = await ask("planes")
+
+
+async def found_long_before(cache: Cache) -> None:
+    """What is found again counts from then on."""
+    cache["fleet"] = "rows"
+    assert cache["fleet"] == "rows"
+    await ask("flights")
+    assert cache["fleet"] == "rows"
+    cache["fleet"] = await ask("planes")
+
+
+async def found_before_it_was_missed(cache: Cache) -> None:
+    async def make() -> None:
+        await chart(cache, "fleet", "planes")
+
+    cache["fleet"] = "rows"
+    assert cache["fleet"] == "rows"
+    await ask("flights")
+    del cache["fleet"]
+    await asyncio.create_task(make())
+    del cache["fleet"]
+    await chart(cache, "fleet", "staff")
+
+
+async def found_by_others_while_it_is_made(cache: Cache) -> None:
+    async def look() -> None:
+        assert cache["fleet"] == "rows"
+        await ask("flights")
+
+    async def make(seen: anyio.Event, first: str) -> None:
+        assert cache.get("fleet") is None
+        await ask(first)
+        seen.set()
+        await pause()
+        cache["fleet"] = "rows"
+
+    async def second() -> None:
+        assert cache.get("fleet") is None
+        await seen.wait()
+        cache["fleet"] = "rows"
+        await look()
+
+    seen = anyio.Event()
+    await asyncio.gather(make(seen, "planes"), second())
+
+
+async def found_by_a_task_and_replaced_by_another(cache: Cache) -> None:
+    async def look() -> None:
+        assert cache["fleet"] == "rows"
+        await asked.wait()
+
+    async def replace() -> None:
+        await ask("flights")
+        cache["fleet"] = "rows"
+        asked.set()
+
+    asked = anyio.Event()
+    cache["fleet"] = "rows"
+    await asyncio.gather(look(), replace())
+
+
+async def looked_for_twice_and_kept_twice(cache: Cache) -> None:
+    assert "fleet" not in cache
+    assert cache.get("fleet") is None
+    cache["fleet"] = await ask("planes")
+    await ask("flights")
+    cache["fleet"] = "rows"
+
+
+async def one_works_and_the_others_wait(cache: Cache) -> None:
+    """The way to make an entry once: a lock, and a second look under it."""
+
+    async def one() -> str:
+        if (known := cache.get("fleet")) is not None:
+            return known
+        async with lock:
+            return await chart(cache, "fleet", "planes")
+
+    lock = asyncio.Lock()
+    assert await asyncio.gather(one(), ask("flights"), one(), one()) == ["rows"] * 4
+
+
+async def a_future_kept_first(cache: Cache) -> None:
+    futures: EmbedCache[asyncio.Task[str]] = EmbedCache(cache._cache)
+    if futures.get("fleet") is None:
+        futures["fleet"] = asyncio.create_task(ask("planes"))
+    assert await futures["fleet"] == "rows"
+
+
 @pytest.mark.parametrize(
     ("play", "found"),
     [
@@ -189,6 +335,18 @@ async def tasks_that_start_each_other(cache: Cache) -> None:
             (kept_by_another_task, {"fleet": ["planes"]}),
             (two_make_the_same_entry, {"fleet": ["planes"]}),
             (one_after_the_other, {"fleet": ["staff"], "delays": ["flights"]}),
+            (refreshed_beside_another, {"fleet": ["planes"], "delays": ["flights"]}),
+            (refreshed_by_a_task_of_its_own, {"fleet": ["planes"]}),
+            (refreshed_by_a_thread_of_its_own, {"fleet": ["planes"]}),
+            (refreshed_by_who_found_it_in_a_thread, {"fleet": ["planes"]}),
+            (refreshed_by_who_found_it_in_a_task_that_is_over, {"fleet": ["planes"]}),
+            (found_long_before, {"fleet": ["planes"]}),
+            (found_before_it_was_missed, {"fleet": ["staff"]}),
+            (found_by_others_while_it_is_made, {"fleet": ["planes"]}),
+            (found_by_a_task_and_replaced_by_another, {"fleet": []}),
+            (looked_for_twice_and_kept_twice, {"fleet": []}),
+            (one_works_and_the_others_wait, {"fleet": ["planes"]}),
+            (a_future_kept_first, {"fleet": []}),
             (tasks_that_start_each_other, {"tick 2": ["t2"], "tick 1": ["t1"], "tick 0": ["t0"]}),
         )
     ],
@@ -205,7 +363,30 @@ def test_on_trio_what_runs_beside_it_counts_too() -> None:
             group.start_soon(chart, cache, "fleet", "planes")
             group.start_soon(ask, "flights")
 
+    async def again(cache: Cache) -> None:
+        await play(cache)
+        assert cache["fleet"] == "rows"
+        cache["fleet"] = await ask("staff")
+
     assert earned(play, backend="trio") == {"fleet": ["flights", "planes"]}
+    assert earned(again, backend="trio") == {"fleet": ["staff"]}
+
+
+def test_a_socket_that_finds_one_entry_for_days_keeps_an_account_of_living_tasks_alone() -> None:
+    cache: Cache = EmbedCache({})
+
+    async def look() -> None:
+        assert cache["fleet"] == "rows"
+
+    async def run() -> None:
+        access = connect()
+        cache["fleet"] = "rows"
+        for _ in range(50):
+            await asyncio.create_task(look())
+        ((_, hits),) = access.earnings._hits.items()
+        assert len(hits) == 1
+
+    anyio.run(run)
 
 
 def test_a_context_that_serves_one_connection_after_the_other_keeps_nothing_of_them() -> None:

@@ -50,7 +50,8 @@ def test_entries_are_held_apart(valkey: Any, decode: bool) -> None:
             assert access.receipts == {"flights": POLICY.version}
             charts.delete("delays")
             assert charts.get("delays") is None
-        for use in (charts.get, charts.delete, charts.key, lambda name: charts.set(name, b"", seconds=1)):
+        written = [lambda name: charts.set(name, b"", seconds=1), lambda name: charts.touch(name, seconds=1)]
+        for use in (charts.get, charts.delete, charts.key, *written):
             with pytest.raises(NoEmbedContext):
                 use("delays")
         assert all("AA" not in str(key) for key in client.keys("*"))
@@ -83,6 +84,44 @@ def test_what_an_earlier_version_has_put_there_brings_nothing_and_is_made_anew(v
         with embed("AA") as access:
             assert charts.get("delays") == b"new rows"
             assert access.receipts == {"airlines": POLICY.version}
+
+
+def test_an_entry_that_was_found_and_made_anew_brings_what_was_filtered_for_the_new_one(valkey: Any) -> None:
+    url = valkey.url.replace("valkey:", "redis:")
+
+    async def run() -> None:
+        async with redis.asyncio.Redis.from_url(url) as client:
+            charts = AsyncEmbedRedis(client)
+            with embed("AA") as access:
+                assert await charts.get("delays") == b"new rows"
+                access.note(["planes"], POLICY.version)
+                await charts.set("delays", "newer rows", seconds=60)
+            with embed("AA") as access:
+                assert await charts.get("delays") == b"newer rows"
+                assert access.receipts == {"planes": POLICY.version}
+                await client.expire(charts.key("delays"), 10)
+                assert await charts.touch("delays", seconds=60) is True
+                assert await client.ttl(charts.key("delays")) > 10
+            with embed("UA"):
+                assert await charts.touch("delays", seconds=60) is False
+
+    with redis.Redis.from_url(url) as client:
+        charts = EmbedRedis(client)
+        with embed("AA") as access:
+            charts.get("delays")
+            access.note(["airlines"], POLICY.version)
+            charts.set("delays", "rows", seconds=60)
+        with embed("AA") as access:
+            assert charts.get("delays") == b"rows"
+            access.note(["flights"], POLICY.version)
+            charts.set("delays", "new rows", seconds=10)
+            assert charts.touch("delays", seconds=60) is True
+            assert client.ttl(charts.key("delays")) > 10
+        with embed("AA") as access:
+            assert charts.get("delays") == b"new rows"
+            assert access.receipts == {"flights": POLICY.version}
+            assert charts.touch("another", seconds=60) is False
+    anyio.run(run)
 
 
 def test_an_entry_that_was_not_looked_for_brings_nothing(valkey: Any) -> None:

@@ -368,12 +368,28 @@ def test_a_store_that_stops_closes_what_needs_it_and_opens_it_again_without_a_re
     outage = site.audited()[before:]
     assert sum(line["reason"] == "store_unavailable" for line in outage) >= 150
     assert len({line["event_id"] for line in outage}) == len(outage)
-    assert site.revoke("--tenant", "acme")[0] == 1
+    assert site.revoke("--tenant", "acme")[0] == 2, "not done"
 
     site.valkey.start()
     site.wait_until_all_say(200, {"x-embed-token": token})
     (opened,) = site.ask(f"/chart?embed_token={other}", FRAME)
     assert opened.status == 303, "nobody has spent it meanwhile"
+
+
+def test_a_store_that_restarts_empty_is_told_again_what_the_workers_know(site: Site) -> None:
+    token, other = site.token(subject="u-forgotten"), site.token(subject="u-remembered")
+    assert site.revoke("--subject", "u-forgotten")[0] == 0
+    site.wait_until_all_say(401, {"x-embed-token": token})
+    site.valkey.stop()
+    site.valkey.start()
+    # Requests keep coming: whoever asks the store next finds out, and what it puts back reaches everybody.
+    site.wait_until(lambda: bool(site.ask("/chart", {"x-embed-token": other}, 20)) and site.revoke("--list")[1] != [])
+    code, told = site.revoke("--list")
+    assert (code, [entry["value"] for entry in told]) == (0, ["u-forgotten"])
+    assert site.ask_every_worker("/chart", {"x-embed-token": token}) == {(401, "token_revoked")}
+    assert "it has lost its memory" in site.log.read_text()
+    assert site.revoke("--subject", "u-forgotten", "--undo")[0] == 0
+    site.wait_until_all_say(200, {"x-embed-token": token})
 
 
 def test_commands_that_look_say_what_is_revoked_and_spend_nothing(site: Site) -> None:

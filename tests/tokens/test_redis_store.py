@@ -259,6 +259,9 @@ async def test_an_answer_that_is_no_bytes_is_no_session(with_driver: Any) -> Non
         await store.revoked("iss")
 
 
+KEEPS = {"maxmemory_policy": "noeviction", "aof_enabled": 1, "connected_slaves": 0, "role": "master"}
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("answer", "told"),
@@ -267,6 +270,10 @@ async def test_an_answer_that_is_no_bytes_is_no_session(with_driver: Any) -> Non
         pytest.param({"maxmemory_policy": "allkeys-lru"}, "is not noeviction", id="it evicts everything"),
         pytest.param({"maxmemory_policy": "volatile-ttl"}, "is not noeviction", id="it evicts what has an end"),
         pytest.param({}, "does not tell", id="it does not say"),
+        pytest.param({**KEEPS, "aof_enabled": 0}, "set appendonly", id="it writes nothing down"),
+        pytest.param({**KEEPS, "aof_enabled": 0, "connected_slaves": 1}, None, id="it has a replica"),
+        pytest.param({**KEEPS, "aof_enabled": 0, "role": "slave"}, None, id="it is a replica"),
+        pytest.param(KEEPS, None, id="it writes everything down"),
         pytest.param(exceptions.NoPermissionError(), "does not tell", id="it may not be asked"),
         pytest.param(exceptions.ResponseError(), "does not tell", id="it does not know the question"),
     ],

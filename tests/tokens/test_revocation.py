@@ -18,6 +18,7 @@ from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import EMBED, VerifiedClaims
 from toucan_guard.testing import FakeClock
+from toucan_guard.tokens.history import next_version
 from toucan_guard.tokens.revocation import (
     MAX_REVOCATIONS,
     Revocation,
@@ -373,6 +374,84 @@ async def test_a_renewal_that_was_lost_with_its_event_loop_is_begun_again() -> N
     assert await world.request() == Reason.STORE_UNAVAILABLE
     world.pass_time(6)
     assert await world.request() is None
+
+
+class Forgetful(Store):
+    """A store whose versions tell a history, and which can lose its memory."""
+
+    version = ""
+
+    async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
+        answer = await super().revoked(issuer)
+        assert answer is not None
+        return None if since and since == self.version else (self.version, answer[1])
+
+    async def revoke(self, issuer: str, *entries: str) -> None:
+        if self.error is not None:
+            raise self.error
+        await super().revoke(issuer, *entries)
+        self.version = next_version(self.version)
+
+    async def forget(self, issuer: str, entries: Collection[str]) -> None:
+        await super().forget(issuer, entries)
+        self.version = next_version(self.version)
+
+    def lose_everything(self) -> None:
+        self._revoked.clear()
+        self.version = ""
+
+
+@pytest.mark.anyio
+async def test_what_the_store_has_forgotten_still_counts_and_is_put_back(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    store = world.revocations._store = Forgetful()
+    await revoke(store, ISSUER, Revocation(RevocationKind.TENANT, "acme", NOW + 600), now=NOW)
+    await revoke(store, ISSUER, Revocation(RevocationKind.TENANT, "lifted", NOW + 600), now=NOW)
+    await world.revocations.refresh()
+    await store.forget(ISSUER, [Revocation(RevocationKind.TENANT, "lifted", NOW + 600).to_entry()])
+    await world.revocations.refresh()
+    assert world.judge(tenant="lifted") is None
+    assert not caplog.records
+    store.lose_everything()
+    await world.revocations.refresh()
+    await world.revocations.refresh()
+    assert world.judge(tenant="acme") == "token_revoked"
+    assert len(await _entries(store)) == 1
+    assert "it has lost its memory" in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), None], ids=["refused", "another writer"])
+async def test_what_cannot_be_put_back_counts_in_the_worker_until_its_end(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    store = world.revocations._store = Forgetful()
+    await revoke(store, ISSUER, Revocation(RevocationKind.TENANT, "acme", NOW + 600), now=NOW)
+    await world.revocations.refresh()
+
+    async def refused(issuer: str, *entries: str) -> None:
+        if error is not None:
+            raise error
+
+    store.revoke = refused  # type: ignore[method-assign]
+    store.lose_everything()
+    for _ in range(3):
+        await world.revocations.refresh()
+        assert world.judge(tenant="acme") == "token_revoked"
+        store.version = next_version(store.version)
+    assert len(caplog.records) == 1
+    world.pass_time(601)
+    await world.revocations.refresh()
+    assert world.judge(tenant="acme") is None
+    assert world.revocations._copy.known == {}  # type: ignore[union-attr]
+
+
+async def _entries(store: Store) -> Collection[str]:
+    answer = await store.revoked(ISSUER)
+    assert answer is not None
+    return answer[1]
 
 
 @pytest.mark.anyio

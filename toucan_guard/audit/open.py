@@ -54,7 +54,7 @@ def open_sink(
         sink = LineSink(writer, chain)
     else:
         sink = QueuedSink(LineSink(writer, chain, counts=True), size=queue_size)
-    # A guard around some routes only is not told by the lifespan when the end has come.
+    # A guard around some routes only is not told when the end has come, unless by ``lifespan.py``.
     atexit.register(_close, weakref.ref(sink))
     return sink
 

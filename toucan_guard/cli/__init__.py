@@ -1,6 +1,7 @@
 """The command line, ``toucan-guard``: one file for each command or group.
 
-Exit status 0 for good, 1 for a finding, 2 for wrong use; ``--json`` on every command that reports.
+Exit status 0 for good, 1 for a finding, 2 for wrong use or what could not be done or looked at (``output.py``);
+``--json`` on every command that reports.
 """
 
 from __future__ import annotations

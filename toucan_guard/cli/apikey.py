@@ -70,7 +70,10 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     roles: dict[str, list[Grant]] = {}
     for text in role or ():
         name, _, granted = text.partition("=")
-        roles.setdefault(name, []).append(read_grant(granted))
+        try:
+            roles.setdefault(name, []).append(read_grant(granted))
+        except MintError as error:
+            wrong_use(*error.problems)
     made: list[ApiKey] = []
     secret = pepper.get_secret_value().encode()
 

@@ -9,7 +9,17 @@ from urllib.parse import SplitResult, urlsplit
 
 import typer
 
-from toucan_guard.cli.output import FINDING, complain, read_token, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import (
+    FINDING,
+    WRONG_USE,
+    complain,
+    read_token,
+    say,
+    say_json,
+    settings_or_leave,
+    status_of,
+    wrong_use,
+)
 from toucan_guard.cli.store import read_revocations
 from toucan_guard.core.audit_event import Event
 from toucan_guard.core.csp import Framing, effective
@@ -41,28 +51,31 @@ def explain(  # noqa: PLR0917 - the parameters are the command's options
     websocket: Annotated[bool, typer.Option("--websocket", help="A WebSocket handshake.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """Say which check lets a request pass and which refuses it, without the app and without a server."""
+    """Say which check lets a request pass and which refuses it, without the app and without a server. Leaves with 1
+    where it is refused, and with 2 where that depends on keys or a store that cannot be asked."""
     settings = settings_or_leave()
     headers = [_header(text) for text in header or ()]
     if token_file is not None:
         headers.append((b"authorization", b"Bearer " + read_token(token_file).encode("latin-1", "replace")))
     scope = _scope(_parts(url), method.upper(), headers, websocket=websocket)
-    event, answered = asyncio.run(_ask(settings, {**scope}, [_header(text) for text in app_header or ()]))
+    event, answered, unasked = asyncio.run(_ask(settings, {**scope}, [_header(text) for text in app_header or ()]))
     kept_out: list[str] = []
     if app_header:
-        _, alone = asyncio.run(_ask(settings, {**scope}, []))
+        _, alone, _ = asyncio.run(_ask(settings, {**scope}, []))
         kept_out = _kept_out(settings, alone, answered)
     if as_json:
-        say_json({**event, "response_headers": answered, "kept_out": kept_out})
+        say_json({**event, "response_headers": answered, "kept_out": kept_out, "not_asked": unasked})
     else:
-        _tell(event, answered)
+        _tell(event, answered, unasked)
         for embedder in kept_out:
             say(
                 f"! {embedder} may frame us, and the app's own header keeps it out: mend the app's header, or", "yellow"
             )
             say("  set TOUCAN_GUARD_FRAMING=sole, which removes what the app says about framing.", "yellow")
-    if event["outcome"] != "allow" or kept_out:
-        raise typer.Exit(FINDING)
+    if event["outcome"] != "allow":
+        raise typer.Exit(status_of(event["reason"]))
+    if kept_out or unasked:
+        raise typer.Exit(FINDING if kept_out else WRONG_USE)
 
 
 def _parts(url: str) -> SplitResult:
@@ -101,8 +114,11 @@ def _scope(parts: SplitResult, method: str, headers: Headers, *, websocket: bool
     }
 
 
-async def _ask(settings: GuardSettings, scope: dict[str, Any], says: Headers) -> tuple[Event, list[tuple[str, str]]]:
-    """The decision about a request, and the headers that leave where the app answers with ``says``."""
+async def _ask(
+    settings: GuardSettings, scope: dict[str, Any], says: Headers
+) -> tuple[Event, list[tuple[str, str]], str | None]:
+    """The decision about a request, the headers that leave where the app answers with ``says``, and why the store could
+    not be asked for what it would have been asked."""
     from toucan_guard.audit import sinks
 
     websocket = scope["type"] == "websocket"
@@ -126,17 +142,19 @@ async def _ask(settings: GuardSettings, scope: dict[str, Any], says: Headers) ->
     unreal = {"insecure_no_audit": True, "audit_region": None, **_MEMORY}
     imagined = settings.model_copy(update=unreal)
     guard = ToucanGuard(app, settings=imagined)
+    unasked: str | None = None
     try:
         for revocation in await read_revocations(settings):
             await imagined.store.revoke(imagined.issuer, revocation.to_entry())
     except StoreUnavailable as error:
-        complain(f"! {error}; whether this token is revoked is not known", style="yellow")
+        unasked = str(error)
     sinks.observers.append(events.append)
     try:
         await guard(scope, receive, send)
     finally:
         sinks.observers.remove(events.append)
-    return events[0], answered
+    (event, *_) = events
+    return event, answered, None if event["token_id"] is None else unasked
 
 
 def _kept_out(settings: GuardSettings, alone: list[tuple[str, str]], answered: list[tuple[str, str]]) -> list[str]:
@@ -159,14 +177,17 @@ def _framing(headers: list[tuple[str, str]]) -> Framing:
     return effective(*said.values())
 
 
-def _tell(event: Event, answered: list[tuple[str, str]]) -> None:
+def _tell(event: Event, answered: list[tuple[str, str]], unasked: str | None) -> None:
     for step in event["steps"]:
         decision, _, reason = step["decision"].partition(":")
         mark, style = {"allow": ("✓", "green"), "deny": ("✗", "red")}.get(decision, ("!", "yellow"))
         say(f"{mark} {step['layer']:<20} {reason or decision}", style)
     if event["reason"] is None:
         say("")
-        say("The guard lets this request pass.", "green")
+        if unasked is None:
+            say("The guard lets this request pass.", "green")
+    if unasked is not None:
+        complain(f"! {unasked}; whether this token is revoked is not known", style="yellow")
     if event["reason"] is not None:
         told = EXPLANATIONS.get(event["reason"]) if event["reason"] in list(Reason) else None
         say("")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from toucan_guard.cli.keys import keys_now
-from toucan_guard.cli.output import FINDING, read_token, say, say_json, settings_or_leave
+from toucan_guard.cli.output import read_token, say, say_json, settings_or_leave, status_of
 from toucan_guard.cli.store import revoked_now
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import KeysUnavailable
@@ -27,7 +27,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Show header and claims of a token, and the guard's verdict. Never takes the token on the command line,
-    where the shell's history would keep it."""
+    where the shell's history would keep it. Leaves with 1 where the token is refused, and with 2 where its keys or the
+    store of revocations cannot be asked."""
     settings = settings_or_leave()
     token = read_token(token_file)
     parsed = parse_compact(token, max_bytes=settings.token_policy.max_token_bytes)
@@ -44,7 +45,7 @@ def inspect(
                 say(f"  {name}: {value}{_when(name, value)}")
         say(f"✓ {detail}" if reason is None else f"✗ {reason}: {detail}", "green" if reason is None else "red")
     if reason is not None:
-        raise typer.Exit(FINDING)
+        raise typer.Exit(status_of(reason))
 
 
 def _claims(payload: bytes) -> dict[str, Any]:

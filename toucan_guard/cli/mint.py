@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from toucan_guard.cli.inspect import verdict
-from toucan_guard.cli.output import FINDING, complain, settings_or_leave, wrong_use
+from toucan_guard.cli.output import complain, settings_or_leave, status_of, wrong_use
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
 from toucan_guard.tokens import TokenMinter
@@ -63,7 +63,7 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     reason, detail = verdict(token, settings, bootstrap=frame)
     if reason is not None:
         complain(f"! The configured guard refuses this token: {reason}: {detail}", style="yellow")
-        raise typer.Exit(FINDING)
+        raise typer.Exit(status_of(reason))
 
 
 def read_grant(text: str) -> Grant:

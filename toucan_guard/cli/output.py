@@ -1,4 +1,8 @@
-"""How commands speak: a table for people, JSON for programs, and the three exit statuses."""
+"""How commands speak: a table for people, JSON for programs, and the three exit statuses.
+
+0 is good: it was done, or looked at and found in order. 1 is a finding, and always something that was looked at. 2 says
+that nothing was: wrong use, wrong settings, a file, store, key set or database that could not be read or reached.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from toucan_guard.core.decisions import Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings import GuardSettings
 
 FINDING: Final = 1
 WRONG_USE: Final = 2
+# Refusals that say nothing of the token: whoever knows was not reached.
+_UNKNOWN: Final = (Reason.KEYS_UNAVAILABLE, Reason.STORE_UNAVAILABLE)
 
 out: Final = Console(highlight=False, soft_wrap=True)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -48,6 +55,11 @@ def wrong_use(*lines: str) -> NoReturn:
     raise typer.Exit(WRONG_USE)
 
 
+def status_of(reason: str) -> int:
+    """The exit status for what the guard says to a token or a request."""
+    return WRONG_USE if reason in _UNKNOWN else FINDING
+
+
 def read_token(path: Path) -> str:
     """The token in a file; ``-`` is standard input. Whatever is no token is for the guard to judge."""
     try:
@@ -57,10 +69,9 @@ def read_token(path: Path) -> str:
     return text.strip()
 
 
-def settings_or_leave(kind: type[GuardSettings] = GuardSettings, *, status: int = FINDING) -> GuardSettings:
-    """The settings of the environment; leaves with every mistake where they are wrong, and with 1 unless told else."""
+def settings_or_leave(kind: type[GuardSettings] = GuardSettings) -> GuardSettings:
+    """The settings of the environment; leaves with every mistake where they are wrong."""
     try:
         return kind()
     except ConfigError as error:
-        complain(*(f"✗ {problem}" for problem in error.problems))
-        raise typer.Exit(status) from None
+        wrong_use(*(f"✗ {problem}" for problem in error.problems))

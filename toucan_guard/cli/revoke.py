@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import anyio
 import typer
 
-from toucan_guard.cli.output import FINDING, complain, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import FINDING, say, say_json, settings_or_leave, wrong_use
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.revocation import in_force, lift
 from toucan_guard.revocation import revoke as add
@@ -41,7 +41,8 @@ def revoke(  # noqa: PLR0917 - the parameters are the command's options
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Revoke in the store that all workers share. Each of them refuses what is named within the declared time, also
-    new tokens of a subject or tenant, and closes what is open."""
+    new tokens of a subject or tenant, and closes what is open. Leaves with 1 where there was nothing to take back, and
+    with 2 where the store does not answer: then whether it has heard is not known, so do it again."""
     named = {
         name: value
         for name, value in (("token", token), ("subject", subject), ("tenant", tenant), ("key", key))
@@ -64,8 +65,7 @@ def revoke(  # noqa: PLR0917 - the parameters are the command's options
     try:
         revocations = anyio.run(_run, settings, asked, show, undo)
     except StoreUnavailable as error:
-        complain(f"✗ {error}")
-        raise typer.Exit(FINDING) from None
+        wrong_use(f"✗ {error}")
     except (ConfigError, ValueError) as error:
         wrong_use(str(error))
     _tell(revocations, as_json=as_json, done="" if show else "no longer revoked" if undo else "revoked")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toucan_guard.cli.output import FINDING, WRONG_USE, say, say_json, settings_or_leave, wrong_use
+from toucan_guard.cli.output import FINDING, say, say_json, settings_or_leave, wrong_use
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.rls.postgres_context import MIN_KEY_BYTES, POOLERS, DatabaseContext, Pooler
@@ -55,7 +55,7 @@ def rls_sql(  # noqa: PLR0917 - the parameters are the command's options
     if set_key is not None:
         _set_key(set_key, _configured_key(key_file), retire=retire_keys)
         return
-    policy, kind, context = _what(policy_file, pooler, key_file, unsettled=FINDING if check is None else WRONG_USE)
+    policy, kind, context = _what(policy_file, pooler, key_file)
     if check is None:
         try:
             text = policy_sql(
@@ -74,10 +74,9 @@ def rls_sql(  # noqa: PLR0917 - the parameters are the command's options
 
 
 def _what(
-    policy_file: Path | None, pooler: str | None, key_file: Path | None, *, unsettled: int
+    policy_file: Path | None, pooler: str | None, key_file: Path | None
 ) -> tuple[RlsPolicy, Pooler, DatabaseContext | None]:
-    """Policy, pooler and key. A policy that is named needs no other settings: migrations often have none.
-    ``unsettled`` is the status to leave with where they are needed and wrong."""
+    """Policy, pooler and key. A policy that is named needs no other settings: migrations often have none."""
     if pooler is not None and pooler not in POOLERS:
         wrong_use(f"--pooler must be {' or '.join(POOLERS)}")
     chosen: Pooler | None = "transaction" if pooler == "transaction" else "none" if pooler else None
@@ -91,7 +90,7 @@ def _what(
         except ValueError as error:
             wrong_use(f"--policy {error}")
         return policy, chosen or "none", context
-    settings = settings_or_leave(status=unsettled)
+    settings = settings_or_leave()
     if settings.policy is None:
         wrong_use("row-level security is switched off, so there is no policy: name one with --policy")
     return settings.policy, chosen or settings.pg_pooler, context or settings.database_context

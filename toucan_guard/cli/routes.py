@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.table import Table
@@ -20,6 +20,10 @@ from toucan_guard.stack import ToucanGuard
 from toucan_guard.templates import flat_routes
 from toucan_guard.token_service import GenerateToken, RefreshToken
 
+# Endpoints of FastAPI itself: what it says of the API holds nobody's rows.
+_DOCUMENTATION: Final = "fastapi.applications"
+_DESCRIPTION: Final = "(the API's description)"
+
 
 class RouteRow(NamedTuple):
     """One route of the inventory."""
@@ -32,15 +36,18 @@ class RouteRow(NamedTuple):
 
 def routes(
     target: Annotated[str, typer.Argument(help="module:attribute of the app, as servers take it.")],
+    public_docs: Annotated[bool, typer.Option("--public-docs", help="FastAPI's /docs may stand open.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
-    or that asks for no grant, is a finding."""
+    or that asks for no grant, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open
+    to everybody it is a finding too, unless that is meant."""
     app = _load(target)
     rows = list(inventory(app))
     if not rows:
         # Nothing found is not nothing open: the routes may stand behind a middleware that does not show them.
         wrong_use(f"{target!r} shows no routes: name the FastAPI or Starlette app itself, or the ToucanGuard around it")
+    found = [row for row in rows if _is_finding(row) and not (public_docs and row.grant == _DESCRIPTION)]
     if as_json:
         say_json([row._asdict() for row in rows])
     else:
@@ -48,13 +55,15 @@ def routes(
         for title in RouteRow._fields:
             table.add_column(title, overflow="fold")  # what is cut off may be what was looked for
         for row in rows:
-            style = "red" if row.guard == "open" else "yellow" if _is_finding(row) else ""
+            style = "" if row not in found else "red" if row.guard == "open" else "yellow"
             table.add_row(*(Text(printable(cell), style=style) for cell in row))
         out.print(table)
-        findings = sum(map(_is_finding, rows))
         counted = "1 route" if len(rows) == 1 else f"{len(rows)} routes"
-        say(f"{counted}, {findings} without guard or grant", "yellow" if findings else "green")
-    if any(map(_is_finding, rows)):
+        say(f"{counted}, {len(found)} without guard or grant", "yellow" if found else "green")
+        if any(row.grant == _DESCRIPTION for row in found):
+            say("Everybody can read what FastAPI says of the API: FastAPI(openapi_url=None) takes it away,", "yellow")
+            say("a guard around the whole app asks for a token, and --public-docs says that it is meant.", "yellow")
+    if found:
         raise typer.Exit(FINDING)
 
 
@@ -130,6 +139,8 @@ def _layers_of(route: Any) -> Iterator[object]:
 
 
 def _grants_of(route: Any) -> Iterator[str]:
+    if getattr(getattr(route, "endpoint", None), "__module__", None) == _DOCUMENTATION:
+        yield _DESCRIPTION
     for layer in _layers_of(route):
         if isinstance(layer, GrantMiddleware):
             yield layer.describes

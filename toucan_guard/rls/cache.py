@@ -2,14 +2,21 @@
 
 Cached charts are filtered rows. Here every key begins with the current embed's fingerprint, so a cache
 hit is always one of the same issuer, tenant, attributes and policy, and a look-up on nobody's behalf
-raises. An entry keeps what it earned: the tables that this connection filtered between the look-up that
-did not find it and the moment it was put there. A hit brings these receipts along, so an endpoint that
-requires a row filter (``receipts.py``) is answered from the cache as well, and from no other entry.
+raises. An entry keeps what it earned: the tables that this connection filtered between the look-up for it
+and the moment it was put there. A hit brings these receipts along, so an endpoint that requires a row filter
+(``receipts.py``) is answered from the cache as well, and from no other entry.
 
-So look for an entry first, and ask the database then; an entry that was not looked for brings no receipts. Whose
-filtering counts where tasks and threads run beside each other says ``earnings.py``. A transaction of ``rls.postgres``
-may have begun before the look-up: where ``bind_each_transaction`` binds, each statement counts, and where the app calls
-``bind`` itself, it calls it again after the look-up.
+So look for an entry first, ask the database then, and keep what is finished:
+
+- An entry that was not looked for brings no receipts. One that was found and is replaced, because it is too old, brings
+  what was filtered since it was found. The same value, put there again to live longer, was not made anew and brings
+  none: ``touch`` it.
+- A future that is kept first and filled later brings none, because nothing was filtered when it was kept; and the
+  queries behind it end with the connection that began them, for everybody who waits. Where one shall work while others
+  wait, take a lock for each ``embed_key``, look again under it, and keep the rows.
+- Whose filtering counts where tasks and threads run beside each other says ``earnings.py``. A transaction of
+  ``rls.postgres`` may have begun before the look-up: where ``bind_each_transaction`` binds, each statement counts, and
+  where the app calls ``bind`` itself, it calls it again after the look-up.
 
 ::
 
@@ -18,6 +25,10 @@ may have begun before the look-up: where ``bind_each_transaction`` binds, each s
 
     charts = EmbedRedis(redis.Redis(), prefix="charts")     # redis-py; AsyncEmbedRedis for redis.asyncio
     charts.set("delays", svg, seconds=60)
+
+    async with lock_of(embed_key("delays")):                # one works while the others wait, and look again
+        if "delays" not in cache:
+            cache["delays"] = await draw()
 """
 
 from __future__ import annotations
@@ -64,10 +75,12 @@ class EmbedCache(MutableMapping[Any, _T]):
     def __getitem__(self, key: Hashable) -> _T:
         access = require_row_access()
         try:
-            return self._found(access, key)
+            value = self._found(access, key)
         except KeyError:
             access.earnings.missed(self._sought(key))
             raise
+        access.earnings.found(self._sought(key))  # after the receipts that it brings: they are not the next one's
+        return value
 
     def __setitem__(self, key: Hashable, value: _T) -> None:
         access = require_row_access()
@@ -80,8 +93,8 @@ class EmbedCache(MutableMapping[Any, _T]):
     def __contains__(self, key: object) -> bool:
         access = require_row_access()
         found = (access.embed_key, key) in self._cache
-        if not found:
-            access.earnings.missed(self._sought(key))
+        looked = access.earnings.found if found else access.earnings.missed
+        looked(self._sought(key))
         return found
 
     def setdefault(self, key: Hashable, default: Any = None) -> Any:
@@ -91,6 +104,15 @@ class EmbedCache(MutableMapping[Any, _T]):
         except KeyError:
             self[key] = default
             return default
+
+    def touch(self, key: Hashable) -> bool:
+        """Put an entry there again as it is, receipts and all, so that it lives longer. Whether there is one."""
+        own = require_row_access().embed_key, key
+        try:
+            self._cache[own] = self._cache[own]
+        except KeyError:
+            return False
+        return True
 
     def clear(self) -> None:
         """Forget the current embed's entries, without reading them."""
@@ -125,6 +147,9 @@ class RedisClient(Protocol):
 
     def set(self, name: str, value: bytes, *, ex: int) -> Any:
         """Set a key for some seconds."""
+
+    def expire(self, name: str, time: int) -> Any:
+        """Let a key live for some seconds from now on."""
 
     def delete(self, name: str) -> Any:
         """Delete a key."""
@@ -162,8 +187,8 @@ class EmbedRedis(_EmbedRedis):
         try:
             found = _opened(access, self._client.get(key))
         finally:
-            if found is None:  # a server that does not answer has not found it either
-                access.earnings.missed(key)
+            # A server that does not answer has not found it either.
+            (access.earnings.missed if found is None else access.earnings.found)(key)
         return found
 
     def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
@@ -172,6 +197,10 @@ class EmbedRedis(_EmbedRedis):
         key = self._key(access, name)
         self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
         access.earnings.made(key)
+
+    def touch(self, name: str, *, seconds: int) -> bool:
+        """Let the current embed's entry live for some seconds from now on. Whether there is one."""
+        return bool(self._client.expire(self.key(name), seconds))
 
     def delete(self, name: str) -> None:
         """Forget the current embed's entry."""
@@ -188,8 +217,8 @@ class AsyncEmbedRedis(_EmbedRedis):
         try:
             found = _opened(access, await self._client.get(key))
         finally:
-            if found is None:  # a server that does not answer has not found it either
-                access.earnings.missed(key)
+            # A server that does not answer has not found it either.
+            (access.earnings.missed if found is None else access.earnings.found)(key)
         return found
 
     async def set(self, name: str, value: bytes | str, *, seconds: int) -> None:
@@ -199,6 +228,10 @@ class AsyncEmbedRedis(_EmbedRedis):
         done: Awaitable[Any] = self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
         await done
         access.earnings.made(key)
+
+    async def touch(self, name: str, *, seconds: int) -> bool:
+        """Let the current embed's entry live for some seconds from now on. Whether there is one."""
+        return bool(await self._client.expire(self.key(name), seconds))
 
     async def delete(self, name: str) -> None:
         """Forget the current embed's entry."""

@@ -21,9 +21,11 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.rls.context import RowAccess
-from toucan_guard.rls.sqlalchemy_compiler import Guard, GuardedCompiler, derived
+from toucan_guard.rls.sqlalchemy_compiler import GuardedCompiler
+from toucan_guard.rls.sqlalchemy_guard import Guard
 from toucan_guard.rls.sqlalchemy_refusals import GuardedPreparer, GuardedTypes, RefusedQuery
 from toucan_guard.rls.sqlalchemy_rules import DIALECTS
+from toucan_guard.rls.sqlalchemy_writes import derived
 
 _T = TypeVar("_T")
 _WANTED: Final = "protect() takes a sessionmaker, an async_sessionmaker, a scoped_session or an engine"

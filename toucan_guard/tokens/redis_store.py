@@ -5,14 +5,13 @@ with an answer, or with ``StoreUnavailable``, which repeats neither the driver's
 
 What the server must promise: it does not evict (``maxmemory-policy noeviction``), and it does not forget what it has
 acknowledged. One that restarts without its data, or fails over to a replica that lags, forgets tokens that were spent
-within the last minute or so.
+within the last minute or so; what it forgets of revocations, the workers that are running put back (``revocation.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import secrets
 import time
 from collections.abc import Callable, Collection
 from typing import Final
@@ -20,15 +19,22 @@ from typing import Final
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.tokens.claims_text import claims_from_text, claims_to_text
+from toucan_guard.tokens.history import next_version
 from toucan_guard.tokens.redis_driver import CAUSES, UNEXPECTED, RedisConnections
 from toucan_guard.tokens.store_url import StoreAddress, parse_store_url
 
 PREFIX: Final = "toucan_guard:"
 _LONGEST_SECONDS: Final = 2**31  # the server refuses an end that its clock cannot hold
 _VERSION: Final = b"@version"  # no entry begins like this
+_AT_ONCE: Final = 500
+_UNTOLD: Final = "the store does not tell its maxmemory-policy; make sure that it is noeviction"
 _EVICTS: Final = (
     "the store's maxmemory-policy is not noeviction: when its memory is full it forgets revocations and spent tokens, "
     "which can then be used again; set maxmemory-policy to noeviction"
+)
+_FORGETS: Final = (
+    "the store writes no append-only file and has no replica: one that restarts forgets revocations and spent tokens, "
+    "which can then be used again; set appendonly to yes"
 )
 
 
@@ -94,30 +100,30 @@ class RedisStore:
     async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
         """See ``Store``."""
         # The version first: what is added between the two questions makes the next reading a full one.
-        version = await self._connections.run("HGET", _hash_of(issuer), _VERSION)
-        if since and version == since.encode():
+        version = await self._version(issuer)
+        if since and version == since:
             return None
         answer = await self._connections.run("HKEYS", _hash_of(issuer))
         if not isinstance(answer, list) or not all(isinstance(entry, bytes) for entry in answer):
             raise StoreUnavailable(UNEXPECTED)
         # Bytes that are no UTF-8 stay unreadable, and whoever reads the entry refuses it.
         entries = [entry.decode("utf-8", "surrogateescape") for entry in answer if entry != _VERSION]
-        return version.decode("ascii", "replace") if isinstance(version, bytes) else "", entries
+        return version, entries
 
-    async def revoke(self, issuer: str, entry: str) -> None:
+    async def revoke(self, issuer: str, *entries: str) -> None:
         """See ``Store``."""
-        # One command: an entry whose version is not announced, because the writer died in between, would not be read.
-        added = (entry.encode("utf-8", "surrogateescape"), b"1", _VERSION, secrets.token_hex(16))
-        await self._connections.run("HSET", _hash_of(issuer), *added)
+        for first in range(0, len(entries), _AT_ONCE):
+            added = [part for entry in entries[first : first + _AT_ONCE] for part in (_raw(entry), b"1")]
+            # One command: an entry whose version is not announced, because the writer died in between, would not be
+            # read.
+            await self._connections.run("HSET", _hash_of(issuer), *added, _VERSION, await self._next_version(issuer))
 
     async def forget(self, issuer: str, entries: Collection[str]) -> None:
         """See ``Store``."""
         if entries:
-            await self._connections.run(
-                "HDEL", _hash_of(issuer), *(entry.encode("utf-8", "surrogateescape") for entry in entries)
-            )
+            await self._connections.run("HDEL", _hash_of(issuer), *map(_raw, entries))
             # A writer who dies in between leaves the entries in the workers' copies: too much is refused then.
-            await self._connections.run("HSET", _hash_of(issuer), _VERSION, secrets.token_hex(16))
+            await self._connections.run("HSET", _hash_of(issuer), _VERSION, await self._next_version(issuer))
 
     async def warnings(self) -> tuple[str, ...]:
         """What is wrong with the server although it answers, in sentences; for start-up and ``check``.
@@ -126,21 +132,29 @@ class RedisStore:
             StoreUnavailable: It does not answer.
         """
         try:
-            answer = await self._connections.run("INFO", "memory")
+            answer = await self._connections.run("INFO")
         except StoreUnavailable as error:
             if error.args[0] not in (CAUSES["NoPermissionError"], CAUSES["ResponseError"]):
                 raise
             answer = None
-        policy = answer.get("maxmemory_policy") if isinstance(answer, dict) else None
-        if policy == "noeviction":
-            return ()
-        if policy is None:
-            return ("the store does not tell its maxmemory-policy; make sure that it is noeviction",)
-        return (_EVICTS,)
+        told = answer if isinstance(answer, dict) else {}
+        policy, found = told.get("maxmemory_policy"), []
+        if policy != "noeviction":
+            found.append(_UNTOLD if policy is None else _EVICTS)
+        if told.get("aof_enabled") == 0 and told.get("connected_slaves") == 0 and told.get("role") == "master":
+            found.append(_FORGETS)
+        return tuple(found)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. A store that is used again opens new ones."""
         await self._connections.aclose()
+
+    async def _version(self, issuer: str) -> str:
+        answer = await self._connections.run("HGET", _hash_of(issuer), _VERSION)
+        return answer.decode("ascii", "replace") if isinstance(answer, bytes) else ""
+
+    async def _next_version(self, issuer: str) -> str:
+        return next_version(await self._version(issuer))
 
     def _remaining(self, expires_at: float) -> int:
         # Rounded up: a spent token must not be forgotten before its end, and a session says its end itself.
@@ -149,6 +163,10 @@ class RedisStore:
 
 def _name(key: str) -> bytes:
     return (PREFIX + key).encode("utf-8", "surrogatepass")
+
+
+def _raw(entry: str) -> bytes:
+    return entry.encode("utf-8", "surrogateescape")
 
 
 def _hash_of(issuer: str) -> bytes:

@@ -10,10 +10,14 @@ somebody has to start and stop.
 An entry of the store is one text that says everything about a revocation and is never changed, so two workers cannot
 overwrite each other. Adding one changes the version of the whole in the same step, so a worker reads nothing where
 nothing has changed. An entry that this release cannot read is no reason to ignore it: then the copy is not renewed.
+
+A store that has lost its memory does not make a worker forget: what it knows to be in force counts on, is put back into
+the store, and the log says so. A worker that begins after the loss learns of it when another one has put it back.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -27,8 +31,10 @@ from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.tokens.background import spawn
+from toucan_guard.tokens.history import goes_on
 from toucan_guard.tokens.store import Store
 
+_log: Final = logging.getLogger("toucan_guard")
 SCHEMA: Final = 1
 WAIT_SECONDS: Final = 0.25
 MAX_REVOCATIONS: Final = 5_000
@@ -187,6 +193,7 @@ class Revocations:
         self._clock = clock
         self._monotonic = monotonic
         self._copy: _Copy | None = None
+        self._missed = False  # the store has forgotten something, and it is not back
         self._flight: tuple[anyio.Event, float] | None = None
         self._failed_at: float | None = None
 
@@ -204,17 +211,38 @@ class Revocations:
         # The copy is as old as the question, not as the answer.
         read_at, read_at_monotonic = self._clock(), self._monotonic()
         before, fresh = self._copy, None
+        forgotten: tuple[str, ...] = ()
         with anyio.move_on_after(_HANGS_SECONDS):
             answer = await self._store.revoked(self._issuer, since="" if before is None else before.version)
             if answer is not None:
-                known = {} if before is None else before.known
-                fresh = _arranged(*answer, known, read_at, read_at_monotonic)
+                version, entries = answer
+                forgotten = () if before is None else _forgotten(before, version, entries, read_at)
+                if before is not None and forgotten:
+                    # The old version, so that the next reading is a full one and finds what is still missing.
+                    version, entries = before.version, (*entries, *forgotten)
+                fresh = _arranged(version, entries, {} if before is None else before.known, read_at, read_at_monotonic)
             elif before is not None:
                 fresh = replace(before, read_at=read_at, read_at_monotonic=read_at_monotonic)
         if fresh is None:
             raise StoreUnavailable(f"the store does not answer within {_HANGS_SECONDS} seconds")
         if self._copy is None or self._copy.read_at_monotonic <= read_at_monotonic:
             self._copy = fresh
+        await self._put_back(forgotten)
+
+    async def _put_back(self, forgotten: tuple[str, ...]) -> None:
+        if not forgotten:
+            self._missed = False
+            return
+        if not self._missed:
+            self._missed = True
+            _log.error(
+                "toucan_guard store: it has lost its memory, and with it %d revocations that are in force; this worker "
+                "still knows them and puts them back; spent bootstrap tokens of the last minute can be used again",
+                len(forgotten),
+            )
+        # What does not come back now is missed at the next reading, and counts in this worker until then.
+        with suppress(StoreUnavailable), anyio.move_on_after(_HANGS_SECONDS):
+            await self._store.revoke(self._issuer, *forgotten)
 
     async def keep_fresh(self) -> None:
         """Called before ``judge`` by every request, and now and then by a connection that stays open.
@@ -339,6 +367,14 @@ def _arranged(
         keys=by_kind[RevocationKind.KEY],
         issued_before=_frontier(by_kind[RevocationKind.ISSUED_BEFORE]),
     )
+
+
+def _forgotten(before: _Copy, version: str, entries: Iterable[str], now: float) -> tuple[str, ...]:
+    """What is in force and no longer in the store, although nobody has taken it back."""
+    if goes_on(before.version, version):
+        return ()
+    held = frozenset(entries)
+    return tuple(entry for entry, known in before.known.items() if entry not in held and known.until > now)
 
 
 def _frontier(ends: Mapping[str, float]) -> tuple[tuple[float, float], ...]:

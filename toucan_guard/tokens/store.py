@@ -29,11 +29,14 @@ class Store(Protocol):
         ...
 
     async def revoked(self, issuer: str, *, since: str = "") -> tuple[str, Collection[str]] | None:
-        """Every entry of an issuer and the version of the whole; None where that is still the version ``since``."""
+        """Every entry of an issuer and the version of the whole; None where that is still the version ``since``.
+
+        A store that may lose its memory says versions of ``history.py``, so that it is noticed.
+        """
         ...
 
-    async def revoke(self, issuer: str, entry: str) -> None:
-        """Add an entry; adding it twice is adding it once."""
+    async def revoke(self, issuer: str, *entries: str) -> None:
+        """Add entries; adding one twice is adding it once."""
         ...
 
     async def forget(self, issuer: str, entries: Collection[str]) -> None:
@@ -90,9 +93,9 @@ class MemoryStore:
         version = str(self._version)
         return None if since == version else (version, frozenset(self._revoked.get(issuer, ())))
 
-    async def revoke(self, issuer: str, entry: str) -> None:
+    async def revoke(self, issuer: str, *entries: str) -> None:
         """See ``Store``."""
-        self._revoked.setdefault(issuer, set()).add(entry)
+        self._revoked.setdefault(issuer, set()).update(entries)
         self._version += 1
 
     async def forget(self, issuer: str, entries: Collection[str]) -> None:
