@@ -54,7 +54,9 @@ class Grant:
 
         An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
         """
-        if not isinstance(claim, Mapping) or claim.keys() != _CLAIM_KEYS or not isinstance(claim["actions"], list):
+        if not isinstance(claim, (dict, Mapping)) or claim.keys() != _CLAIM_KEYS:
+            return None
+        if not isinstance(claim["actions"], list):
             return None
         try:
             return _shared(claim["type"], claim["id"], *claim["actions"])

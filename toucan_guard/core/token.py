@@ -16,8 +16,9 @@ from typing import Any, Final, Self, cast
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.jws import CompactJws, KeyFinder, VerifyingKey, check_signature, parse_compact, strict_json
+from toucan_guard.core.jws import KeyFinder, VerifyingKey, check_signature, parse_compact
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.strict_json import strict_json
 
 EMBED: Final = "embed+jwt"
 BOOTSTRAP: Final = "embed-bootstrap+jwt"
@@ -263,7 +264,7 @@ def read_claims(
     if not isinstance(payload, dict):
         return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not a JSON object")
     try:
-        return _read_claims(payload, policy, key, token_type, check_version=check_version)
+        return _read_claims(payload, policy, key, token_type, check_version)
     except _ClaimError as bad:
         return Deny(bad.reason, bad.detail)
 
@@ -283,8 +284,8 @@ def _verify(
     jws = parse_compact(token, max_bytes=policy.max_token_bytes)
     if isinstance(jws, Deny):
         return jws
-    typ = _typ(jws)
-    foreign = policy.insecure_typ_jwt and token_type == EMBED and typ == "jwt"
+    typ = jws.jose.typ
+    foreign = typ == "jwt" and token_type == EMBED and policy.insecure_typ_jwt
     if typ != token_type and not foreign:
         return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
     key = check_signature(jws, keys)
@@ -302,36 +303,46 @@ def _verify(
     return claims if refusal is None else refusal
 
 
-def _typ(jws: CompactJws) -> str | None:
-    """The media type without its optional prefix, in lower case (RFC 7515 §4.1.9)."""
-    typ = jws.header.get("typ")
-    if not isinstance(typ, str) or not typ.isascii():
-        return None
-    return typ.lower().removeprefix("application/")
-
-
 def _read_claims(
-    payload: Mapping[str, object], policy: TokenPolicy, key: VerifyingKey, token_type: str, *, check_version: bool
+    payload: Mapping[str, object],
+    policy: TokenPolicy,
+    key: VerifyingKey,
+    token_type: str,
+    check_version: bool,  # noqa: FBT001 - said by position
 ) -> VerifiedClaims:
-    names = policy.claim_names
-    version = payload.get("ver", VERSION)
+    # One long function: what every token has is read where it stands, and only what is unusual by a call.
+    names, get = policy.claim_names, payload.get
+    version = get("ver", VERSION)
     if check_version and (type(version) is not int or version != VERSION):
         raise _invalid("ver", f"is not {VERSION}")
-    tenant = _optional_text(payload, names.tenant)
-    if tenant is None and policy.require_tenant:
-        raise _missing(names.tenant)
-    made = _Claims(
-        _text(payload, "iss"),
-        _audiences(payload),
-        _text(payload, "sub"),
-        _text(payload, "jti"),
+    tenant = get(names.tenant)
+    if not isinstance(tenant, str) or not tenant:
+        tenant = _optional_text(payload, names.tenant)
+        if policy.require_tenant:
+            raise _missing(names.tenant)
+    issuer = get("iss")
+    if not isinstance(issuer, str) or not issuer:
+        raise _no_text(payload, "iss")
+    audience = get("aud")
+    audiences = (audience,) if isinstance(audience, str) else _audiences(payload)
+    subject = get("sub")
+    if not isinstance(subject, str) or not subject:
+        raise _no_text(payload, "sub")
+    token_id = get("jti")
+    if not isinstance(token_id, str) or not token_id:
+        raise _no_text(payload, "jti")
+    made: Any = _Claims(
+        issuer,
+        audiences,
+        subject,
+        token_id,
         _time(payload, "iat"),
         _time(payload, "exp"),
         _time(payload, "nbf") if "nbf" in payload else None,
         tenant,
         _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
         _grants(payload, names.grants),
-        _rls(payload, names.rls),
+        _rls(payload, names.rls) if names.rls in payload else None,
         _optional_text(payload, names.region) if names.region in payload else None,
         key.kid,
         key.algorithm,
@@ -341,7 +352,8 @@ def _read_claims(
         key.mark,
     )
     made.__class__ = VerifiedClaims
-    return cast("VerifiedClaims", made)
+    claims: VerifiedClaims = made
+    return claims
 
 
 def _missing(name: str) -> _ClaimError:
@@ -352,18 +364,18 @@ def _invalid(name: str, what: str) -> _ClaimError:
     return _ClaimError(Reason.CLAIM_INVALID, f"the claim {name!r} {what}")
 
 
-def _text(payload: Mapping[str, object], name: str) -> str:
-    value = payload.get(name)
-    if isinstance(value, str) and value:
-        return value
-    if name not in payload:
-        raise _missing(name)
-    raise _invalid(name, "is not a string, or is empty")
+def _no_text(payload: Mapping[str, object], name: str) -> _ClaimError:
+    return _invalid(name, "is not a string, or is empty") if name in payload else _missing(name)
 
 
 def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
+    if name not in payload:
+        return None
+    value = payload[name]
     # An explicit null is a mistake of the host, not another way to leave the claim out.
-    return _text(payload, name) if name in payload else None
+    if not isinstance(value, str) or not value:
+        raise _no_text(payload, name)
+    return value
 
 
 def _time(payload: Mapping[str, object], name: str) -> float:
@@ -386,13 +398,13 @@ def _time_of(value: object) -> float | None:
 
 
 def _audiences(payload: Mapping[str, object]) -> tuple[str, ...]:
+    """The audiences of a token whose ``aud`` is not one string."""
     if "aud" not in payload:
         raise _missing("aud")
     value = payload["aud"]
-    listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(audience, str) for audience in listed):
+    if not isinstance(value, list) or not all(isinstance(audience, str) for audience in value):
         raise _invalid("aud", "is not a string or a list of strings")
-    return tuple(listed)
+    return tuple(value)
 
 
 def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> OriginAllowlist:
@@ -419,14 +431,14 @@ def _grants(payload: Mapping[str, object], name: str) -> tuple[Grant, ...]:
     return tuple(grants)
 
 
-def _rls(payload: Mapping[str, object], name: str) -> Mapping[str, object] | None:
-    if name not in payload:
-        return None
+def _rls(payload: Mapping[str, object], name: str) -> Mapping[str, object]:
     value = payload[name]
     # An empty list must not pass for "no restriction", so nothing but an object is read as one.
     if not isinstance(value, dict):
         raise _invalid(name, "is not an object")
-    return MappingProxyType({attribute: _frozen(content) for attribute, content in value.items()})
+    return MappingProxyType(
+        {attribute: content if isinstance(content, str) else _frozen(content) for attribute, content in value.items()}
+    )
 
 
 def _session_seconds(payload: Mapping[str, object]) -> int:
