@@ -246,11 +246,12 @@ def steady_between(claims: VerifiedClaims, *, policy: TokenPolicy) -> tuple[floa
 
     In between nobody needs to ask it again: what it asks beside the time does not change.
     """
-    leeway = policy.leeway_seconds
-    begins = max(claims.issued_at, claims.expires_at - policy.lifetime_seconds)
-    if claims.not_before is not None:
-        begins = max(begins, claims.not_before)
-    return begins - leeway + 1, claims.expires_at + leeway - 1
+    leeway, begins, ends = policy.leeway_seconds, claims.issued_at, claims.expires_at
+    if begins < ends - policy.lifetime_seconds:
+        begins = ends - policy.lifetime_seconds
+    if claims.not_before is not None and begins < claims.not_before:
+        begins = claims.not_before
+    return begins - leeway + 1, ends + leeway - 1
 
 
 def read_claims(
