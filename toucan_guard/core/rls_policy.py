@@ -19,7 +19,7 @@ from typing import Final, Literal, NoReturn, cast, get_args
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.policy_lines import line_of, lines_of
-from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_filter import MAPPINGS, RowFilter, make_row_filter, usable_attributes
 from toucan_guard.core.row_rules import (
     BARE_OPERATORS,
     LIST_OPERATORS,
@@ -135,14 +135,14 @@ class RlsPolicy:
         Never raises.
         """
         given: object = attributes
-        if not isinstance(given, Mapping):
+        if not isinstance(given, MAPPINGS):
             return Deny(Reason.RLS_MISSING, "the token does not say which rows it opens")
-        row_filter = RowFilter(self, given, issuer, tenant, expires_at)
+        usable = usable_attributes(self, given)
         # Where everything that was given is usable, and everything that there is was given, nothing can be wrong.
-        if not given.keys() == self.attributes.keys() == row_filter.attributes.keys():
+        if not given.keys() == self.attributes.keys() == usable.keys():
             for reason, problem in self._mistakes(given):
                 return Deny(reason, problem)
-        return row_filter
+        return make_row_filter(self, usable, issuer, tenant, expires_at)
 
     def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
         """Every mistake in these attributes, as sentences without any value; for minting."""

@@ -9,15 +9,16 @@ fresh one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Final, Self, cast
+from typing import Final
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.jws import KeyFinder, VerifyingKey, check_signature, parse_compact
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.sealed import sealing
 from toucan_guard.core.strict_json import strict_json
 
 EMBED: Final = "embed+jwt"
@@ -114,31 +115,8 @@ class TokenPolicy:
             raise ConfigError(problems)
 
 
-@dataclass(slots=True)
-class _Claims:
-    # A frozen dataclass would set each of its fields by a call, which takes longer than checking an HMAC.
-    issuer: str
-    audiences: tuple[str, ...]
-    subject: str
-    token_id: str
-    issued_at: float
-    expires_at: float
-    not_before: float | None
-    tenant: str | None
-    origins: OriginAllowlist | None
-    grants: tuple[Grant, ...]
-    rls: Mapping[str, object] | None = field(repr=False)
-    region: str | None
-    key_id: str | None
-    algorithm: str
-    token_type: str
-    session_seconds: int | None
-    first_issued_at: float | None = None
-    key_mark: str = field(default="", repr=False)
-    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-
-class VerifiedClaims(_Claims):
+@dataclass(frozen=True, slots=True)
+class VerifiedClaims:
     """What the signing key vouches for. Frozen to the depth, so that it can be cached and shared.
 
     Attributes:
@@ -165,22 +143,28 @@ class VerifiedClaims(_Claims):
             that ``dataclasses.replace`` makes: what was worked out of one end does not hold for another.
     """
 
-    __slots__ = ()
+    issuer: str
+    audiences: tuple[str, ...]
+    subject: str
+    token_id: str
+    issued_at: float
+    expires_at: float
+    not_before: float | None
+    tenant: str | None
+    origins: OriginAllowlist | None
+    grants: tuple[Grant, ...]
+    rls: Mapping[str, object] | None = field(repr=False)
+    region: str | None
+    key_id: str | None
+    algorithm: str
+    token_type: str
+    session_seconds: int | None
+    first_issued_at: float | None = None
+    key_mark: str = field(default="", repr=False)
+    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def __new__(cls, *args: Any, **named: Any) -> Self:
-        """Made open, and then closed."""
-        made = _Claims(*args, **named)
-        made.__class__ = cls
-        return cast("Self", made)
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        """Everything was set in ``__new__``."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
-
-    def __delattr__(self, name: str) -> None:
-        raise FrozenInstanceError(f"cannot delete field {name!r}")
+_verified_claims: Final = sealing(VerifiedClaims)
 
 
 def verify(
@@ -247,10 +231,9 @@ def steady_between(claims: VerifiedClaims, *, policy: TokenPolicy) -> tuple[floa
     In between nobody needs to ask it again: what it asks beside the time does not change.
     """
     leeway, begins, ends = policy.leeway_seconds, claims.issued_at, claims.expires_at
-    if begins < ends - policy.lifetime_seconds:
-        begins = ends - policy.lifetime_seconds
-    if claims.not_before is not None and begins < claims.not_before:
-        begins = claims.not_before
+    begins = max(begins, ends - policy.lifetime_seconds)
+    if claims.not_before is not None:
+        begins = max(begins, claims.not_before)
     return begins - leeway + 1, ends + leeway - 1
 
 
@@ -332,7 +315,7 @@ def _read_claims(
     token_id = get("jti")
     if not isinstance(token_id, str) or not token_id:
         raise _no_text(payload, "jti")
-    made: Any = _Claims(
+    return _verified_claims(
         issuer,
         audiences,
         subject,
@@ -352,9 +335,6 @@ def _read_claims(
         _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
         key.mark,
     )
-    made.__class__ = VerifiedClaims
-    claims: VerifiedClaims = made
-    return claims
 
 
 def _missing(name: str) -> _ClaimError:
