@@ -50,22 +50,32 @@ class Grant:
 
     @classmethod
     def from_claim(cls, claim: object) -> Grant | None:
-        """Read one member of a token's ``grants``; None where anything about it is unexpected.
-
-        An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
-        """
-        if not isinstance(claim, (dict, Mapping)) or claim.keys() != _CLAIM_KEYS:
-            return None
-        if not isinstance(claim["actions"], list):
-            return None
-        try:
-            return _shared(claim["type"], claim["id"], *claim["actions"])
-        except (MintError, TypeError):  # a part that is a list or an object has no hash
-            return None
+        """Read one member of a token's ``grants``; None where anything about it is unexpected: see ``read_grants``."""
+        read = read_grants((claim,))
+        return None if read is None else read[0]
 
     def to_claim(self) -> dict[str, object]:
         """The grant as a member of a token's ``grants``."""
         return {"type": self.type, "id": self.id, "actions": list(self.actions)}
+
+
+def read_grants(claims: Iterable[object]) -> tuple[Grant, ...] | None:
+    """Read the members of a token's ``grants``; None where anything about one is unexpected.
+
+    An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
+    """
+    grants = []
+    for claim in claims:
+        if not isinstance(claim, (dict, Mapping)) or claim.keys() != _CLAIM_KEYS:
+            return None
+        actions = claim["actions"]
+        if not isinstance(actions, list):
+            return None
+        try:
+            grants.append(_shared(claim["type"], claim["id"], *actions))
+        except (MintError, TypeError):  # a part that is a list or an object has no hash
+            return None
+    return tuple(grants)
 
 
 @lru_cache(maxsize=1024, typed=True)

@@ -25,9 +25,14 @@ _MEANING_CHANGERS: Final = ("crit", "b64", "zip", "enc")
 
 # To the standard alphabet; its own two characters and padding become a byte that no alphabet has.
 _TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
-_PADDING: Final = (b"", None, b"==", b"=")  # by the length modulo four; one character alone is nothing
-# The last characters whose spare bits are zero (RFC 4648 §3.5), by the same.
-_LAST: Final = (None, None, frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
+# By the length modulo four: the padding that is left out, and the last characters that there may be: those whose spare
+# bits are zero (RFC 4648 §3.5). One character alone is nothing.
+_ENDS: Final[tuple[tuple[bytes, frozenset[int]], ...]] = (
+    (b"", frozenset(range(128))),
+    (b"", frozenset()),
+    (b"==", frozenset(b"AQgw")),
+    (b"=", frozenset(b"AEIMQUYcgkosw048")),
+)
 
 
 class VerifyingKey(Protocol):
@@ -126,7 +131,8 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     jose = _usual_header(header_segment) if len(header_segment) <= _USUAL_HEADER else _read_header(header_segment)
     if isinstance(jose, Deny):
         return jose
-    return CompactJws(jose, payload, raw[: -1 - len(signature_segment)], signature)
+    # As the class itself does it, but for a call.
+    return tuple.__new__(CompactJws, (jose, payload, raw[: -1 - len(signature_segment)], signature))
 
 
 _BAD_SEGMENT: Final = Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
@@ -204,9 +210,10 @@ def decode_segment(segment: bytes) -> bytes | None:
 
     One text for one value: foreign bytes, padding and stray bits in the last character are refused.
     """
-    rest = len(segment) % 4
-    padding, last = _PADDING[rest], _LAST[rest]
-    if padding is None or (last is not None and segment[-1] not in last):
+    if not segment:
+        return b""
+    padding, last = _ENDS[len(segment) % 4]
+    if segment[-1] not in last:
         return None
     try:
         return binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True)

@@ -15,7 +15,7 @@ from typing import Final
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.grants import Grant
+from toucan_guard.core.grants import Grant, read_grants
 from toucan_guard.core.jws import KeyFinder, VerifyingKey, check_signature, parse_compact
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.sealed import sealing
@@ -33,8 +33,9 @@ FIRST_ISSUED: Final = "first_iat"
 # What no claim of ours may be renamed to: the token service could not say when a token was first issued.
 TAKEN_CLAIMS: Final = RESERVED_CLAIMS | {FIRST_ISSUED}
 
-# Beyond this a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
+# Beyond these a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
 _MAX_TIME: Final = 2**53
+_WHOLE_TIMES: Final = range(-_MAX_TIME, _MAX_TIME + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,17 +316,23 @@ def _read_claims(
     token_id = get("jti")
     if not isinstance(token_id, str) or not token_id:
         raise _no_text(payload, "jti")
+    issued_at = get("iat")
+    if type(issued_at) is not int or issued_at not in _WHOLE_TIMES:
+        issued_at = _time(payload, "iat")
+    expires_at = get("exp")
+    if type(expires_at) is not int or expires_at not in _WHOLE_TIMES:
+        expires_at = _time(payload, "exp")
     return _verified_claims(
         issuer,
         audiences,
         subject,
         token_id,
-        _time(payload, "iat"),
-        _time(payload, "exp"),
+        issued_at,
+        expires_at,
         _time(payload, "nbf") if "nbf" in payload else None,
         tenant,
         _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
-        _grants(payload, names.grants),
+        _grants(payload, names.grants) if names.grants in payload else (),
         _rls(payload, names.rls) if names.rls in payload else None,
         _optional_text(payload, names.region) if names.region in payload else None,
         key.kid,
@@ -360,12 +367,9 @@ def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
 
 
 def _time(payload: Mapping[str, object], name: str) -> float:
-    value = payload.get(name)
-    if type(value) is int and -_MAX_TIME <= value <= _MAX_TIME:
-        return value
     if name not in payload:
         raise _missing(name)
-    read = _time_of(value)
+    read = _time_of(payload[name])
     if read is None:
         raise _invalid(name, "is not a number of seconds since the epoch")
     return read
@@ -400,16 +404,13 @@ def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> 
 
 
 def _grants(payload: Mapping[str, object], name: str) -> tuple[Grant, ...]:
-    value = payload.get(name, [])
+    value = payload[name]
     if not isinstance(value, list):
         raise _invalid(name, "is not a list of grants")
-    grants = []
-    for claim in value:
-        grant = Grant.from_claim(claim)
-        if grant is None:
-            raise _invalid(name, "has a member that is not exactly type, id and actions")
-        grants.append(grant)
-    return tuple(grants)
+    grants = read_grants(value)
+    if grants is None:
+        raise _invalid(name, "has a member that is not exactly type, id and actions")
+    return grants
 
 
 def _rls(payload: Mapping[str, object], name: str) -> Mapping[str, object]:
