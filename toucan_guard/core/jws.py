@@ -50,7 +50,7 @@ class VerifyingKey(Protocol):
     def mark(self) -> str:
         """A digest that tells this key from another one of its name, in every process; it says nothing about it."""
 
-    def verify(self, signing_input: bytes, signature: bytes) -> bool:
+    def verify(self, signing_input: bytes, signature: bytes, /) -> bool:
         """Whether the signature over these bytes was made with this key."""
 
 

@@ -12,11 +12,31 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn
 
 from pydantic_core import from_json, to_json
 
 MAX_JSON_DEPTH: Final = 32
+
+Codec = tuple[Callable[[bytes], object], Callable[[object], bytes]]
+
+
+def shortest_codec() -> Codec:
+    """What reads JSON, and what writes it in the shortest way: orjson where the extra ``[orjson]`` is installed.
+
+    That nobody can tell which it is follows from what is asked of it: its reading counts only where its writing gives
+    back the same bytes.
+    """
+    try:
+        import orjson
+    except ImportError:
+        return partial(from_json, allow_inf_nan=False, cache_strings="keys"), to_json
+    return orjson.loads, orjson.dumps
+
+
+_read, _write = shortest_codec()
 
 
 def strict_json(raw: bytes) -> object:
@@ -31,10 +51,10 @@ def strict_json(raw: bytes) -> object:
     # Nesting cannot be deeper than there are brackets, so that most texts are not walked at all.
     if raw.count(b"{") + raw.count(b"[") <= MAX_JSON_DEPTH:
         try:
-            decoded: object = from_json(raw, allow_inf_nan=False, cache_strings="keys")
-            if to_json(decoded) == raw:
+            decoded = _read(raw)
+            if _write(decoded) == raw:
                 return decoded
-        except ValueError:
+        except (ValueError, TypeError):
             pass  # the reader below has the last word
     return read_slowly(raw)
 

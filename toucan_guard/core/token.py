@@ -188,7 +188,26 @@ def verify(
     Never raises; whatever goes wrong below, in a key or a library too, is a refusal.
     """
     try:
-        return _verify(token, policy, keys, now, token_type)
+        jws = parse_compact(token, max_bytes=policy.max_token_bytes)
+        if isinstance(jws, Deny):
+            return jws
+        typ = jws.jose.typ
+        foreign = typ == "jwt" and token_type == EMBED and policy.insecure_typ_jwt
+        if typ != token_type and not foreign:
+            return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
+        key = check_signature(jws, keys)
+        if isinstance(key, Deny):
+            return key
+        try:
+            payload = strict_json(jws.payload)
+        except ValueError:
+            return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not strict JSON")
+        # A foreign issuer may use "ver" for a version of its own.
+        claims = read_claims(payload, policy=policy, key=key, token_type=token_type, check_version=not foreign)
+        if isinstance(claims, Deny):
+            return claims
+        refusal = recheck(claims, policy=policy, now=now)
+        return claims if refusal is None else refusal
     except Exception:  # noqa: BLE001 - a token must never be able to cause a 500, whatever raises
         return Deny(Reason.TOKEN_MALFORMED, "the token could not be checked")
 
@@ -249,7 +268,53 @@ def read_claims(
     if not isinstance(payload, dict):
         return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not a JSON object")
     try:
-        return _read_claims(payload, policy, key, token_type, check_version)
+        # One long function: what every token has is read where it stands, and only what is unusual by a call.
+        names, get = policy.claim_names, payload.get
+        version = get("ver", VERSION)
+        if check_version and (type(version) is not int or version != VERSION):
+            raise _invalid("ver", f"is not {VERSION}")
+        tenant = get(names.tenant)
+        if not isinstance(tenant, str) or not tenant:
+            tenant = _optional_text(payload, names.tenant)
+            if policy.require_tenant:
+                raise _missing(names.tenant)
+        issuer = get("iss")
+        if not isinstance(issuer, str) or not issuer:
+            raise _no_text(payload, "iss")
+        audience = get("aud")
+        audiences = (audience,) if isinstance(audience, str) else _audiences(payload)
+        subject = get("sub")
+        if not isinstance(subject, str) or not subject:
+            raise _no_text(payload, "sub")
+        token_id = get("jti")
+        if not isinstance(token_id, str) or not token_id:
+            raise _no_text(payload, "jti")
+        issued_at = get("iat")
+        if type(issued_at) is not int or issued_at not in _WHOLE_TIMES:
+            issued_at = _time(payload, "iat")
+        expires_at = get("exp")
+        if type(expires_at) is not int or expires_at not in _WHOLE_TIMES:
+            expires_at = _time(payload, "exp")
+        return _verified_claims(
+            issuer,
+            audiences,
+            subject,
+            token_id,
+            issued_at,
+            expires_at,
+            _time(payload, "nbf") if "nbf" in payload else None,
+            tenant,
+            _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
+            _grants(payload, names.grants) if names.grants in payload else (),
+            _rls(payload, names.rls) if names.rls in payload else None,
+            _optional_text(payload, names.region) if names.region in payload else None,
+            key.kid,
+            key.algorithm,
+            token_type,
+            _session_seconds(payload) if token_type == BOOTSTRAP else None,
+            _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
+            key.mark,
+        )
     except _ClaimError as bad:
         return Deny(bad.reason, bad.detail)
 
@@ -261,87 +326,6 @@ class _ClaimError(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
-
-
-def _verify(
-    token: str | bytes, policy: TokenPolicy, keys: KeyFinder, now: float, token_type: str
-) -> VerifiedClaims | Deny:
-    jws = parse_compact(token, max_bytes=policy.max_token_bytes)
-    if isinstance(jws, Deny):
-        return jws
-    typ = jws.jose.typ
-    foreign = typ == "jwt" and token_type == EMBED and policy.insecure_typ_jwt
-    if typ != token_type and not foreign:
-        return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
-    key = check_signature(jws, keys)
-    if isinstance(key, Deny):
-        return key
-    try:
-        payload = strict_json(jws.payload)
-    except ValueError:
-        return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not strict JSON")
-    # A foreign issuer may use "ver" for a version of its own.
-    claims = read_claims(payload, policy=policy, key=key, token_type=token_type, check_version=not foreign)
-    if isinstance(claims, Deny):
-        return claims
-    refusal = recheck(claims, policy=policy, now=now)
-    return claims if refusal is None else refusal
-
-
-def _read_claims(
-    payload: Mapping[str, object],
-    policy: TokenPolicy,
-    key: VerifyingKey,
-    token_type: str,
-    check_version: bool,  # noqa: FBT001 - said by position
-) -> VerifiedClaims:
-    # One long function: what every token has is read where it stands, and only what is unusual by a call.
-    names, get = policy.claim_names, payload.get
-    version = get("ver", VERSION)
-    if check_version and (type(version) is not int or version != VERSION):
-        raise _invalid("ver", f"is not {VERSION}")
-    tenant = get(names.tenant)
-    if not isinstance(tenant, str) or not tenant:
-        tenant = _optional_text(payload, names.tenant)
-        if policy.require_tenant:
-            raise _missing(names.tenant)
-    issuer = get("iss")
-    if not isinstance(issuer, str) or not issuer:
-        raise _no_text(payload, "iss")
-    audience = get("aud")
-    audiences = (audience,) if isinstance(audience, str) else _audiences(payload)
-    subject = get("sub")
-    if not isinstance(subject, str) or not subject:
-        raise _no_text(payload, "sub")
-    token_id = get("jti")
-    if not isinstance(token_id, str) or not token_id:
-        raise _no_text(payload, "jti")
-    issued_at = get("iat")
-    if type(issued_at) is not int or issued_at not in _WHOLE_TIMES:
-        issued_at = _time(payload, "iat")
-    expires_at = get("exp")
-    if type(expires_at) is not int or expires_at not in _WHOLE_TIMES:
-        expires_at = _time(payload, "exp")
-    return _verified_claims(
-        issuer,
-        audiences,
-        subject,
-        token_id,
-        issued_at,
-        expires_at,
-        _time(payload, "nbf") if "nbf" in payload else None,
-        tenant,
-        _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
-        _grants(payload, names.grants) if names.grants in payload else (),
-        _rls(payload, names.rls) if names.rls in payload else None,
-        _optional_text(payload, names.region) if names.region in payload else None,
-        key.kid,
-        key.algorithm,
-        token_type,
-        _session_seconds(payload) if token_type == BOOTSTRAP else None,
-        _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
-        key.mark,
-    )
 
 
 def _missing(name: str) -> _ClaimError:

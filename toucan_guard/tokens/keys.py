@@ -54,6 +54,7 @@ class VerificationKey:
         algorithm: The one JWS algorithm that it verifies.
         material: The secret's bytes, or a public key of ``cryptography``.
         mark: A digest of the material, the same in every process.
+        verify: Says of bytes and a signature whether the signature over these bytes was made with this key.
 
     Raises:
         ConfigError: Algorithm and material do not belong together, or the key is too weak.
@@ -63,7 +64,7 @@ class VerificationKey:
     algorithm: str
     material: bytes | PublicKey = field(repr=False)
     mark: str = field(init=False, repr=False, compare=False)
-    _check: SignatureCheck = field(init=False, repr=False, compare=False)
+    verify: SignatureCheck = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         problems = [
@@ -73,16 +74,12 @@ class VerificationKey:
         if problems:
             raise ConfigError(problems)
         object.__setattr__(self, "mark", _mark(self.material))
-        object.__setattr__(self, "_check", signature_check(self.algorithm, self.material))
+        object.__setattr__(self, "verify", signature_check(self.algorithm, self.material))
 
     @property
     def symmetric(self) -> bool:
         """Whether the same key signs and verifies."""
         return isinstance(self.material, bytes)
-
-    def verify(self, signing_input: bytes, signature: bytes) -> bool:
-        """Whether the signature over these bytes was made with this key."""
-        return self._check(signing_input, signature)
 
     def public_jwk(self) -> dict[str, str]:
         """The key as a JSON Web Key for a ``KEYS`` file.
