@@ -113,7 +113,7 @@ class EmbedTokenMiddleware:
             publish_embed(scope, trail, _embed_of(claims, trail))
         offered = scope.get("subprotocols") or ()
         trail.session_cookies = trail.values_of(b"cookie")
-        strip_credentials(scope)
+        strip_credentials(scope, trail.raw)
         if scope["type"] == "websocket":
             send = _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
             return await self._standing.while_it_holds(self.app, scope, receive, send, claims=claims)

@@ -132,6 +132,7 @@ class CachedVerifier:
         self._ring = ring
         self._finder: KeyFinder = _NO_KEYS if ring is None else ring
         policy = repr(self._policy).encode("utf-8", "backslashreplace")
+        self._missed = _NOTHING
         # Nothing is ever kept under the prefix of no ring, and what was kept under a ring's is found when it is back.
         self._prefix = _digest((b"" if ring is None else ring.generation, policy, EMBED.encode()))
 
@@ -150,8 +151,11 @@ class CachedVerifier:
             self._follow(ring)
         if len(credentials) > self._policy.max_token_bytes + len(scheme) or not credentials.startswith(scheme):
             return None
-        entry = self._cache.entry(hashlib.sha256(self._prefix + credentials[len(scheme) :]).digest(), now=now)
+        token = credentials[len(scheme) :]
+        key = hashlib.sha256(self._prefix + token).digest()
+        entry = self._cache.entry(key, now=now)
         if entry is None:
+            self._missed = (token, key)
             return None
         first, last = entry.steady
         return entry.claims if first <= now <= last else None
@@ -174,7 +178,11 @@ class CachedVerifier:
             or not token.isascii()
         ):
             return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
-        key = hashlib.sha256(self._prefix + token.encode("ascii")).digest()
+        raw = token.encode("ascii")
+        missed, key = self._missed
+        if raw != missed:
+            key = hashlib.sha256(self._prefix + raw).digest()
+        self._missed = _NOTHING
         entry = self._cache.entry(key, now=now)
         if entry is not None:
             refusal = recheck(entry.claims, policy=policy, now=now)
@@ -217,6 +225,10 @@ class CachedVerifier:
         if isinstance(result, Deny) and result.reason is Reason.KEY_UNKNOWN and not self._source.complete:
             return _KEYS_UNAVAILABLE
         return result
+
+
+# A token that was looked for in vain, and its key: whoever verifies it next need not hash it again. Let go of then.
+_NOTHING: Final[tuple[bytes | None, bytes]] = (None, b"")
 
 
 class _NoKeys:
