@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
@@ -28,11 +29,12 @@ _BYTES_PER_ENTRY: Final = 4096
 _BYTES_PER_TOKEN_BYTE: Final = 4
 
 
-class _Entry(NamedTuple):
+@dataclass(slots=True)
+class _Entry:
     claims: VerifiedClaims
     charge: int
     until: float
-    steady: tuple[float, float]  # see ``steady_between``
+    steady: tuple[float, float] | None = None  # see ``steady_between``; worked out for those that come again
 
 
 class TokenCache:
@@ -82,7 +84,7 @@ class TokenCache:
                 break
             self._forget(oldest)
         until = min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds)
-        self._entries[key] = _Entry(claims, charge, until, steady_between(claims, policy=policy))
+        self._entries[key] = _Entry(claims, charge, until)
         self._room -= charge
 
     def clear(self) -> None:
@@ -157,6 +159,8 @@ class CachedVerifier:
         if entry is None:
             self._missed = (token, key)
             return None
+        if entry.steady is None:
+            entry.steady = steady_between(entry.claims, policy=self._policy)
         first, last = entry.steady
         return entry.claims if first <= now <= last else None
 
