@@ -92,10 +92,12 @@ class OriginMiddleware:
         method = "GET" if websocket else scope["method"]
         ambient = _has_only_ambient_credential(scope, trail)
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
-        said = (trail.said, method, websocket, ambient, forwarded)
-        known = self._judged.get(said)
-        if known is not None:
-            return known
+        said = None
+        if trail.said is not None and len(method) + sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED:
+            said = (trail.said, method, websocket, ambient, forwarded)
+            known = self._judged.get(said)
+            if known is not None:
+                return known
         values_of = trail.values_of
         judged = _Judged(
             self._policy.decide(
@@ -111,12 +113,8 @@ class OriginMiddleware:
             ),
             report_only=self._report_only,
         )
-        # Refusals are not kept: strangers would fill the room of our own callers. Nor is what a repeated header says.
-        if (
-            isinstance(judged.decision, Allow)
-            and trail.said is not None
-            and len(method) + sum(map(len, filter(None, trail.said))) <= _LONGEST_REMEMBERED
-        ):
+        # Refusals are not kept: strangers would fill the room of our own callers.
+        if said is not None and isinstance(judged.decision, Allow):
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
             self._judged[said] = judged
@@ -128,10 +126,10 @@ def _has_only_ambient_credential(scope: Scope, trail: Trail) -> bool:
     raw = trail.raw
     if b"authorization" not in raw and b"cookie" not in raw:
         return False
-    if trail.said is not None and raw.get(b"authorization", b"").startswith(b"Bearer "):
-        return False
     if trail.bootstrap_tokens or b"x-embed-token" in raw:
         return False
     if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
+        return False
+    if trail.said is not None and raw.get(b"authorization", b"").startswith(b"Bearer "):
         return False
     return all(bearer_token(value) is None for value in header_values(scope, b"authorization"))
