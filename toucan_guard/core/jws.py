@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -124,9 +124,11 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     if len(segments) != 3:
         return Deny(Reason.TOKEN_MALFORMED, "the token does not have exactly three segments")
     header_segment, payload_segment, signature_segment = segments
-    payload = decode_segment(payload_segment)
-    signature = decode_segment(signature_segment)
-    if not header_segment or not signature or payload is None or not (payload or allow_empty_payload):
+    decoded = decode_segments((payload_segment, signature_segment))
+    if decoded is None or not header_segment:
+        return _BAD_SEGMENT
+    payload, signature = decoded
+    if not signature or not (payload or allow_empty_payload):
         return _BAD_SEGMENT
     jose = _usual_header(header_segment) if len(header_segment) <= _USUAL_HEADER else _read_header(header_segment)
     if isinstance(jose, Deny):
@@ -210,15 +212,22 @@ def decode_segment(segment: bytes) -> bytes | None:
 
     One text for one value: foreign bytes, padding and stray bits in the last character are refused.
     """
-    if not segment:
-        return b""
-    padding, last = _ENDS[len(segment) % 4]
-    if segment[-1] not in last:
-        return None
+    decoded = decode_segments((segment,))
+    return None if decoded is None else decoded[0]
+
+
+def decode_segments(segments: Iterable[bytes]) -> list[bytes] | None:
+    """Several segments in one go: see ``decode_segment``. None where one of them is not canonical."""
+    decoded = []
     try:
-        return binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True)
+        for segment in segments:
+            padding, last = _ENDS[len(segment) % 4]
+            if segment and segment[-1] not in last:
+                return None
+            decoded.append(binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True))
     except ValueError:
         return None
+    return decoded
 
 
 def encode_segment(raw: bytes) -> bytes:
