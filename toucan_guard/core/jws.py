@@ -10,11 +10,13 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.sealed import sealing
 from toucan_guard.core.strict_json import strict_json
 
 MAX_KID_LENGTH: Final = 256
@@ -61,7 +63,8 @@ class KeyFinder(Protocol):
         """The one key that this ``kid`` and ``alg`` may use, or the refusal."""
 
 
-class JoseHeader(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class JoseHeader:
     """A token's header, and what it says of the token's type and key (RFC 7515 §4).
 
     Attributes:
@@ -79,7 +82,8 @@ class JoseHeader(NamedTuple):
     refusal: Deny | None
 
 
-class CompactJws(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CompactJws:
     """A compact JWS that is well-formed; nothing about it is verified yet.
 
     Attributes:
@@ -101,6 +105,9 @@ class CompactJws(NamedTuple):
 
     def __repr__(self) -> str:
         return f"CompactJws(header={self.header!r})"
+
+
+_compact_jws: Final = sealing(CompactJws)
 
 
 def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bool = False) -> CompactJws | Deny:
@@ -133,8 +140,7 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     jose = _usual_header(header_segment) if len(header_segment) <= _USUAL_HEADER else _read_header(header_segment)
     if isinstance(jose, Deny):
         return jose
-    # As the class itself does it, but for a call.
-    return tuple.__new__(CompactJws, (jose, payload, raw[: -1 - len(signature_segment)], signature))
+    return _compact_jws(jose, payload, raw[: -1 - len(signature_segment)], signature)
 
 
 _BAD_SEGMENT: Final = Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
