@@ -6,7 +6,7 @@ import pytest
 
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import MintError
-from toucan_guard.core.grants import Grant, reaches
+from toucan_guard.core.grants import Grant, reaches, read_grants
 
 VIEW_DELAYS = Grant("dashboard", "delays", ("view",))
 VIEW_ALL = Grant("dashboard", "*", ("view",))
@@ -64,6 +64,8 @@ def test_a_claim_is_read_and_written_back_unchanged() -> None:
         pytest.param({**CLAIM, "dataset": "x"}, id="an unknown key is refused"),
         pytest.param({**CLAIM, "Actions": ["view"]}, id="a key in another case is an unknown key"),
         pytest.param({"type": "dashboard", "id": "delays"}, id="missing actions are refused"),
+        pytest.param({"type": "dashboard", "id": "delays", "action": ["view"]}, id="a misspelt key is refused"),
+        pytest.param({"type": "dashboard", "ids": "delays", "actions": ["view"]}, id="a misspelt id is not every id"),
         pytest.param({"type": "dashboard", "actions": ["view"]}, id="a missing id is not every id"),
         pytest.param({**CLAIM, "id": None}, id="a null id is refused"),
         pytest.param({**CLAIM, "id": 7}, id="a number for an id is refused"),
@@ -86,6 +88,28 @@ def test_a_claim_is_read_and_written_back_unchanged() -> None:
 )
 def test_a_claim_that_is_not_exactly_a_grant_is_none(claim: object) -> None:
     assert Grant.from_claim(claim) is None
+
+
+def test_one_member_that_is_no_grant_spoils_them_all() -> None:
+    assert read_grants([CLAIM, CLAIM]) == (Grant("dashboard", "delays", ("view", "export")),) * 2
+    assert read_grants([]) == ()
+    for bad in ({**CLAIM, "dataset": "x"}, {**CLAIM, "id": 7}, None):
+        assert read_grants([CLAIM, bad]) is read_grants([bad, CLAIM]) is None
+
+
+def test_a_grant_that_was_read_before_lets_no_look_alike_pass() -> None:
+    """Grants are kept by their parts: what equals another part, or hashes like it, is another part."""
+    one = {"type": "1", "id": "1", "actions": ["1"]}
+    for _ in range(2):
+        assert Grant.from_claim(one) == Grant("1", "1", ("1",))
+        for part in ("type", "id"):
+            for other in (1, True, 1.0, b"1", ["1"], {"1": 1}, None):
+                assert Grant.from_claim({**one, part: other}) is None
+        for action in (1, True, b"1", ["1"]):
+            assert Grant.from_claim({**one, "actions": [action]}) is None
+    # No part runs over into the next one.
+    first, second = (Grant.from_claim({**one, "actions": actions}) for actions in (["a", "b"], ["ab"]))
+    assert first != second
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.jws import KeyFinder, VerifyingKey, decode_segment, parse_compact, strict_json
+from toucan_guard.core.jws import KeyFinder, VerifyingKey, decode_segment, parse_compact
+from toucan_guard.core.strict_json import strict_json
 from toucan_guard.core.token import (
     BOOTSTRAP,
     EMBED,

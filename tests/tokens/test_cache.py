@@ -302,3 +302,80 @@ def test_a_bootstrap_token_is_not_remembered_as_a_token() -> None:
     text = minter().mint_bootstrap(subject="u", tenant="AA", session_seconds=60)
     assert reason_of(one.verify(text, now=NOW, token_type=BOOTSTRAP)) is None
     assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is None
+
+
+def test_a_token_that_is_looked_for_and_then_verified_is_kept_under_its_own_name(calls: list[str]) -> None:
+    """Who looks for a token in vain leaves its hash for whoever verifies it; nobody else is taken for it."""
+    one = verifier()
+    first, second = (minter().mint(subject=subject, tenant="AA") for subject in ("u1", "u2"))
+
+    def remembered(text: str) -> str | None:
+        claims = one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW)
+        return None if claims is None else claims.subject
+
+    for text in (first, second):
+        assert remembered(text) is None
+    # The second one was looked for last, and the first one is verified.
+    assert reason_of(one.verify(first, now=NOW)) is None
+    assert (remembered(first), remembered(second)) == ("u1", None)
+    assert reason_of(one.verify(second, now=NOW)) is None
+    assert (remembered(first), remembered(second)) == ("u1", "u2")
+    # What is refused is not left for the next one either.
+    assert remembered("") is None
+    for refused in ("", "a.b.c", first[:-1]):
+        assert remembered(refused) is None
+        assert isinstance(one.verify(refused, now=NOW), Deny)
+        assert remembered(refused) is None
+    assert len(calls) == 5
+
+
+def test_a_ring_that_changes_between_the_look_and_the_verification_has_the_last_word() -> None:
+    old, new = minter(), minter(SECOND)
+    one = CachedVerifier(POLICY, ring(old), TokenCache(100))
+    text = new.mint(subject="u", tenant="AA")
+    look: dict[str, Any] = {"credentials": b"Bearer " + text.encode(), "scheme": b"Bearer ", "now": NOW}
+    assert one.remembered(**look) is None
+    one.source.ring = ring(new)
+    claims = one.verify(text, now=NOW)
+    assert one.remembered(**look) is claims is not None
+    one.source.ring = ring(old)
+    assert one.remembered(**look) is None
+    assert reason_of(one.verify(text, now=NOW)) is Reason.SIGNATURE_INVALID
+
+
+def test_a_verifier_keeps_no_token_that_was_verified() -> None:
+    one = verifier()
+    text = minter().mint(subject="u", tenant="AA")
+    assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is None
+    one.verify(text, now=NOW)
+    assert text.encode() not in [part for value in vars(one).values() if isinstance(value, tuple) for part in value]
+
+
+def test_room_that_is_given_back_is_used_again() -> None:
+    """Whatever comes and goes, the entries' bytes and the room that is left are what the cache may take."""
+    cache = TokenCache(8, max_bytes=80_000, max_seconds=60)
+    claims = verifier().verify(minter().mint(subject="u", tenant="AA"), now=NOW)
+    assert isinstance(claims, VerifiedClaims)
+    for number in range(400):
+        now = NOW + number * 7 % 200 + number // 3
+        cache.put(bytes([number * 11 % 16]), claims, token_bytes=number * 97 % 4000, policy=POLICY, now=now)
+        if number % 3 == 0:
+            cache.entry(bytes([number % 16]), now=now + 30)
+        assert sum(entry.charge for entry in cache._entries.values()) + cache._room == 80_000
+        assert cache._room >= 0
+        assert 1 <= len(cache) <= 8
+    cache.clear()
+    assert (len(cache), cache._room) == (0, 80_000)
+
+
+def test_what_has_run_out_makes_room_first() -> None:
+    cache = TokenCache(3, max_seconds=60)
+    claims = verifier().verify(minter().mint(subject="u", tenant="AA"), now=NOW)
+    assert isinstance(claims, VerifiedClaims)
+    for key, now in ((b"a", NOW), (b"b", NOW), (b"c", NOW + 100)):
+        cache.put(key, claims, token_bytes=100, policy=POLICY, now=now)
+    assert [key for key in (b"a", b"b", b"c") if cache.entry(key, now=NOW + 100)] == [b"c"]
+    assert len(cache) == 1
+    # Put again, it is one entry.
+    cache.put(b"c", claims, token_bytes=100, policy=POLICY, now=NOW + 100)
+    assert len(cache) == 1

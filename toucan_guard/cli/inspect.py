@@ -14,8 +14,9 @@ from toucan_guard.cli.output import read_token, say, say_json, settings_or_leave
 from toucan_guard.cli.store import revoked_now
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import KeysUnavailable
-from toucan_guard.core.jws import parse_compact, strict_json
+from toucan_guard.core.jws import parse_compact
 from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.strict_json import strict_json
 from toucan_guard.core.token import BOOTSTRAP, EMBED, verify
 from toucan_guard.settings import GuardSettings
 

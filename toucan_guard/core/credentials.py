@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.origins import is_frame_navigation
+from toucan_guard.core.sealed import sealing
 
 AUTHORIZATION: Final = "authorization"
 X_EMBED_TOKEN: Final = "x-embed-token"  # noqa: S105 - the name of a header
@@ -39,6 +40,9 @@ class TokenCredential:
 
     def __repr__(self) -> str:
         return f"TokenCredential(carrier={self.carrier!r})"
+
+
+_token_credential: Final = sealing(TokenCredential)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def explicit_credential(
         token = bearer_token(authorization[0])
         if token is None:
             return None
-        return TokenCredential(token, AUTHORIZATION) if AUTHORIZATION in carriers else _switched_off(AUTHORIZATION)
+        return _token_credential(token, AUTHORIZATION) if AUTHORIZATION in carriers else _switched_off(AUTHORIZATION)
     found: list[TokenCredential] = []
     for value in authorization:
         token = bearer_token(value)

@@ -17,7 +17,6 @@ from toucan_guard.core.errors import MintError
 
 ANY_ID: Final = "*"
 
-_CLAIM_KEYS: Final = frozenset({"type", "id", "actions"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -50,20 +49,33 @@ class Grant:
 
     @classmethod
     def from_claim(cls, claim: object) -> Grant | None:
-        """Read one member of a token's ``grants``; None where anything about it is unexpected.
-
-        An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
-        """
-        if not isinstance(claim, Mapping) or claim.keys() != _CLAIM_KEYS or not isinstance(claim["actions"], list):
-            return None
-        try:
-            return _shared(claim["type"], claim["id"], *claim["actions"])
-        except (MintError, TypeError):  # a part that is a list or an object has no hash
-            return None
+        """Read one member of a token's ``grants``; None where anything about it is unexpected: see ``read_grants``."""
+        read = read_grants((claim,))
+        return None if read is None else read[0]
 
     def to_claim(self) -> dict[str, object]:
         """The grant as a member of a token's ``grants``."""
         return {"type": self.type, "id": self.id, "actions": list(self.actions)}
+
+
+def read_grants(claims: Iterable[object]) -> tuple[Grant, ...] | None:
+    """Read the members of a token's ``grants``; None where anything about one is unexpected.
+
+    An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
+    """
+    grants = []
+    for claim in claims:
+        # Three keys are there, and these three: so there is no other.
+        if not isinstance(claim, (dict, Mapping)) or len(claim) != 3:
+            return None
+        try:
+            actions = claim["actions"]
+            if not isinstance(actions, list):
+                return None
+            grants.append(_shared(claim["type"], claim["id"], *actions))
+        except (KeyError, MintError, TypeError):  # a part that is a list or an object has no hash
+            return None
+    return tuple(grants)
 
 
 @lru_cache(maxsize=1024, typed=True)

@@ -1,24 +1,24 @@
-"""Strict compact JWS (RFC 7515) and strict JSON: the outside of a token, before anybody believes its inside.
+"""Strict compact JWS (RFC 7515): the outside of a token, before anybody believes its inside.
 
-Libraries are lenient where a guard must not be: repeated members, padding, UTF-16, endless nesting. So the
-outside is read here, in one way only, and a signature library sees nothing but the signing input, a key and the
-signature. Reading costs a few C calls whatever the token says; there is no loop over its characters.
+Libraries are lenient where a guard must not be, so the outside is read here, in one way only, and a signature library
+sees nothing but the signing input, a key and the signature. Reading costs a few C calls whatever the token says; there
+is no loop over its characters.
 """
 
 from __future__ import annotations
 
 import binascii
-import json
-import math
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn, Protocol
+from typing import Final, Protocol
 
 from toucan_guard.core.decisions import Deny, Reason
+from toucan_guard.core.sealed import sealing
+from toucan_guard.core.strict_json import strict_json
 
-MAX_JSON_DEPTH: Final = 32
 MAX_KID_LENGTH: Final = 256
 
 # Each of these changes what the bytes mean (RFC 7515 §4.1.11, RFC 7797, RFC 7516). We implement none of them, and a
@@ -27,9 +27,14 @@ _MEANING_CHANGERS: Final = ("crit", "b64", "zip", "enc")
 
 # To the standard alphabet; its own two characters and padding become a byte that no alphabet has.
 _TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
-_PADDING: Final = (b"", None, b"==", b"=")  # by the length modulo four; one character alone is nothing
-# The last characters whose spare bits are zero (RFC 4648 §3.5), by the same.
-_LAST: Final = (None, None, frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
+# By the length modulo four: the padding that is left out, and the last characters that there may be: those whose spare
+# bits are zero (RFC 4648 §3.5). One character alone is nothing.
+_ENDS: Final[tuple[tuple[bytes, frozenset[int]], ...]] = (
+    (b"", frozenset(range(128))),
+    (b"", frozenset()),
+    (b"==", frozenset(b"AQgw")),
+    (b"=", frozenset(b"AEIMQUYcgkosw048")),
+)
 
 
 class VerifyingKey(Protocol):
@@ -47,7 +52,7 @@ class VerifyingKey(Protocol):
     def mark(self) -> str:
         """A digest that tells this key from another one of its name, in every process; it says nothing about it."""
 
-    def verify(self, signing_input: bytes, signature: bytes) -> bool:
+    def verify(self, signing_input: bytes, signature: bytes, /) -> bool:
         """Whether the signature over these bytes was made with this key."""
 
 
@@ -58,23 +63,51 @@ class KeyFinder(Protocol):
         """The one key that this ``kid`` and ``alg`` may use, or the refusal."""
 
 
-class CompactJws(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class JoseHeader:
+    """A token's header, and what it says of the token's type and key (RFC 7515 §4).
+
+    Attributes:
+        members: The JSON object, without repeated members.
+        typ: The media type without its optional prefix, in lower case (RFC 7515 §4.1.9), or None.
+        kid: The name of the key, or None where it names none.
+        algorithm: The name of the algorithm.
+        refusal: Why no key may be asked about it; None where one may.
+    """
+
+    members: Mapping[str, object]
+    typ: str | None
+    kid: str | None
+    algorithm: str
+    refusal: Deny | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompactJws:
     """A compact JWS that is well-formed; nothing about it is verified yet.
 
     Attributes:
-        header: The JOSE header, a JSON object without repeated members.
+        jose: The header.
         payload: The decoded payload.
         signing_input: The bytes that the signature covers (RFC 7515 §5.1).
         signature: The decoded signature.
     """
 
-    header: Mapping[str, object]
+    jose: JoseHeader
     payload: bytes
     signing_input: bytes
     signature: bytes
 
+    @property
+    def header(self) -> Mapping[str, object]:
+        """The JOSE header, a JSON object without repeated members."""
+        return self.jose.members
+
     def __repr__(self) -> str:
         return f"CompactJws(header={self.header!r})"
+
+
+_compact_jws: Final = sealing(CompactJws)
 
 
 def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bool = False) -> CompactJws | Deny:
@@ -87,25 +120,30 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
 
     Never raises; malformed input is a ``Deny``.
     """
-    if not isinstance(token, str | bytes):
+    if not isinstance(token, (str, bytes)):
         return Deny(Reason.TOKEN_MALFORMED, "a token is text")
     if len(token) > max_bytes:
         return _too_large(max_bytes)
     if not token.isascii():
         return Deny(Reason.TOKEN_MALFORMED, "the token has a byte that is not ASCII")
     raw = token.encode("ascii") if isinstance(token, str) else token
-    segments = raw.split(b".", 3)
-    if len(segments) != 3:
+    signing_input, _, signature_segment = raw.rpartition(b".")
+    header_segment, dot, payload_segment = signing_input.partition(b".")
+    if not dot or payload_segment.find(b".") >= 0:
         return Deny(Reason.TOKEN_MALFORMED, "the token does not have exactly three segments")
-    header_segment, payload_segment, signature_segment = segments
-    payload = decode_segment(payload_segment)
-    signature = decode_segment(signature_segment)
-    if not header_segment or not signature or payload is None or not (payload or allow_empty_payload):
-        return Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
-    header = (_usual_header if len(header_segment) <= _USUAL_HEADER else _read_header)(header_segment)
-    if isinstance(header, Deny):
-        return header
-    return CompactJws(header, payload, raw[: len(header_segment) + 1 + len(payload_segment)], signature)
+    decoded = decode_segments((payload_segment, signature_segment))
+    if decoded is None or not header_segment:
+        return _BAD_SEGMENT
+    payload, signature = decoded
+    if not signature or not (payload or allow_empty_payload):
+        return _BAD_SEGMENT
+    jose = _usual_header(header_segment) if len(header_segment) <= _USUAL_HEADER else _read_header(header_segment)
+    if isinstance(jose, Deny):
+        return jose
+    return _compact_jws(jose, payload, signing_input, signature)
+
+
+_BAD_SEGMENT: Final = Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
 
 
 @lru_cache(maxsize=8)
@@ -113,20 +151,42 @@ def _too_large(max_bytes: int) -> Deny:
     return Deny(Reason.TOKEN_TOO_LARGE, f"the token has more than {max_bytes} bytes")
 
 
-def _read_header(segment: bytes) -> Mapping[str, object] | Deny:
+def _read_header(segment: bytes) -> JoseHeader | Deny:
     decoded = decode_segment(segment)
     if decoded is None:
-        return Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
+        return _BAD_SEGMENT
     try:
-        header = strict_json(decoded)
+        members = strict_json(decoded)
     except ValueError:
         return Deny(Reason.TOKEN_MALFORMED, "the token's header is not strict JSON")
-    if not isinstance(header, dict):
+    if not isinstance(members, dict):
         return Deny(Reason.TOKEN_MALFORMED, "the token's header is not a JSON object")
-    return MappingProxyType(header)
+    typ, kid, algorithm = members.get("typ"), members.get("kid"), members.get("alg")
+    return JoseHeader(
+        MappingProxyType(members),
+        typ.lower().removeprefix("application/") if isinstance(typ, str) and typ.isascii() else None,
+        kid if isinstance(kid, str) else None,
+        algorithm if isinstance(algorithm, str) else "",
+        _header_refusal(members),
+    )
 
 
-# All tokens of a key have the same header, so it is read once. Short ones only: strangers must not fill the memory.
+def _header_refusal(members: Mapping[str, object]) -> Deny | None:
+    for name in _MEANING_CHANGERS:
+        if name in members:
+            return Deny(Reason.TOKEN_MALFORMED, f"the token's header has {name!r}, which is not supported")
+    kid = members.get("kid", "")
+    if not isinstance(kid, str) or len(kid) > MAX_KID_LENGTH:
+        return Deny(Reason.TOKEN_MALFORMED, f"the token's kid is not a string of at most {MAX_KID_LENGTH} characters")
+    algorithm = members.get("alg")
+    if not isinstance(algorithm, str) or algorithm.lower() == "none":
+        return Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's header names no algorithm")
+    return None
+
+
+# All tokens of a key have the same header, so it is read once. What is remembered is what the bytes say, which is the
+# same for every ring and policy, and no judgement of a key. Strangers can push a header out, so that it is read again;
+# they cannot make the memory grow: it holds few headers, and none that is long.
 _USUAL_HEADER: Final = 512
 _usual_header: Final = lru_cache(maxsize=256)(_read_header)
 
@@ -138,22 +198,15 @@ def check_signature(jws: CompactJws, keys: KeyFinder) -> VerifyingKey | Deny:
 
     Raises whatever the ring or the key raises; the caller turns that into a refusal.
     """
-    header = jws.header
-    for name in _MEANING_CHANGERS:
-        if name in header:
-            return Deny(Reason.TOKEN_MALFORMED, f"the token's header has {name!r}, which is not supported")
-    kid = header.get("kid")
-    if "kid" in header and (not isinstance(kid, str) or len(kid) > MAX_KID_LENGTH):
-        return Deny(Reason.TOKEN_MALFORMED, f"the token's kid is not a string of at most {MAX_KID_LENGTH} characters")
-    algorithm = header.get("alg")
-    if not isinstance(algorithm, str) or algorithm.lower() == "none":
-        return Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's header names no algorithm")
-    key = keys.find(kid if isinstance(kid, str) else None, algorithm)
+    jose = jws.jose
+    if jose.refusal is not None:
+        return jose.refusal
+    key = keys.find(jose.kid, jose.algorithm)
     if isinstance(key, Deny):
         return key
     # The ring has compared already. Compared again here, because a ring that forgets to is how a public key
     # becomes an HMAC secret.
-    if key.algorithm != algorithm:
+    if key.algorithm != jose.algorithm:
         return Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's algorithm is not the algorithm of its key")
     if key.verify(jws.signing_input, jws.signature) is not True:
         return Deny(Reason.SIGNATURE_INVALID, "the token's signature is not valid")
@@ -165,80 +218,24 @@ def decode_segment(segment: bytes) -> bytes | None:
 
     One text for one value: foreign bytes, padding and stray bits in the last character are refused.
     """
-    rest = len(segment) % 4
-    padding, last = _PADDING[rest], _LAST[rest]
-    if padding is None or (last is not None and segment[-1] not in last):
-        return None
+    decoded = decode_segments((segment,))
+    return None if decoded is None else decoded[0]
+
+
+def decode_segments(segments: Iterable[bytes]) -> list[bytes] | None:
+    """Several segments in one go: see ``decode_segment``. None where one of them is not canonical."""
+    decoded = []
     try:
-        return binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True)
+        for segment in segments:
+            padding, last = _ENDS[len(segment) % 4]
+            if segment and segment[-1] not in last:
+                return None
+            decoded.append(binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True))
     except ValueError:
         return None
+    return decoded
 
 
 def encode_segment(raw: bytes) -> bytes:
     """Base64url without padding."""
     return urlsafe_b64encode(raw).rstrip(b"=")
-
-
-def strict_json(raw: bytes) -> object:
-    """Decode JSON that means the same to every reader (RFC 8259, RFC 8725 §2.6).
-
-    Refused beyond what JSON forbids: repeated members at any depth, numbers that are not finite, nesting deeper than
-    32, byte order marks, encodings other than UTF-8, and lone surrogates, which cannot be written out again.
-
-    Raises:
-        ValueError: It is not strict JSON. The message never quotes the input.
-    """
-    try:
-        text = raw.decode("utf-8")
-        decoded: object
-        if text.startswith("{"):
-            decoded, end = _DECODER.raw_decode(text)  # without looking for white space around it
-            if end != len(text):
-                decoded = _DECODER.decode(text)
-        else:
-            decoded = _DECODER.decode(text)
-        # Nesting cannot be deeper than there are brackets, so that most tokens are not walked at all.
-        if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _is_deeper(decoded, MAX_JSON_DEPTH):
-            raise ValueError("nested too deeply")
-        # Only an escape can make a lone surrogate, and only in a text that has one.
-        if "\\u" in text:
-            json.dumps(decoded, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):
-        raise ValueError("not strict JSON") from None
-    return decoded
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is repeated")
-    return members
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("the number is too large")
-    return number
-
-
-def _is_deeper(value: object, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-    return any(isinstance(value, dict | list) for value in level)
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_without_repeats, parse_constant=_refuse_constant, parse_float=_finite
-)

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.policy_reader import did_you_mean, one_of, read_columns, read_json, read_toml, shown
-from toucan_guard.core.row_filter import RowFilter
+from toucan_guard.core.row_filter import MAPPINGS, RowFilter, make_row_filter, usable_attributes
 from toucan_guard.core.row_rules import Attribute, TableRule
 
 
@@ -98,14 +98,15 @@ class RlsPolicy:
         Never raises.
         """
         given: object = attributes
-        if not isinstance(given, Mapping):
+        if not isinstance(given, MAPPINGS):
             return Deny(Reason.RLS_MISSING, "the token does not say which rows it opens")
-        row_filter = RowFilter(self, given, issuer, tenant, expires_at)
+        usable = usable_attributes(self, given)
         # Where everything that was given is usable, and everything that there is was given, nothing can be wrong.
-        if not given.keys() == self.attributes.keys() == row_filter.attributes.keys():
+        # What is usable is in both of the others, so that counting tells.
+        if not len(given) == len(self.attributes) == len(usable):
             for reason, problem in self._mistakes(given):
                 return Deny(reason, problem)
-        return row_filter
+        return make_row_filter(self, usable, issuer, tenant, expires_at)
 
     def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
         """Every mistake in these attributes, as sentences without any value; for minting."""

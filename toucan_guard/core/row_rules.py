@@ -98,14 +98,12 @@ def read_value(type_: Type, claim: object) -> object:
 
 
 def _read_string(claim: object) -> str | None:
+    if not isinstance(claim, str):
+        return None
     # NUL and lone surrogates cannot be sent to every database, and a driver's error is no answer.
-    if not isinstance(claim, str) or "\x00" in claim or _has_surrogate(claim):
+    if not claim.isprintable() and any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in claim):
         return None
     return str.__str__(claim)
-
-
-def _has_surrogate(text: str) -> bool:
-    return not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read_integer(claim: object) -> int | None:

@@ -6,7 +6,7 @@ the token's own ``origins`` can take origins away from it, never add one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny, Reason
@@ -42,7 +42,7 @@ class TenancyPolicy:
         return Deny(Reason.REGION_MISMATCH, "the token's region is not the region of this deployment")
 
     def decide_origins(
-        self, claims: VerifiedClaims, callers: tuple[Origin, ...], *, opaque_caller: bool = False
+        self, claims: VerifiedClaims, callers: Collection[Origin], *, opaque_caller: bool = False
     ) -> Decision:
         """Whether each foreign origin of this request (caller, embedder) is on the tenant's and the token's lists.
 

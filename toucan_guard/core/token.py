@@ -9,15 +9,17 @@ fresh one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Final, Self, cast
+from typing import Final
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.grants import Grant
-from toucan_guard.core.jws import CompactJws, KeyFinder, VerifyingKey, check_signature, parse_compact, strict_json
+from toucan_guard.core.grants import Grant, read_grants
+from toucan_guard.core.jws import KeyFinder, VerifyingKey, check_signature, parse_compact
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.sealed import sealing
+from toucan_guard.core.strict_json import strict_json
 
 EMBED: Final = "embed+jwt"
 BOOTSTRAP: Final = "embed-bootstrap+jwt"
@@ -31,8 +33,9 @@ FIRST_ISSUED: Final = "first_iat"
 # What no claim of ours may be renamed to: the token service could not say when a token was first issued.
 TAKEN_CLAIMS: Final = RESERVED_CLAIMS | {FIRST_ISSUED}
 
-# Beyond this a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
+# Beyond these a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
 _MAX_TIME: Final = 2**53
+_WHOLE_TIMES: Final = range(-_MAX_TIME, _MAX_TIME + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,31 +116,8 @@ class TokenPolicy:
             raise ConfigError(problems)
 
 
-@dataclass(slots=True)
-class _Claims:
-    # A frozen dataclass would set each of its fields by a call, which takes longer than checking an HMAC.
-    issuer: str
-    audiences: tuple[str, ...]
-    subject: str
-    token_id: str
-    issued_at: float
-    expires_at: float
-    not_before: float | None
-    tenant: str | None
-    origins: OriginAllowlist | None
-    grants: tuple[Grant, ...]
-    rls: Mapping[str, object] | None = field(repr=False)
-    region: str | None
-    key_id: str | None
-    algorithm: str
-    token_type: str
-    session_seconds: int | None
-    first_issued_at: float | None = None
-    key_mark: str = field(default="", repr=False)
-    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-
-class VerifiedClaims(_Claims):
+@dataclass(frozen=True, slots=True)
+class VerifiedClaims:
     """What the signing key vouches for. Frozen to the depth, so that it can be cached and shared.
 
     Attributes:
@@ -164,22 +144,28 @@ class VerifiedClaims(_Claims):
             that ``dataclasses.replace`` makes: what was worked out of one end does not hold for another.
     """
 
-    __slots__ = ()
+    issuer: str
+    audiences: tuple[str, ...]
+    subject: str
+    token_id: str
+    issued_at: float
+    expires_at: float
+    not_before: float | None
+    tenant: str | None
+    origins: OriginAllowlist | None
+    grants: tuple[Grant, ...]
+    rls: Mapping[str, object] | None = field(repr=False)
+    region: str | None
+    key_id: str | None
+    algorithm: str
+    token_type: str
+    session_seconds: int | None
+    first_issued_at: float | None = None
+    key_mark: str = field(default="", repr=False)
+    derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def __new__(cls, *args: Any, **named: Any) -> Self:
-        """Made open, and then closed."""
-        made = _Claims(*args, **named)
-        made.__class__ = cls
-        return cast("Self", made)
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        """Everything was set in ``__new__``."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
-
-    def __delattr__(self, name: str) -> None:
-        raise FrozenInstanceError(f"cannot delete field {name!r}")
+_verified_claims: Final = sealing(VerifiedClaims)
 
 
 def verify(
@@ -202,7 +188,26 @@ def verify(
     Never raises; whatever goes wrong below, in a key or a library too, is a refusal.
     """
     try:
-        return _verify(token, policy, keys, now, token_type)
+        jws = parse_compact(token, max_bytes=policy.max_token_bytes)
+        if isinstance(jws, Deny):
+            return jws
+        typ = jws.jose.typ
+        foreign = typ == "jwt" and token_type == EMBED and policy.insecure_typ_jwt
+        if typ != token_type and not foreign:
+            return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
+        key = check_signature(jws, keys)
+        if isinstance(key, Deny):
+            return key
+        try:
+            payload = strict_json(jws.payload)
+        except ValueError:
+            return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not strict JSON")
+        # A foreign issuer may use "ver" for a version of its own.
+        claims = read_claims(payload, policy=policy, key=key, token_type=token_type, check_version=not foreign)
+        if isinstance(claims, Deny):
+            return claims
+        refusal = recheck(claims, policy=policy, now=now)
+        return claims if refusal is None else refusal
     except Exception:  # noqa: BLE001 - a token must never be able to cause a 500, whatever raises
         return Deny(Reason.TOKEN_MALFORMED, "the token could not be checked")
 
@@ -245,11 +250,11 @@ def steady_between(claims: VerifiedClaims, *, policy: TokenPolicy) -> tuple[floa
 
     In between nobody needs to ask it again: what it asks beside the time does not change.
     """
-    leeway = policy.leeway_seconds
-    begins = max(claims.issued_at, claims.expires_at - policy.lifetime_seconds)
+    leeway, begins, ends = policy.leeway_seconds, claims.issued_at, claims.expires_at
+    begins = max(begins, ends - policy.lifetime_seconds)
     if claims.not_before is not None:
         begins = max(begins, claims.not_before)
-    return begins - leeway + 1, claims.expires_at + leeway - 1
+    return begins - leeway + 1, ends + leeway - 1
 
 
 def read_claims(
@@ -263,7 +268,53 @@ def read_claims(
     if not isinstance(payload, dict):
         return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not a JSON object")
     try:
-        return _read_claims(payload, policy, key, token_type, check_version=check_version)
+        # One long function: what every token has is read where it stands, and only what is unusual by a call.
+        names, get = policy.claim_names, payload.get
+        version = get("ver", VERSION)
+        if check_version and (type(version) is not int or version != VERSION):
+            raise _invalid("ver", f"is not {VERSION}")
+        tenant = get(names.tenant)
+        if not isinstance(tenant, str) or not tenant:
+            tenant = _optional_text(payload, names.tenant)
+            if policy.require_tenant:
+                raise _missing(names.tenant)
+        issuer = get("iss")
+        if not isinstance(issuer, str) or not issuer:
+            raise _no_text(payload, "iss")
+        audience = get("aud")
+        audiences = (audience,) if isinstance(audience, str) else _audiences(payload)
+        subject = get("sub")
+        if not isinstance(subject, str) or not subject:
+            raise _no_text(payload, "sub")
+        token_id = get("jti")
+        if not isinstance(token_id, str) or not token_id:
+            raise _no_text(payload, "jti")
+        issued_at = get("iat")
+        if type(issued_at) is not int or issued_at not in _WHOLE_TIMES:
+            issued_at = _time(payload, "iat")
+        expires_at = get("exp")
+        if type(expires_at) is not int or expires_at not in _WHOLE_TIMES:
+            expires_at = _time(payload, "exp")
+        return _verified_claims(
+            issuer,
+            audiences,
+            subject,
+            token_id,
+            issued_at,
+            expires_at,
+            _time(payload, "nbf") if "nbf" in payload else None,
+            tenant,
+            _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
+            _grants(payload, names.grants) if names.grants in payload else (),
+            _rls(payload, names.rls) if names.rls in payload else None,
+            _optional_text(payload, names.region) if names.region in payload else None,
+            key.kid,
+            key.algorithm,
+            token_type,
+            _session_seconds(payload) if token_type == BOOTSTRAP else None,
+            _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
+            key.mark,
+        )
     except _ClaimError as bad:
         return Deny(bad.reason, bad.detail)
 
@@ -277,73 +328,6 @@ class _ClaimError(Exception):
         self.detail = detail
 
 
-def _verify(
-    token: str | bytes, policy: TokenPolicy, keys: KeyFinder, now: float, token_type: str
-) -> VerifiedClaims | Deny:
-    jws = parse_compact(token, max_bytes=policy.max_token_bytes)
-    if isinstance(jws, Deny):
-        return jws
-    typ = _typ(jws)
-    foreign = policy.insecure_typ_jwt and token_type == EMBED and typ == "jwt"
-    if typ != token_type and not foreign:
-        return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
-    key = check_signature(jws, keys)
-    if isinstance(key, Deny):
-        return key
-    try:
-        payload = strict_json(jws.payload)
-    except ValueError:
-        return Deny(Reason.TOKEN_MALFORMED, "the token's payload is not strict JSON")
-    # A foreign issuer may use "ver" for a version of its own.
-    claims = read_claims(payload, policy=policy, key=key, token_type=token_type, check_version=not foreign)
-    if isinstance(claims, Deny):
-        return claims
-    refusal = recheck(claims, policy=policy, now=now)
-    return claims if refusal is None else refusal
-
-
-def _typ(jws: CompactJws) -> str | None:
-    """The media type without its optional prefix, in lower case (RFC 7515 §4.1.9)."""
-    typ = jws.header.get("typ")
-    if not isinstance(typ, str) or not typ.isascii():
-        return None
-    return typ.lower().removeprefix("application/")
-
-
-def _read_claims(
-    payload: Mapping[str, object], policy: TokenPolicy, key: VerifyingKey, token_type: str, *, check_version: bool
-) -> VerifiedClaims:
-    names = policy.claim_names
-    version = payload.get("ver", VERSION)
-    if check_version and (type(version) is not int or version != VERSION):
-        raise _invalid("ver", f"is not {VERSION}")
-    tenant = _optional_text(payload, names.tenant)
-    if tenant is None and policy.require_tenant:
-        raise _missing(names.tenant)
-    made = _Claims(
-        _text(payload, "iss"),
-        _audiences(payload),
-        _text(payload, "sub"),
-        _text(payload, "jti"),
-        _time(payload, "iat"),
-        _time(payload, "exp"),
-        _time(payload, "nbf") if "nbf" in payload else None,
-        tenant,
-        _origins(payload, names.origins, development=policy.development) if names.origins in payload else None,
-        _grants(payload, names.grants),
-        _rls(payload, names.rls),
-        _optional_text(payload, names.region) if names.region in payload else None,
-        key.kid,
-        key.algorithm,
-        token_type,
-        _session_seconds(payload) if token_type == BOOTSTRAP else None,
-        _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
-        key.mark,
-    )
-    made.__class__ = VerifiedClaims
-    return cast("VerifiedClaims", made)
-
-
 def _missing(name: str) -> _ClaimError:
     return _ClaimError(Reason.CLAIM_MISSING, f"the claim {name!r} is missing")
 
@@ -352,27 +336,24 @@ def _invalid(name: str, what: str) -> _ClaimError:
     return _ClaimError(Reason.CLAIM_INVALID, f"the claim {name!r} {what}")
 
 
-def _text(payload: Mapping[str, object], name: str) -> str:
-    value = payload.get(name)
-    if isinstance(value, str) and value:
-        return value
-    if name not in payload:
-        raise _missing(name)
-    raise _invalid(name, "is not a string, or is empty")
+def _no_text(payload: Mapping[str, object], name: str) -> _ClaimError:
+    return _invalid(name, "is not a string, or is empty") if name in payload else _missing(name)
 
 
 def _optional_text(payload: Mapping[str, object], name: str) -> str | None:
+    if name not in payload:
+        return None
+    value = payload[name]
     # An explicit null is a mistake of the host, not another way to leave the claim out.
-    return _text(payload, name) if name in payload else None
+    if not isinstance(value, str) or not value:
+        raise _no_text(payload, name)
+    return value
 
 
 def _time(payload: Mapping[str, object], name: str) -> float:
-    value = payload.get(name)
-    if type(value) is int and -_MAX_TIME <= value <= _MAX_TIME:
-        return value
     if name not in payload:
         raise _missing(name)
-    read = _time_of(value)
+    read = _time_of(payload[name])
     if read is None:
         raise _invalid(name, "is not a number of seconds since the epoch")
     return read
@@ -386,13 +367,13 @@ def _time_of(value: object) -> float | None:
 
 
 def _audiences(payload: Mapping[str, object]) -> tuple[str, ...]:
+    """The audiences of a token whose ``aud`` is not one string."""
     if "aud" not in payload:
         raise _missing("aud")
     value = payload["aud"]
-    listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(audience, str) for audience in listed):
+    if not isinstance(value, list) or not all(isinstance(audience, str) for audience in value):
         raise _invalid("aud", "is not a string or a list of strings")
-    return tuple(listed)
+    return tuple(value)
 
 
 def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> OriginAllowlist:
@@ -407,26 +388,23 @@ def _origins(payload: Mapping[str, object], name: str, *, development: bool) -> 
 
 
 def _grants(payload: Mapping[str, object], name: str) -> tuple[Grant, ...]:
-    value = payload.get(name, [])
+    value = payload[name]
     if not isinstance(value, list):
         raise _invalid(name, "is not a list of grants")
-    grants = []
-    for claim in value:
-        grant = Grant.from_claim(claim)
-        if grant is None:
-            raise _invalid(name, "has a member that is not exactly type, id and actions")
-        grants.append(grant)
-    return tuple(grants)
+    grants = read_grants(value)
+    if grants is None:
+        raise _invalid(name, "has a member that is not exactly type, id and actions")
+    return grants
 
 
-def _rls(payload: Mapping[str, object], name: str) -> Mapping[str, object] | None:
-    if name not in payload:
-        return None
+def _rls(payload: Mapping[str, object], name: str) -> Mapping[str, object]:
     value = payload[name]
     # An empty list must not pass for "no restriction", so nothing but an object is read as one.
     if not isinstance(value, dict):
         raise _invalid(name, "is not an object")
-    return MappingProxyType({attribute: _frozen(content) for attribute, content in value.items()})
+    return MappingProxyType(
+        {attribute: content if isinstance(content, str) else _frozen(content) for attribute, content in value.items()}
+    )
 
 
 def _session_seconds(payload: Mapping[str, object]) -> int:

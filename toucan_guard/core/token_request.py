@@ -32,8 +32,8 @@ from pydantic.alias_generators import to_camel
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.jws import strict_json
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.strict_json import strict_json
 
 MAX_BODY_BYTES: Final = 16_384  # a token has 8 KiB at most
 DEFAULT_LIFETIME_SECONDS: Final = 300

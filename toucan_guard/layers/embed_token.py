@@ -27,7 +27,7 @@ from toucan_guard.core.credentials import (
     session_readable,
 )
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
-from toucan_guard.core.embed import Embed
+from toucan_guard.core.embed import Embed, make_embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
 from toucan_guard.headers import strip_credentials
@@ -96,8 +96,7 @@ class EmbedTokenMiddleware:
         trail.edits += (keep_private,)
         publish_embed(scope, trail, None)
         # A guard in front that enforces grants is not overruled by one behind it, nor the other way round.
-        first = not trail.decided(_LAYER)
-        trail.report_only_grants = self._report_only_grants and (first or trail.report_only_grants)
+        trail.report_only_grants = self._report_only_grants and (trail.report_only_grants or not trail.decided(_LAYER))
 
         claims = await self._authenticate(scope, trail)
         if not isinstance(claims, Deny) and not self._standing.holds(claims, self._clock()):
@@ -115,8 +114,8 @@ class EmbedTokenMiddleware:
             # A bootstrap token opens a session and nothing else: the app has no embed to serve.
             publish_embed(scope, trail, _embed_of(claims, trail))
         offered = scope.get("subprotocols") or ()
-        trail.session_cookies = tuple(header_values(scope, b"cookie"))
-        strip_credentials(scope)
+        trail.session_cookies = trail.values_of(b"cookie")
+        strip_credentials(scope, trail.raw)
         if scope["type"] == "websocket":
             send = _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
             return await self._standing.while_it_holds(self.app, scope, receive, send, claims=claims)
@@ -137,7 +136,7 @@ class EmbedTokenMiddleware:
             subprotocols=scope.get("subprotocols") or (),
             bootstrap_tokens=trail.bootstrap_tokens,
         )
-        exposed = _exposed_api_key(scope)
+        exposed = _exposed_api_key(trail) if b"x-api-key" in trail.raw else None
         if exposed is not None:
             return exposed
         if isinstance(credential, Deny):
@@ -201,27 +200,24 @@ class EmbedTokenMiddleware:
         return _NO_TOKEN if session is None else session
 
 
-def _exposed_api_key(scope: Scope) -> Deny | None:
+def _exposed_api_key(trail: Trail) -> Deny | None:
     """A refusal where a browser sends an API key of the token service here; the host's own ``x-api-key`` may pass."""
-    presented = header_values(scope, b"x-api-key")
-    if not presented:
-        return None
-    evidence = [value for name in BROWSER_HEADERS for value in header_values(scope, name)]
-    return exposed_api_key([key for key in presented if parse_api_key(key) is not None], evidence)
+    presented = [key for key in trail.values_of(b"x-api-key") if parse_api_key(key) is not None]
+    return exposed_api_key(presented, [value for name in BROWSER_HEADERS for value in trail.values_of(name)])
 
 
 def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:
     """What the app sees of a token at one embedder, but for its rows."""
     origin = trail.embedder or trail.caller
-    return Embed(
-        subject=claims.subject,
-        tenant=claims.tenant,
-        grants=claims.grants,
-        rls=None,
-        issuer=claims.issuer,
-        token_id=claims.token_id,
-        expires_at=claims.expires_at,
-        embedder=None if origin is None else str(origin),
+    return make_embed(
+        claims.subject,
+        claims.tenant,
+        claims.grants,
+        None,
+        claims.issuer,
+        claims.token_id,
+        claims.expires_at,
+        None if origin is None else str(origin),
     )
 
 

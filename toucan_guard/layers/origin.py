@@ -127,10 +127,10 @@ def _has_only_ambient_credential(scope: Scope, trail: Trail) -> bool:
     raw = trail.raw
     if b"authorization" not in raw and b"cookie" not in raw:
         return False
+    if trail.said is not None and raw.get(b"authorization", b"").startswith(b"Bearer "):
+        return False
     if trail.bootstrap_tokens or b"x-embed-token" in raw:
         return False
     if any(offer.startswith(SUBPROTOCOL_TOKEN) for offer in scope.get("subprotocols") or ()):
-        return False
-    if trail.said is not None and raw.get(b"authorization", b"").startswith(b"Bearer "):
         return False
     return all(bearer_token(value) is None for value in header_values(scope, b"authorization"))

@@ -42,7 +42,7 @@ class RowLevelSecurityMiddleware:
 
         # Judged once for each token, and kept beside its claims.
         judged = claims.derived.get(self)
-        if not isinstance(judged, RowFilter | Deny):
+        if not isinstance(judged, (RowFilter, Deny)):
             judged = self._policy.row_filter(
                 claims.rls, issuer=claims.issuer, tenant=claims.tenant, expires_at=claims.expires_at
             )

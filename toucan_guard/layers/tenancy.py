@@ -49,7 +49,7 @@ class TenancyMiddleware:
         if isinstance(decision, Deny) and not self._report_only_region:
             return await deny(scope, receive, send, decision)
 
-        callers = tuple(origin for origin in (trail.caller, trail.embedder) if origin is not None)
+        callers = [origin for origin in (trail.caller, trail.embedder) if origin is not None]
         decision = self._policy.decide_origins(claims, callers, opaque_caller=trail.opaque_caller)
         trail.add("tenancy", decision, report_only=self._report_only_origins)
         if isinstance(decision, Deny) and not self._report_only_origins:
@@ -60,10 +60,13 @@ class TenancyMiddleware:
 
     def _narrowing_of(self, claims: VerifiedClaims) -> OriginAllowlist | None:
         # One object for each token, whoever embeds it: what is narrowed by it is kept as long.
-        if self not in claims.derived:
-            claims.derived[self] = self._policy.narrowing(claims)
-        found = claims.derived[self]
-        return found if isinstance(found, OriginAllowlist) else None
+        found = claims.derived.get(self)
+        if isinstance(found, OriginAllowlist):
+            return found
+        narrowing = self._policy.narrowing(claims)
+        if narrowing is not None:
+            claims.derived[self] = narrowing
+        return narrowing
 
 
 def _narrower(outer: OriginAllowlist | None, inner: OriginAllowlist | None) -> OriginAllowlist | None:

@@ -1,7 +1,7 @@
 """The algorithms that a token may use, and what each demands of its key.
 
 A key is bound to one algorithm, and with it to one key type and curve (RFC 8725 §3.1). This is the table of those
-bindings. The signatures themselves are made and checked by PyJWT's algorithm objects.
+bindings. Signatures are made by PyJWT's algorithm objects, and checked in ``signatures.py``.
 """
 
 from __future__ import annotations

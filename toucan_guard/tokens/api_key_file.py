@@ -46,8 +46,8 @@ from toucan_guard.core.api_key import is_environment, is_key_id
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.jws import strict_json
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.strict_json import strict_json
 
 VERSION: Final = 1
 MAX_KEYS: Final = 1_000

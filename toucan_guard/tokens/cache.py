@@ -12,10 +12,10 @@ generation, the policy and the token type. So a token stops being known at the m
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final, NamedTuple
-
-from cachetools import TLRUCache
+from dataclasses import dataclass
+from typing import Final
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
@@ -29,15 +29,16 @@ _BYTES_PER_ENTRY: Final = 4096
 _BYTES_PER_TOKEN_BYTE: Final = 4
 
 
-class _Entry(NamedTuple):
+@dataclass(slots=True)
+class _Entry:
     claims: VerifiedClaims
     charge: int
     until: float
-    steady: tuple[float, float]  # see ``steady_between``
+    steady: tuple[float, float] | None = None  # see ``steady_between``; worked out for those that come again
 
 
 class TokenCache:
-    """Verified claims, bounded in entries and in bytes. Not thread-safe: one per event loop.
+    """Verified claims, bounded in entries and in bytes: the least used makes room. Not thread-safe: one per event loop.
 
     Args:
         size: The most entries; 0 switches the cache off.
@@ -50,46 +51,49 @@ class TokenCache:
             raise ConfigError("the token cache needs a size of 0 or more, and a positive limit of bytes and of seconds")
         self.size: Final = size
         self._max_seconds = max_seconds
-        self._now = 0.0
         # One bound does the work of two: an entry is charged for its bytes, and at least for its share of them. So the
         # entries never exceed the size, nor their bytes the limit.
         self._share = -(-max_bytes // size) if size else 0
-        self._entries: TLRUCache[bytes, _Entry] | None = None
-        if size:
-            self._entries = TLRUCache(self._share * size, _until, timer=self._time, getsizeof=_charge)
+        self._room = self._share * size
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # the least used is the first
 
     def __len__(self) -> int:
-        return 0 if self._entries is None else len(self._entries)
+        return len(self._entries)
 
     def entry(self, key: bytes, *, now: float) -> _Entry | None:
         """What is kept under a key, or None."""
-        if self._entries is None:
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        self._now = now
-        # A look-up that fails costs a fifth of ``.get()``, which looks twice.
-        try:
-            return self._entries[key]
-        except KeyError:
+        if not now < entry.until:
+            self._forget(key)
             return None
+        self._entries.move_to_end(key)
+        return entry
 
     def put(self, key: bytes, claims: VerifiedClaims, *, token_bytes: int, policy: TokenPolicy, now: float) -> None:
         """Keep claims until their token ends, or at most for ``max_seconds``."""
-        if self._entries is None:
-            return
-        self._now = now
         charge = max(self._share, _BYTES_PER_ENTRY + _BYTES_PER_TOKEN_BYTE * token_bytes)
-        if charge <= self._entries.maxsize:
-            until = min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds)
-            self._entries[key] = _Entry(claims, charge, until, steady_between(claims, policy=policy))
+        if charge > self._share * self.size:
+            return  # as is everything where the size is 0
+        if key in self._entries:
+            self._forget(key)
+        while self._entries:
+            oldest = next(iter(self._entries))
+            if charge <= self._room and now < self._entries[oldest].until:
+                break
+            self._forget(oldest)
+        until = min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds)
+        self._entries[key] = _Entry(claims, charge, until)
+        self._room -= charge
 
     def clear(self) -> None:
         """Forget everything."""
-        if self._entries is not None:
-            self._entries.clear()
+        self._entries.clear()
+        self._room = self._share * self.size
 
-    def _time(self) -> float:
-        # The caller's clock, so that tests and the tokens' own times agree with it.
-        return self._now
+    def _forget(self, key: bytes) -> None:
+        self._room += self._entries.pop(key).charge
 
 
 class CachedVerifier:
@@ -130,6 +134,7 @@ class CachedVerifier:
         self._ring = ring
         self._finder: KeyFinder = _NO_KEYS if ring is None else ring
         policy = repr(self._policy).encode("utf-8", "backslashreplace")
+        self._missed = _NOTHING
         # Nothing is ever kept under the prefix of no ring, and what was kept under a ring's is found when it is back.
         self._prefix = _digest((b"" if ring is None else ring.generation, policy, EMBED.encode()))
 
@@ -148,9 +153,14 @@ class CachedVerifier:
             self._follow(ring)
         if len(credentials) > self._policy.max_token_bytes + len(scheme) or not credentials.startswith(scheme):
             return None
-        entry = self._cache.entry(hashlib.sha256(self._prefix + credentials[len(scheme) :]).digest(), now=now)
+        token = credentials[len(scheme) :]
+        key = hashlib.sha256(self._prefix + token).digest()
+        entry = self._cache.entry(key, now=now)
         if entry is None:
+            self._missed = (token, key)
             return None
+        if entry.steady is None:
+            entry.steady = steady_between(entry.claims, policy=self._policy)
         first, last = entry.steady
         return entry.claims if first <= now <= last else None
 
@@ -172,7 +182,11 @@ class CachedVerifier:
             or not token.isascii()
         ):
             return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
-        key = hashlib.sha256(self._prefix + token.encode("ascii")).digest()
+        raw = token.encode("ascii")
+        missed, key = self._missed
+        if raw != missed:
+            key = hashlib.sha256(self._prefix + raw).digest()
+        self._missed = _NOTHING
         entry = self._cache.entry(key, now=now)
         if entry is not None:
             refusal = recheck(entry.claims, policy=policy, now=now)
@@ -217,6 +231,10 @@ class CachedVerifier:
         return result
 
 
+# A token that was looked for in vain, and its key: whoever verifies it next need not hash it again. Let go of then.
+_NOTHING: Final[tuple[bytes | None, bytes]] = (None, b"")
+
+
 class _NoKeys:
     """The ring of a source that has no keys."""
 
@@ -236,14 +254,6 @@ def _kid_of(subject: str | bytes | VerifiedClaims, max_bytes: int) -> str | None
     jws = parse_compact(subject, max_bytes=max_bytes)
     kid = None if isinstance(jws, Deny) else jws.header.get("kid")
     return kid if isinstance(kid, str) else None
-
-
-def _until(_: bytes, entry: _Entry, __: float) -> float:
-    return entry.until
-
-
-def _charge(entry: _Entry) -> int:
-    return entry.charge
 
 
 def _digest(parts: Sequence[bytes]) -> bytes:

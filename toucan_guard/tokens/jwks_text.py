@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from toucan_guard.core.errors import ConfigError, KeysUnavailable
-from toucan_guard.core.jws import strict_json
+from toucan_guard.core.strict_json import strict_json
 from toucan_guard.tokens.keys import KeyRing, VerificationKey, verification_key
 
 MAX_SET_BYTES: Final = 256 * 1024

@@ -17,7 +17,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from jwt.exceptions import InvalidKeyError
 
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.jws import MAX_KID_LENGTH, decode_segment, strict_json
+from toucan_guard.core.jws import MAX_KID_LENGTH, decode_segment
+from toucan_guard.core.strict_json import strict_json
 from toucan_guard.tokens.algorithms import ALGORITHMS, DEFAULTS, PUBLIC_MEMBERS, PrivateKey, PublicKey
 from toucan_guard.tokens.key_checks import MAKE_ONE, is_placeholder, secret_problem
 

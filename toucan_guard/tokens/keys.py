@@ -39,6 +39,7 @@ from toucan_guard.tokens.key_text import (
     public_from_pem,
     read_jwk,
 )
+from toucan_guard.tokens.signatures import SignatureCheck, signature_check
 
 # Generations are compared inside this process only. Keyed, so that one that is logged says nothing about a secret.
 _GENERATION_KEY: Final = secrets.token_bytes(32)
@@ -53,6 +54,7 @@ class VerificationKey:
         algorithm: The one JWS algorithm that it verifies.
         material: The secret's bytes, or a public key of ``cryptography``.
         mark: A digest of the material, the same in every process.
+        verify: Says of bytes and a signature whether the signature over these bytes was made with this key.
 
     Raises:
         ConfigError: Algorithm and material do not belong together, or the key is too weak.
@@ -62,6 +64,7 @@ class VerificationKey:
     algorithm: str
     material: bytes | PublicKey = field(repr=False)
     mark: str = field(init=False, repr=False, compare=False)
+    verify: SignatureCheck = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         problems = [
@@ -71,15 +74,12 @@ class VerificationKey:
         if problems:
             raise ConfigError(problems)
         object.__setattr__(self, "mark", _mark(self.material))
+        object.__setattr__(self, "verify", signature_check(self.algorithm, self.material))
 
     @property
     def symmetric(self) -> bool:
         """Whether the same key signs and verifies."""
         return isinstance(self.material, bytes)
-
-    def verify(self, signing_input: bytes, signature: bytes) -> bool:
-        """Whether the signature over these bytes was made with this key."""
-        return ALGORITHMS[self.algorithm].engine.verify(signing_input, self.material, signature)
 
     def public_jwk(self) -> dict[str, str]:
         """The key as a JSON Web Key for a ``KEYS`` file.
@@ -102,7 +102,7 @@ class KeyRing:
         ConfigError: With every problem: no keys, secrets beside public keys, or keys that cannot be told apart.
     """
 
-    __slots__ = ("_by_kid", "_nameless", "generation", "keys")
+    __slots__ = ("_alone", "_by_kid", "_nameless", "generation", "keys")
 
     def __init__(self, keys: Iterable[VerificationKey]) -> None:
         self.keys: Final = tuple(keys)
@@ -111,6 +111,7 @@ class KeyRing:
             raise ConfigError(problems)
         self._by_kid: Final = {key.kid: key for key in self.keys if key.kid is not None}
         self._nameless: Final = {key.algorithm: key for key in self.keys if key.kid is None}
+        self._alone: Final = _alone(self.keys)
         self.generation: Final = _generation(self.keys)
 
     def __repr__(self) -> str:
@@ -133,10 +134,7 @@ class KeyRing:
             if not self._nameless:
                 return _UNKNOWN_KEY
             return self._nameless.get(algorithm, _WRONG_ALGORITHM)
-        candidates = [key for key in self.keys if key.algorithm == algorithm]
-        if len(candidates) == 1:
-            return candidates[0]
-        return _AMBIGUOUS_KEY if candidates else _WRONG_ALGORITHM
+        return self._alone.get(algorithm, _WRONG_ALGORITHM)
 
     def holds(self, kid: str | None, algorithm: str, mark: str) -> bool:
         """Whether a key that verified something earlier is still here, and not another one of its name."""
@@ -321,6 +319,14 @@ def _ring_problems(keys: tuple[VerificationKey, ...]) -> list[str]:
             "two keys of one algorithm have no kid and cannot be told apart; give each key a name of its own"
         )
     return problems
+
+
+def _alone(keys: tuple[VerificationKey, ...]) -> dict[str, VerificationKey | Deny]:
+    """For each algorithm the one key that has it, or the refusal where several have."""
+    alone: dict[str, VerificationKey | Deny] = {}
+    for key in keys:
+        alone[key.algorithm] = _AMBIGUOUS_KEY if key.algorithm in alone else key
+    return alone
 
 
 def _generation(keys: tuple[VerificationKey, ...]) -> bytes:

@@ -18,8 +18,9 @@ from uuid import UUID
 
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.jws import MAX_JSON_DEPTH, encode_segment, strict_json
+from toucan_guard.core.jws import encode_segment
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.strict_json import MAX_JSON_DEPTH, strict_json
 from toucan_guard.core.token import (
     BOOTSTRAP,
     EMBED,
