@@ -349,33 +349,3 @@ def test_a_verifier_keeps_no_token_that_was_verified() -> None:
     assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is None
     one.verify(text, now=NOW)
     assert text.encode() not in [part for value in vars(one).values() if isinstance(value, tuple) for part in value]
-
-
-def test_room_that_is_given_back_is_used_again() -> None:
-    """Whatever comes and goes, the entries' bytes and the room that is left are what the cache may take."""
-    cache = TokenCache(8, max_bytes=80_000, max_seconds=60)
-    claims = verifier().verify(minter().mint(subject="u", tenant="AA"), now=NOW)
-    assert isinstance(claims, VerifiedClaims)
-    for number in range(400):
-        now = NOW + number * 7 % 200 + number // 3
-        cache.put(bytes([number * 11 % 16]), claims, token_bytes=number * 97 % 4000, policy=POLICY, now=now)
-        if number % 3 == 0:
-            cache.entry(bytes([number % 16]), now=now + 30)
-        assert sum(entry.charge for entry in cache._entries.values()) + cache._room == 80_000
-        assert cache._room >= 0
-        assert 1 <= len(cache) <= 8
-    cache.clear()
-    assert (len(cache), cache._room) == (0, 80_000)
-
-
-def test_what_has_run_out_makes_room_first() -> None:
-    cache = TokenCache(3, max_seconds=60)
-    claims = verifier().verify(minter().mint(subject="u", tenant="AA"), now=NOW)
-    assert isinstance(claims, VerifiedClaims)
-    for key, now in ((b"a", NOW), (b"b", NOW), (b"c", NOW + 100)):
-        cache.put(key, claims, token_bytes=100, policy=POLICY, now=now)
-    assert [key for key in (b"a", b"b", b"c") if cache.entry(key, now=NOW + 100)] == [b"c"]
-    assert len(cache) == 1
-    # Put again, it is one entry.
-    cache.put(b"c", claims, token_bytes=100, policy=POLICY, now=NOW + 100)
-    assert len(cache) == 1

@@ -12,10 +12,11 @@ generation, the policy and the token type. So a token stops being known at the m
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from cachetools import LRUCache
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
@@ -54,46 +55,33 @@ class TokenCache:
         # One bound does the work of two: an entry is charged for its bytes, and at least for its share of them. So the
         # entries never exceed the size, nor their bytes the limit.
         self._share = -(-max_bytes // size) if size else 0
-        self._room = self._share * size
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # the least used is the first
+        self._entries: LRUCache[bytes, _Entry] = LRUCache(self._share * size, getsizeof=_charge)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def entry(self, key: bytes, *, now: float) -> _Entry | None:
         """What is kept under a key, or None."""
-        entry = self._entries.get(key)
-        if entry is None:
+        # A look-up that fails costs a fifth of ``.get()``, which looks twice.
+        try:
+            entry = self._entries[key]
+        except KeyError:
             return None
-        if not now < entry.until:
-            self._forget(key)
-            return None
-        self._entries.move_to_end(key)
-        return entry
+        if now < entry.until:
+            return entry
+        del self._entries[key]
+        return None
 
     def put(self, key: bytes, claims: VerifiedClaims, *, token_bytes: int, policy: TokenPolicy, now: float) -> None:
         """Keep claims until their token ends, or at most for ``max_seconds``."""
         charge = max(self._share, _BYTES_PER_ENTRY + _BYTES_PER_TOKEN_BYTE * token_bytes)
-        if charge > self._share * self.size:
-            return  # as is everything where the size is 0
-        if key in self._entries:
-            self._forget(key)
-        while self._entries:
-            oldest = next(iter(self._entries))
-            if charge <= self._room and now < self._entries[oldest].until:
-                break
-            self._forget(oldest)
-        until = min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds)
-        self._entries[key] = _Entry(claims, charge, until)
-        self._room -= charge
+        if charge <= self._entries.maxsize:  # nothing is, where the size is 0
+            until = min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds)
+            self._entries[key] = _Entry(claims, charge, until)
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self._room = self._share * self.size
-
-    def _forget(self, key: bytes) -> None:
-        self._room += self._entries.pop(key).charge
 
 
 class CachedVerifier:
@@ -254,6 +242,10 @@ def _kid_of(subject: str | bytes | VerifiedClaims, max_bytes: int) -> str | None
     jws = parse_compact(subject, max_bytes=max_bytes)
     kid = None if isinstance(jws, Deny) else jws.header.get("kid")
     return kid if isinstance(kid, str) else None
+
+
+def _charge(entry: _Entry) -> int:
+    return entry.charge
 
 
 def _digest(parts: Sequence[bytes]) -> bytes:
