@@ -102,7 +102,7 @@ class Admission:
             return None
         if names == self._names:
             return self._added
-        added = trail.additions(names.lower())
+        added = trail.additions(names.lower().decode("latin-1"))
         if added is not None:
             self._names, self._added = names, tuple(added)
         return added

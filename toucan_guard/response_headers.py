@@ -23,17 +23,17 @@ class KeepPrivate(HeaderEdit):
     No shared cache keeps it (RFC 9111 §5.2.2), and the Referer of our pages stays with us.
     """
 
-    names = b"\ncache-control\nreferrer-policy\nvary"
+    names = "\ncache-control\nreferrer-policy\nvary"
 
-    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+    def additions(self, names: str, trail: Trail) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
         del trail
         if (
-            b"cache-control" in names  # and every header whose name ends like it
-            or b"referrer-policy" in names
-            or b"surrogate-control" in names
-            or b"edge-control" in names
-            or b"x-accel-expires" in names
+            "cache-control" in names  # and every header whose name ends like it
+            or "referrer-policy" in names
+            or "surrogate-control" in names
+            or "edge-control" in names
+            or "x-accel-expires" in names
         ):
             return None
         return _PRIVATE

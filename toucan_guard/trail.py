@@ -59,10 +59,10 @@ _SAID: Final = (
 class HeaderEdit(ABC):
     """What a layer does to the headers of every response that leaves."""
 
-    names = b""
+    names = ""
     """In lower case, one on each line: the headers that ``additions`` may add."""
 
-    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+    def additions(self, names: str, trail: Trail) -> Sequence[Header] | None:
         """What to add to a response that says nothing about this edit's subject.
 
         Args:
@@ -262,7 +262,7 @@ class Trail:
             return {**message, "headers": self._edited(list(message.get("headers", ())))}
         return message
 
-    def additions(self, names: bytes) -> list[Header] | None:
+    def additions(self, names: str) -> list[Header] | None:
         """What the edits add to a response, where none of them has to look at its own headers; else None.
 
         Args:
@@ -294,8 +294,9 @@ class Trail:
 _name_of: Final = itemgetter(0)
 
 
-def _names_of(headers: HeaderList) -> bytes:
-    return b"\n".join(map(_name_of, headers)).lower()
+def _names_of(headers: HeaderList) -> str:
+    # As text: looking for bytes in bytes takes five times as long.
+    return b"\n".join(map(_name_of, headers)).lower().decode("latin-1")
 
 
 def _beginning(value: bytes, longest: int) -> str:

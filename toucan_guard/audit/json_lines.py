@@ -23,6 +23,6 @@ def fastest_dump() -> Dump:
         except failed:  # a lone surrogate
             return dump_json(event)
         # Beyond ASCII it would be raw UTF-8, with characters in it that end a line or move a cursor.
-        return line if line.isascii() and b"\x7f" not in line else dump_json(event)
+        return line if line.isascii() and line.find(b"\x7f") < 0 else dump_json(event)
 
     return dump

@@ -103,16 +103,16 @@ class CorsMiddleware:
 class _Readable(HeaderEdit):
     """The CORS headers of one response (Fetch §3.3.3). What the app says about sharing does not widen them."""
 
-    names = b"\naccess-control-allow-origin\nvary"
+    names = "\naccess-control-allow-origin\nvary"
 
     def __init__(self, origin: str | None) -> None:
         allowed = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
         self._ours: HeaderList = [*allowed, (b"vary", b"Origin")]
 
-    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+    def additions(self, names: str, trail: Trail) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
         del trail
-        return None if b"access-control-allow-" in names else self._ours
+        return None if "access-control-allow-" in names else self._ours
 
     def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """See ``HeaderEdit``."""

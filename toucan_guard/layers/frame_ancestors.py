@@ -123,14 +123,14 @@ class FrameAncestorsMiddleware:
 class _Policy(HeaderEdit):
     """The policy on a connection's responses, which is not known before they leave."""
 
-    names = b"\ncontent-security-policy\nx-frame-options"
+    names = "\ncontent-security-policy\nx-frame-options"
 
     def __init__(self, layer: FrameAncestorsMiddleware) -> None:
         self._layer = layer
 
-    def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
+    def additions(self, names: str, trail: Trail) -> Sequence[Header] | None:
         """See ``HeaderEdit``."""
-        if self._layer.report_only or b"content-security-policy" in names or b"x-frame-options" in names:
+        if self._layer.report_only or "content-security-policy" in names or "x-frame-options" in names:
             return None
         return self._layer.who_may_frame(trail).headers
 
