@@ -78,7 +78,7 @@ class Standing:
         if claims.token_type != EMBED and not claims.expires_at > now:
             return _EXPIRED
         checked = self._verifier.recheck(claims, now=now)
-        if isinstance(checked, Deny) and await self._verifier.look_again(checked, claims):
+        if self._verifier.lacks_key(checked) and await self._verifier.look_again(claims):
             checked = self._verifier.recheck(claims, now=self._clock())
         if isinstance(checked, Deny):
             return _EXPIRED if checked.reason == Reason.TOKEN_EXPIRED else checked

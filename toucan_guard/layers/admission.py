@@ -27,6 +27,7 @@ from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.trail import Trail, existing_trail, publish_embed, trail_of
 
+_SCHEME: Final = b"Bearer "
 _SESSION: Final = COOKIE_PREFIX.encode()
 
 
@@ -69,6 +70,7 @@ class AdmissionMiddleware:
         self._is_exempt = is_exempt
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._trusted_proxies = tuple(trusted_proxies)
+        self._longest = len(_SCHEME) + verifier.policy.max_token_bytes
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,6 +114,7 @@ class AdmissionMiddleware:
         authorization = raw.get(b"authorization")
         if (
             authorization is None
+            or len(authorization) > self._longest
             or trail.said is None  # a header is repeated: somebody has to look
             or trail.bootstrap_tokens
             # Another credential is in play, or has to be taken out.
@@ -121,7 +124,7 @@ class AdmissionMiddleware:
             or (b"cookie" in raw and raw[b"cookie"].find(_SESSION) >= 0)
         ):
             return None
-        return self._verifier.remembered(authorization, scheme=b"Bearer ", now=now)
+        return self._verifier.remembered(authorization, scheme=_SCHEME, now=now)
 
     def _known(self, scope: Scope, trail: Trail, claims: VerifiedClaims, now: float) -> Admission | None:
         """What was found about this token and what this request says, where both still hold."""

@@ -144,7 +144,7 @@ class EmbedTokenMiddleware:
         if isinstance(credential, TokenCredential):
             token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
             verified = self._verifier.verify(credential.token, now=now, token_type=token_type)
-            if isinstance(verified, Deny) and await self._verifier.look_again(verified, credential.token):
+            if self._verifier.lacks_key(verified) and await self._verifier.look_again(credential.token):
                 verified = self._verifier.verify(credential.token, now=self._clock(), token_type=token_type)
             return verified
         if trail.claims is not None:
@@ -173,7 +173,7 @@ class EmbedTokenMiddleware:
 
     async def _rechecked(self, claims: VerifiedClaims) -> VerifiedClaims | Deny:
         rechecked = self._verifier.recheck(claims, now=self._clock())
-        if isinstance(rechecked, Deny) and await self._verifier.look_again(rechecked, claims):
+        if self._verifier.lacks_key(rechecked) and await self._verifier.look_again(claims):
             rechecked = self._verifier.recheck(claims, now=self._clock())
         return rechecked
 

@@ -197,17 +197,18 @@ class CachedVerifier:
         refusal = recheck(claims, policy=self._policy, now=now)
         return claims if refusal is None else refusal
 
-    async def look_again(self, refusal: VerifiedClaims | Deny, kid_of: str | bytes | VerifiedClaims) -> bool:
-        """Whether a token or session that was refused for its key deserves another look, after the keys had one.
+    def lacks_key(self, refusal: VerifiedClaims | Deny) -> bool:
+        """Whether a token or session was refused for want of a key: then ask ``look_again``."""
+        return isinstance(refusal, Deny) and refusal.reason in _FOR_WANT_OF_A_KEY
+
+    async def look_again(self, kid_of: str | bytes | VerifiedClaims) -> bool:
+        """Whether a token or session that lacks a key deserves another look, after the keys had one.
 
         Args:
-            refusal: What ``verify`` or ``recheck`` said; anything but a refusal for want of a key is answered at once.
             kid_of: The token or the claims.
 
         Never raises. Waits for a fetch of keys where one is allowed, a few seconds at most.
         """
-        if not isinstance(refusal, Deny) or refusal.reason not in _FOR_WANT_OF_A_KEY:
-            return False
         before = self._source.ring
         await self._source.look_again(_kid_of(kid_of, self._policy.max_token_bytes))
         return self._source.ring is not before
@@ -233,7 +234,7 @@ class _NoKeys:
 _NO_KEYS: Final = _NoKeys()
 _KEY_GONE: Final = Deny(Reason.KEY_UNKNOWN, "the key that signed the token is no longer in use")
 _KEYS_UNAVAILABLE: Final = Deny(Reason.KEYS_UNAVAILABLE, "the keys that verify tokens cannot be had at this moment")
-_FOR_WANT_OF_A_KEY: Final = frozenset({Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE})
+_FOR_WANT_OF_A_KEY: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
 
 
 def _kid_of(subject: str | bytes | VerifiedClaims, max_bytes: int) -> str | None:
