@@ -23,7 +23,6 @@ from toucan_guard.headers import Header, HeaderList
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.rls.context import RowAccess
-from toucan_guard.tokens.keys import KeyRing
 
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
 _TRAIL: Final = "toucan_guard.trail"
@@ -107,7 +106,6 @@ class Trail:
         own_page: The Origin header names our own public origin.
         session_cookies: Cookie headers with embed sessions, which the app does not see.
         claims: The verified token or embed session.
-        ring: The keys that verified the claims.
         narrowing: Where the token and its tenant may be embedded; None is no narrowing.
         embed: What the app sees.
         access: What the adapters see: the row filter and the receipts of filtered tables.
@@ -151,7 +149,6 @@ class Trail:
         "report_only_grants",
         "request_id",
         "required_tables",
-        "ring",
         "said",
         "session_cookies",
         "sought",
@@ -169,7 +166,6 @@ class Trail:
         self.own_page = False
         self.session_cookies: tuple[str, ...] = ()
         self.claims: VerifiedClaims | None = None
-        self.ring: KeyRing | None = None
         self.narrowing: OriginAllowlist | None = None
         self.embed: Embed | None = None
         self.access: RowAccess | None = None

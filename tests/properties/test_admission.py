@@ -163,7 +163,6 @@ def _seen(scope: Any) -> bytes:
             "trail": {
                 "steps": [(step.layer, repr(step.decision), step.enforced) for step in trail.steps],
                 "claims": None if trail.claims is None else (trail.claims.token_id, trail.claims.tenant),
-                "ring": None if trail.ring is None else len(trail.ring),
                 "said": [repr(part) for part in (trail.caller, trail.embedder, trail.narrowing)],
                 "flags": [trail.opaque_caller, trail.own_page, trail.exempt, trail.report_only_grants],
                 "edits": [type(edit).__name__ for edit in trail.edits],

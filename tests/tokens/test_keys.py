@@ -558,11 +558,13 @@ def test_a_ring_knows_a_key_of_another_ring_and_not_just_its_name() -> None:
             [public_jwk(EC_256, kid="r"), public_jwk(RSA_2048, kid="e")],
         )
     )
-    assert beside.shares(alone, "r", "RS256")
-    assert alone.shares(beside, "r", "RS256")
-    assert not alone.shares(beside, "e", "ES256")
-    assert not other.shares(alone, "r", "RS256")
-    assert not KeyRing.from_secret(SECRET).shares(KeyRing.from_secret(SECRET[::-1]), None, "HS256")
+    rsa, ec = (key.mark for key in beside.keys)
+    assert beside.holds("r", "RS256", alone.keys[0].mark)
+    assert alone.holds("r", "RS256", rsa)
+    assert not alone.holds("e", "ES256", ec)
+    assert not other.holds("r", "RS256", rsa)
+    secrets = [KeyRing.from_secret(SECRET), KeyRing.from_secret(SECRET[::-1])]
+    assert not secrets[0].holds(None, "HS256", secrets[1].keys[0].mark)
 
 
 def test_an_empty_ring_is_refused() -> None:

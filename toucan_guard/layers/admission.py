@@ -100,7 +100,6 @@ class AdmissionMiddleware:
         if claims is None or admission is None:
             return None
         admission.put_on(trail, claims)
-        trail.ring = self._verifier.ring
         publish_embed(scope, trail, admission.embed)
         if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
             strip_credentials(scope)

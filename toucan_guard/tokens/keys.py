@@ -138,17 +138,8 @@ class KeyRing:
 
     def holds(self, kid: str | None, algorithm: str, mark: str) -> bool:
         """Whether a key that verified something earlier is still here, and not another one of its name."""
-        key = self._held(kid, algorithm)
-        return key is not None and key.mark == mark
-
-    def shares(self, other: KeyRing, kid: str | None, algorithm: str) -> bool:
-        """Whether the key that verified something with the other ring is here too, and not another one of its name."""
-        key = self._held(kid, algorithm)
-        return key is not None and (self.generation == other.generation or key == other._held(kid, algorithm))
-
-    def _held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         key = self._nameless.get(algorithm) if kid is None else self._by_kid.get(kid)
-        return key if key is not None and key.algorithm == algorithm else None
+        return key is not None and key.algorithm == algorithm and key.mark == mark
 
     @classmethod
     def load(cls, text: str | bytes) -> KeyRing:
