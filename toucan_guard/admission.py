@@ -1,7 +1,9 @@
-"""What the layers have found about a token and what a request says, kept while neither changes.
+"""What the layers have found about a kind of token and what a request says, kept while neither changes.
 
-A chart asks many times with one token, and its browser says the same each time. What the layers decide about that
-depends on the configuration, the token and those headers alone, so it is kept beside the token's claims.
+A chart asks many times, with one token or with one for each viewer, and browsers say the same each time. What the
+layers decide about that depends on the configuration, on those headers, and on the little that they look at of a
+token: its tenant, origins and region, and which row-level attributes it has. So it is kept by that, and the next token
+of the kind is let in by it. What is the token's own is worked out for each: whether it is valid, its rows, its embed.
 
 Kept is what every layer has let pass, and nothing else: a refusal is worked out each time. What may change by itself
 is asked at every request all the same (``layers/admission.py``): the time, the keys, revocations, the path.
@@ -15,41 +17,44 @@ from typing import Final, NamedTuple
 from starlette.types import Scope
 
 from toucan_guard.core.decision_line import DecisionLine
-from toucan_guard.core.decisions import Allow
-from toucan_guard.core.embed import Embed
+from toucan_guard.core.decisions import Allow, Deny
+from toucan_guard.core.embed import Embed, make_embed
+from toucan_guard.core.rls_policy import RlsPolicy
+from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import Header
 from toucan_guard.recorder import facts_of, line_of
 from toucan_guard.trail import Trail
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
+_MOST_FINDINGS: Final = 1024
 _LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time
 
 Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
 
 
 class Sought(NamedTuple):
-    """Noted on the Trail of a request whose token is known and what it says is not.
+    """Noted on the Trail of a request about which nothing is known.
 
     Attributes:
-        owner: Who wants to keep what is found, and finds it under this.
+        admissions: Keeps what is found.
         said: What the request says.
     """
 
-    owner: object
+    admissions: Admissions
     said: Said
 
 
-class Admission:
-    """What the layers have found.
+class Finding:
+    """What the layers have found about a kind of token, and what its request says.
 
     Attributes:
-        embed: What the app sees.
         steps: What each layer decided: yes.
-        line: Writes the record of requests that were admitted alike.
+        line: Writes the record of requests that are admitted by it.
+        embedder: See ``Embed``.
     """
 
-    # Its claims are not among them: what is kept beside them would hold them.
+    # No token's claims are among them.
     __slots__ = (
         "_added",
         "_caller",
@@ -60,13 +65,13 @@ class Admission:
         "_opaque_caller",
         "_own_page",
         "_report_only_grants",
-        "embed",
+        "embedder",
         "line",
         "steps",
     )
 
-    def __init__(self, trail: Trail, embed: Embed, line: DecisionLine) -> None:
-        self.embed = embed
+    def __init__(self, trail: Trail, embedder: str | None, line: DecisionLine) -> None:
+        self.embedder = embedder
         self.line = line
         self.steps = trail.steps
         self._edits = trail.edits
@@ -77,10 +82,8 @@ class Admission:
         self._names: bytes | None = None
         self._added: Sequence[Header] = ()
 
-    def put_on(self, trail: Trail, claims: VerifiedClaims) -> None:
-        """Note on the Trail of a request that says the same what the layers would note; its rows apart."""
-        trail.claims = claims
-        trail.admission = self
+    def put_on(self, trail: Trail) -> None:
+        """Note on the Trail of a request that says the same what the layers would note."""
         trail.steps = self.steps
         trail.edits = self._edits
         trail.caller, trail.embedder = self._caller, self._embedder
@@ -108,21 +111,108 @@ class Admission:
         return added
 
 
+class Admission(NamedTuple):
+    """What lets one token in.
+
+    Attributes:
+        found: What the layers have found about its kind.
+        embed: What the app sees.
+    """
+
+    found: Finding
+    embed: Embed
+
+
+class Admissions:
+    """What is known of the tokens and requests of one guard.
+
+    Args:
+        policy: The row-level policy; None where there is none.
+        tenants_listed: Whether tenants have lists of their own, so that it matters which one a token names.
+    """
+
+    def __init__(self, *, policy: RlsPolicy | None, tenants_listed: bool) -> None:
+        self._policy = policy
+        self._tenants_listed = tenants_listed
+        self._findings: dict[Said, dict[object, Finding]] = {}
+        self._count = 0
+
+    def knows(self, said: Said) -> bool:
+        """Whether a token was let in with a request that said this."""
+        return said in self._findings
+
+    def admission(self, claims: VerifiedClaims, said: Said) -> Admission | None:
+        """What lets this token in with a request that says this; None where the layers have to be asked."""
+        kept = claims.derived.get(self)
+        if isinstance(kept, dict):
+            known: Admission | None = kept.get(said)
+            if known is not None:
+                return known
+        findings = self._findings.get(said)
+        if findings is None:
+            return None
+        rows = self._rows_of(claims)
+        found = None if isinstance(rows, Deny) else findings.get(self._kind(claims, rows))
+        if found is None or isinstance(rows, Deny):
+            return None
+        embed = make_embed(
+            claims.subject,
+            claims.tenant,
+            claims.grants,
+            rows,
+            claims.issuer,
+            claims.token_id,
+            claims.expires_at,
+            found.embedder,
+        )
+        return self._kept(claims, said, Admission(found, embed))
+
+    def keep(self, said: Said, scope: Scope, trail: Trail) -> None:
+        """Keep what the layers have found about a request that stands in front of the app, if all have let it pass."""
+        claims, embed = trail.claims, trail.embed
+        if (
+            claims is None
+            or embed is None
+            or not all(isinstance(step.decision, Allow) for step in trail.steps)
+            or len(scope["method"]) + sum(map(len, filter(None, trail.said or ()))) > _LONGEST
+        ):
+            return
+        line = line_of(scope, trail, facts_of(trail), None)
+        if line is None:
+            return
+        if self._count >= _MOST_FINDINGS:
+            self._findings, self._count = {}, 0
+        found = Finding(trail, embed.embedder, line)
+        self._findings.setdefault(said, {})[self._kind(claims, embed.rls)] = found
+        self._count += 1
+        self._kept(claims, said, Admission(found, embed))
+
+    def _kept(self, claims: VerifiedClaims, said: Said, admission: Admission) -> Admission:
+        kept = claims.derived.get(self)
+        if not isinstance(kept, dict) or len(kept) >= _MOST:
+            kept = claims.derived[self] = {}
+        kept[said] = admission
+        return admission
+
+    def _rows_of(self, claims: VerifiedClaims) -> RowFilter | Deny | None:
+        if self._policy is None:
+            return None
+        return self._policy.row_filter(
+            claims.rls, issuer=claims.issuer, tenant=claims.tenant, expires_at=claims.expires_at
+        )
+
+    def _kind(self, claims: VerifiedClaims, rows: RowFilter | None) -> object:
+        """All that the layers look at of a token, but for what is its own."""
+        return (
+            claims.tenant if self._tenants_listed else None,
+            claims.origins,
+            claims.region,
+            None if rows is None else rows.attribute_names,
+        )
+
+
 def keep(scope: Scope, trail: Trail) -> None:
-    """Keep what the layers have found about a request that stands in front of the app, where somebody wants it."""
+    """Keep what the layers have found, where somebody wants it."""
     sought, trail.sought = trail.sought, None
-    claims, embed = trail.claims, trail.embed
-    if (
-        sought is None
-        or claims is None
-        or embed is None
-        or not all(isinstance(step.decision, Allow) for step in trail.steps)
-        or len(scope["method"]) + sum(map(len, filter(None, trail.said or ()))) > _LONGEST
-    ):
-        return
-    kept = claims.derived.get(sought.owner)
-    if not isinstance(kept, dict) or len(kept) >= _MOST:
-        kept = claims.derived[sought.owner] = {}
-    line = line_of(scope, trail, facts_of(trail), None)
-    if line is not None:
-        kept[sought.said] = Admission(trail, embed, line)
+    if sought is not None:
+        sought.admissions.keep(sought.said, scope, trail)

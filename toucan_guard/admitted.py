@@ -89,7 +89,7 @@ class AdmittedConnection(Connection):
     def _edited(self, message: Message) -> Message:
         """The beginning of an answer as it leaves."""
         headers = list(message.get("headers", ()))
-        added = self._admission.additions(b"\n".join(map(_name_of, headers)), self._trail)
+        added = self._admission.found.additions(b"\n".join(map(_name_of, headers)), self._trail)
         if added is None:
             return self._trail.edited({**message, "headers": headers})
         return {**message, "headers": [*headers, *added]}

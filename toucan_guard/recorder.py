@@ -253,12 +253,12 @@ def _as_admitted(trail: Trail, status: int | None) -> tuple[DecisionLine, tuple[
         return None
     if (None if access is None else access.row_filter) is not admission.embed.rls:
         return None  # a guard behind this one has another policy
-    if trail.steps is admission.steps:
-        return admission.line, ()
-    later = trail.steps[len(admission.steps) :]
+    if trail.steps is admission.found.steps:
+        return admission.found.line, ()
+    later = trail.steps[len(admission.found.steps) :]
     if any(step.decision.facts or isinstance(step.decision, Deny) for step in later):
         return None
-    return admission.line, tuple([(step.layer, "allow") for step in later])
+    return admission.found.line, tuple([(step.layer, "allow") for step in later])
 
 
 def _rules_of(access: RowAccess | None) -> tuple[tuple[str, ...], str | None]:

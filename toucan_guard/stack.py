@@ -163,6 +163,8 @@ class ToucanGuard:
             recorder=recorder,
             verifier=verifier,
             is_exempt=exempt_paths(settings.exempt_paths, settings.exempt_prefixes),
+            policy=None if settings.insecure_no_rls else settings.policy,
+            tenants_listed=bool(settings.tenant_origins),
             revocations=revocations,
             insecure_store_fail_open=settings.insecure_store_fail_open,
             trusted_proxies=settings.trusted_proxies,

@@ -87,6 +87,14 @@ class Step(NamedTuple):
     enforced: bool
 
 
+class RefusedToken(NamedTuple):
+    """A token, who has verified it, and why it was refused."""
+
+    verifier: object
+    token: str
+    refusal: Deny
+
+
 _NO_TABLES: Final[frozenset[str]] = frozenset()
 _UNREAD: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 # The step of a layer that had nothing to say but yes, which is nearly every step: made once for each layer.
@@ -118,6 +126,7 @@ class Trail:
         edits: What is done to the headers of every response that leaves, crashes included.
         admission: What the layers had found about an earlier request that said the same (``admission.py``).
         sought: Who wants to keep what the layers find about this one (``admission.py``).
+        refused_token: A token that was refused by the verifier that will be asked for it.
         raw: The last value of each header, as it arrived (see ``read``).
         said: What the headers say of where the request comes from, in a form to remember it by; no credential is in
             it. None where a header that the guard reads is repeated.
@@ -146,6 +155,7 @@ class Trail:
         "own_page",
         "raw",
         "refusal",
+        "refused_token",
         "report_only_grants",
         "request_id",
         "required_tables",
@@ -178,6 +188,7 @@ class Trail:
         self.raw: Mapping[bytes, bytes] = _UNREAD
         self.said: tuple[bytes | None, ...] | None = None
         self.sought: Any = None
+        self.refused_token: RefusedToken | None = None
         self.admission: Any = None
         self._send: Send | None = None
         self._state: dict[str, Any] | None = None

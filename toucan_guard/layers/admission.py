@@ -13,10 +13,12 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.admission import Admission, Sought, keep
+from toucan_guard.admission import Admissions, Said, Sought, keep
 from toucan_guard.admitted import AdmittedConnection
 from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.core.credentials import COOKIE_PREFIX
+from toucan_guard.core.decisions import Deny
+from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import strip_bearer, strip_credentials
 from toucan_guard.live import Standing
@@ -25,7 +27,7 @@ from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
-from toucan_guard.trail import Trail, existing_trail, publish_embed, trail_of
+from toucan_guard.trail import RefusedToken, Trail, existing_trail, publish_embed, trail_of
 
 _SCHEME: Final = b"Bearer "
 _SESSION: Final = COOKIE_PREFIX.encode()
@@ -42,6 +44,8 @@ class AdmissionMiddleware:
         recorder: Of that layer.
         verifier: Knows the tokens that were seen before, and looks at the time and the keys again.
         is_exempt: Which methods and paths the layers do not protect.
+        policy: The row-level policy; None where there is none.
+        tenants_listed: Whether tenants have lists of origins of their own.
         revocations: What was withdrawn before its end, where the host keeps such a list.
         insecure_store_fail_open: See ``EmbedTokenMiddleware``.
         trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
@@ -58,6 +62,8 @@ class AdmissionMiddleware:
         recorder: Recorder,
         verifier: CachedVerifier,
         is_exempt: Callable[[str, str], bool],
+        policy: RlsPolicy | None,
+        tenants_listed: bool,
         revocations: Revocations | None = None,
         insecure_store_fail_open: bool = False,
         trusted_proxies: Networks = (),
@@ -68,6 +74,7 @@ class AdmissionMiddleware:
         self._recorder = recorder
         self._verifier = verifier
         self._is_exempt = is_exempt
+        self._admissions = Admissions(policy=policy, tenants_listed=tenants_listed)
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._trusted_proxies = tuple(trusted_proxies)
         self._longest = len(_SCHEME) + verifier.policy.max_token_bytes
@@ -94,12 +101,21 @@ class AdmissionMiddleware:
 
     def _admitted(self, scope: Scope, receive: Receive, send: Send, trail: Trail) -> AdmittedConnection | None:
         """The connection of a request that is known, where what is known of it still holds."""
-        now = self._clock()
-        claims = self._claims_of(scope, trail, now)
-        admission = None if claims is None else self._known(scope, trail, claims, now)
-        if claims is None or admission is None:
+        credentials = self._only_credentials(trail)
+        if credentials is None or self._is_exempt(scope["method"], scope["path"]):
             return None
-        admission.put_on(trail, claims)
+        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
+        said = (scope["method"], trail.said, forwarded)
+        now = self._clock()
+        claims = self._claims_of(credentials, said, trail, now)
+        admission = None if claims is None else self._admissions.admission(claims, said)
+        if claims is None or admission is None:
+            trail.sought = Sought(self._admissions, said)
+            return None
+        if not self._standing.holds(claims, now):
+            return None
+        trail.admission, trail.claims = admission, claims
+        admission.found.put_on(trail)
         publish_embed(scope, trail, admission.embed)
         if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
             strip_credentials(scope)
@@ -107,13 +123,14 @@ class AdmissionMiddleware:
             trail.access = RowAccess(admission.embed.rls)
         return AdmittedConnection(self._recorder, scope, receive, send, trail, standing=self._standing)
 
-    def _claims_of(self, scope: Scope, trail: Trail, now: float) -> VerifiedClaims | None:
-        """What is known of the request's token, where that is its one credential."""
+    def _only_credentials(self, trail: Trail) -> bytes | None:
+        """The request's bearer token and its scheme, where that is its one credential."""
         raw = trail.raw
         authorization = raw.get(b"authorization")
         if (
             authorization is None
             or len(authorization) > self._longest
+            or not authorization.startswith(_SCHEME)
             or trail.said is None  # a header is repeated: somebody has to look
             or trail.bootstrap_tokens
             # Another credential is in play, or has to be taken out.
@@ -123,22 +140,20 @@ class AdmissionMiddleware:
             or (b"cookie" in raw and raw[b"cookie"].find(_SESSION) >= 0)
         ):
             return None
-        return self._verifier.remembered(authorization, scheme=_SCHEME, now=now)
+        return authorization
 
-    def _known(self, scope: Scope, trail: Trail, claims: VerifiedClaims, now: float) -> Admission | None:
-        """What was found about this token and what this request says, where both still hold."""
-        method = scope["method"]
-        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
-        said = (method, trail.said, forwarded)
-        kept = claims.derived.get(self)
-        admission: Admission | None = kept.get(said) if isinstance(kept, dict) else None
-        if admission is None:
-            # From a token's second request on: what comes once is not worth keeping.
-            trail.sought = Sought(self, said)
+    def _claims_of(self, credentials: bytes, said: Said, trail: Trail, now: float) -> VerifiedClaims | None:
+        """What the token says, remembered or verified now; None where that is better left to the layers."""
+        claims = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
+        if claims is not None or not self._admissions.knows(said):
+            return claims
+        token = credentials[len(_SCHEME) :].decode("latin-1")
+        verified = self._verifier.verify(token, now=now)
+        if isinstance(verified, Deny):
+            # The layer that refuses need not verify it again.
+            trail.refused_token = RefusedToken(self._verifier, token, verified)
             return None
-        if self._is_exempt(method, scope["path"]) or not self._standing.holds(claims, now):
-            return None
-        return admission
+        return verified
 
 
 class ArrivalMiddleware:

@@ -142,7 +142,7 @@ class EmbedTokenMiddleware:
             return credential
         if isinstance(credential, TokenCredential):
             token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
-            verified = self._verifier.verify(credential.token, now=now, token_type=token_type)
+            verified = self._verified(credential.token, token_type, trail, now)
             if self._verifier.lacks_key(verified) and await self._verifier.look_again(credential.token):
                 verified = self._verifier.verify(credential.token, now=self._clock(), token_type=token_type)
             return verified
@@ -160,6 +160,12 @@ class EmbedTokenMiddleware:
                 return Deny(Reason.STORE_UNAVAILABLE, "the store of embed sessions does not answer")
             return found if isinstance(found, Deny) else await self._rechecked(found)
         return session
+
+    def _verified(self, token: str, token_type: str, trail: Trail, now: float) -> VerifiedClaims | Deny:
+        refused, trail.refused_token = trail.refused_token, None
+        if refused is not None and refused[:2] == (self._verifier, token) and token_type == EMBED:
+            return refused.refusal
+        return self._verifier.verify(token, now=now, token_type=token_type)
 
     async def _rechecked(self, claims: VerifiedClaims) -> VerifiedClaims | Deny:
         rechecked = self._verifier.recheck(claims, now=self._clock())
