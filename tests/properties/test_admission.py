@@ -40,6 +40,20 @@ TOKENS = [
     _sign(),
     _sign(rls={"carrier": "AA"}, issuer="https://other.example"),
 ]
+# Tokens that come once or twice, of a few kinds; of what they say, most is their own.
+MANY = [
+    _sign(
+        "another-secret-of-the-same-length-0123456789" if number % 17 == 16 else TEST_SECRET,
+        subject=f"viewer-{number}",
+        token_id=f"t-{number}",
+        tenant=("acme", "globex", None)[number % 3],
+        rls=({"carrier": f"C{number}"}, {"carrier": f"C{number}"}, {"airline": "AA"}, {"carrier": 7})[number % 13 % 4],
+        origins=(None, None, [PORTAL], [CUSTOMER], [PORTAL, CUSTOMER])[number % 5],
+        region=("eu", None, None, "us")[number % 7 % 4],
+        grants=[Grant("dashboard", "delays", ("view",))] if number % 2 else (),
+    )
+    for number in range(600)
+]
 API_KEY = "tgk_test_0123456789ab_" + "A" * 43
 
 _ORIGINS = ["null", "", PORTAL, CUSTOMER, OWN, EVIL, PORTAL.upper(), f"{PORTAL}/"]
@@ -76,7 +90,9 @@ _HEADERS = [
     (b"Authorization", b"Bearer x"),
 ]
 _header = st.sampled_from(_HEADERS)
-_bearer = st.sampled_from([*TOKENS[:1] * 12, *TOKENS]).map(lambda token: (b"authorization", f"Bearer {token}".encode()))
+_bearer = (st.sampled_from([*TOKENS[:1] * 12, *TOKENS]) | st.sampled_from(MANY)).map(
+    lambda token: (b"authorization", f"Bearer {token}".encode())
+)
 _PATHS = [
     "/health", "/static/a.js", "/static/../", "/framed", "/stream", "/crash", "/late", "/refuse", "/unanswered",
     "/grant/delays", "/grant/other", "/receipts", "/trailers", "/inner/x", "/inner/stream", "/inner/receipts",
