@@ -86,6 +86,10 @@ class AdmittedConnection(Connection):
             self._careful = careful
         await self._careful(message)
 
+    def _finish(self) -> None:
+        super()._finish()
+        self._careful = None  # it refers back to us
+
     def _edited(self, message: Message) -> Message:
         """The beginning of an answer as it leaves."""
         headers = list(message.get("headers", ()))

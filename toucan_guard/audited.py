@@ -201,7 +201,7 @@ class Connection:
             self._answered = True
             return False
         try:
-            self._decide(message.get("status") or _WEBSOCKET_STATUS.get(kind))
+            self._decide(message.get("status", _WEBSOCKET_STATUS.get(kind)))
         except AuditWriteError:
             await self._withhold()
             raise
@@ -304,17 +304,22 @@ class Connection:
         self._steps = len(trail.steps)
         if trail.access is not None and trail.access.receipts:
             self._tables = tuple(trail.access.receipts)
-        self._decision_id = event_id = new_id()
-        self._recorder.decide(
-            self._scope,
-            trail,
-            status,
-            event_id=event_id,
-            seconds_to_first_byte=time.perf_counter() - self._start,
-            root=self._root,
-            root_path=self._root_path,
-            unanswered=unanswered,
-        )
+        event_id = new_id()
+        try:
+            self._recorder.decide(
+                self._scope,
+                trail,
+                status,
+                event_id=event_id,
+                seconds_to_first_byte=time.perf_counter() - self._start,
+                root=self._root,
+                root_path=self._root_path,
+                unanswered=unanswered,
+            )
+        except AuditWriteError:
+            self._decision_id = event_id
+            raise
+        self._decision_id = event_id  # not before: whatever else went wrong, the answer to that is recorded
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from toucan_guard import Deny, GuardSettings, Reason, Refused, ToucanGuard
 from toucan_guard.admission import Admission
+from toucan_guard.admitted import AdmittedConnection
 from toucan_guard.asgi import deny
 from toucan_guard.core.decisions import ALLOW, Allow
 from toucan_guard.core.errors import StoreUnavailable
@@ -680,6 +681,35 @@ async def test_what_is_kept_is_freed_with_its_token(make_settings: Any, admitted
 
 def _admissions() -> int:
     return sum(type(found) is Admission for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("path", ["/", "/stream", "/receipts", "/hint"])
+async def test_an_admitted_connection_is_freed_at_its_end(
+    path: str, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        access = current_row_access.get()
+        assert access is not None
+        access.note(["flights"], "v1")
+        if scope["path"] == "/receipts":
+            require_receipts(scope, frozenset(["flights"]))
+        if scope["path"] == "/hint":
+            await send({"type": "http.response.early_hint", "links": []})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    gc.collect()
+    gc.disable()
+    try:
+        _, asked = await request_of(world, token, path=path)
+        assert not asked
+        assert not any(type(found) is AdmittedConnection for found in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 async def test_the_headers_of_an_admitted_answer_are_the_layers_own(
