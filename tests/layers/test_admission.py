@@ -97,7 +97,8 @@ class World:
         policy = OriginPolicy(allowlist=settings.allowlist, public_origins=settings.public_origins)
         tenancy = TenancyPolicy(region=settings.region)
         report_only = settings.report_only
-        layers = RowLevelSecurityMiddleware(ArrivalMiddleware(app), policy=settings.policy)
+        assert settings.policy is not None
+        layers: Any = RowLevelSecurityMiddleware(ArrivalMiddleware(app), policy=settings.policy)
         layers = TenancyMiddleware(layers, policy=tenancy, report_only_region="region" in report_only)
         layers = EmbedTokenMiddleware(layers, verifier=verifier, carriers=settings.token_carriers, **stands)
         layers = OriginMiddleware(
