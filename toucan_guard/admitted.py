@@ -68,6 +68,7 @@ class AdmittedConnection(Connection):
             and not self._trail.required_tables
             and not isinstance(sys.exception(), Refused)
         ):
+            edited = self._edited(message)
             try:
                 self._decide(message.get("status"))
             except AuditWriteError:
@@ -75,7 +76,7 @@ class AdmittedConnection(Connection):
                 raise
             self._begun = True
             self._trailers = bool(message.get("trailers", False))
-            return await server(self._edited(message))
+            return await server(edited)
         await self._carefully(message)
 
     async def _carefully(self, message: Message) -> None:

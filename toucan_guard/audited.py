@@ -167,18 +167,15 @@ class Connection:
         return message
 
     async def _audited_send(self, message: Message) -> None:
-        kind = message["type"]
+        kind, server = message["type"], self._server
+        # Before the decision is written: headers that are none are a crash of the app's, which is answered as such.
+        edited = message if server is None or kind == "http.response.body" else self._trail.edited(message)
         if self._decision_id is None or self._held_back or self._answered:
             if not await self._begins(message, kind):
                 return
         elif kind in _HINTS:
             return
-        if self._server is None:
-            await self._send(message)
-        elif kind == "http.response.body":
-            await self._server(message)
-        else:
-            await self._server(self._trail.edited(message))
+        await (self._send if server is None else server)(edited)
         if kind in _LAST:
             self._complete = not message.get("more_body", False) and not self._trailers
         elif kind == _TRAILERS:

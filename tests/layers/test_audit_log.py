@@ -601,6 +601,30 @@ async def test_request_ids_come_from_trusted_proxies(
     assert sink.events[0]["client"] == client
 
 
+@pytest.mark.parametrize("headers", [None, [("x", "text")], 5], ids=["none", "text", "a number"])
+async def test_headers_that_are_none_are_a_crash_of_the_apps(
+    headers: Any, http: Any, make_settings: Any, make_token: Any, audit_lines: Any
+) -> None:
+    guard = ToucanGuard(app_of({**START, "headers": headers}, BODY), settings=make_settings())
+    request = {"authorization": f"Bearer {make_token()}"}
+    messages: list[Any] = []
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        async def keep(message: Any) -> None:
+            messages.append(message)
+
+        await guard(scope, receive, keep)
+
+    for _ in range(4):
+        messages.clear()
+        with pytest.raises(TypeError):
+            await http(server, headers=request)
+        start, _ = messages
+        assert start["status"] == 500
+        assert b"content-security-policy" in dict(start["headers"])
+    assert [(event["outcome"], event["status"]) for event in audit_lines()] == [("error", 500)] * 4
+
+
 async def test_the_route_is_the_template_and_never_the_path(http: Any) -> None:
     sink = Record()
 
