@@ -910,3 +910,18 @@ async def test_an_app_that_catches_a_refusal_or_a_failed_record_does_not_answer_
         answer, asked = await request_of(world, token, path=path)
         assert (answer.status, asked, b"user-1" in answer.body) == (status, False, path == "/")
         assert len(answer.messages) == 2
+
+
+async def test_an_answer_that_could_not_begin_is_held_all_the_same(
+    make_settings: Any, make_token: Any, http: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(TypeError):
+            await send({"type": "http.response.start", "status": 200, "headers": None})
+        require_receipts(scope, frozenset(["flights"]))
+        await send({"type": "http.response.body", "body": b"rows", "more_body": True})
+
+    guard = ToucanGuard(app, settings=make_settings())
+    for _ in range(4):
+        answer = await http(guard, headers={"authorization": f"Bearer {make_token()}"})
+        assert (answer.status, b"rows" in answer.body) == (500, False)
