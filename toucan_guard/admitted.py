@@ -68,6 +68,7 @@ class AdmittedConnection(Connection):
             and not self._trail.required_tables
             and not isinstance(sys.exception(), Refused)
         ):
+            edited = self._edited(message)
             try:
                 self._decide(message.get("status"))
             except AuditWriteError:
@@ -75,7 +76,7 @@ class AdmittedConnection(Connection):
                 raise
             self._begun = True
             self._trailers = bool(message.get("trailers", False))
-            return await server(self._edited(message))
+            return await server(edited)
         await self._carefully(message)
 
     async def _carefully(self, message: Message) -> None:
@@ -85,6 +86,10 @@ class AdmittedConnection(Connection):
                 careful = HeldResponse(self._scope, self._receive, careful, self._trail).send
             self._careful = careful
         await self._careful(message)
+
+    def _finish(self) -> None:
+        super()._finish()
+        self._careful = None  # it refers back to us
 
     def _edited(self, message: Message) -> Message:
         """The beginning of an answer as it leaves."""

@@ -167,18 +167,15 @@ class Connection:
         return message
 
     async def _audited_send(self, message: Message) -> None:
-        kind = message["type"]
+        kind, server = message["type"], self._server
+        # Before the decision is written: headers that are none are a crash of the app's, which is answered as such.
+        edited = message if server is None or kind == "http.response.body" else self._trail.edited(message)
         if self._decision_id is None or self._held_back or self._answered:
             if not await self._begins(message, kind):
                 return
         elif kind in _HINTS:
             return
-        if self._server is None:
-            await self._send(message)
-        elif kind == "http.response.body":
-            await self._server(message)
-        else:
-            await self._server(self._trail.edited(message))
+        await (self._send if server is None else server)(edited)
         if kind in _LAST:
             self._complete = not message.get("more_body", False) and not self._trailers
         elif kind == _TRAILERS:
@@ -201,7 +198,7 @@ class Connection:
             self._answered = True
             return False
         try:
-            self._decide(message.get("status") or _WEBSOCKET_STATUS.get(kind))
+            self._decide(message.get("status", _WEBSOCKET_STATUS.get(kind)))
         except AuditWriteError:
             await self._withhold()
             raise
@@ -304,17 +301,22 @@ class Connection:
         self._steps = len(trail.steps)
         if trail.access is not None and trail.access.receipts:
             self._tables = tuple(trail.access.receipts)
-        self._decision_id = event_id = new_id()
-        self._recorder.decide(
-            self._scope,
-            trail,
-            status,
-            event_id=event_id,
-            seconds_to_first_byte=time.perf_counter() - self._start,
-            root=self._root,
-            root_path=self._root_path,
-            unanswered=unanswered,
-        )
+        event_id = new_id()
+        try:
+            self._recorder.decide(
+                self._scope,
+                trail,
+                status,
+                event_id=event_id,
+                seconds_to_first_byte=time.perf_counter() - self._start,
+                root=self._root,
+                root_path=self._root_path,
+                unanswered=unanswered,
+            )
+        except AuditWriteError:
+            self._decision_id = event_id
+            raise
+        self._decision_id = event_id  # not before: whatever else went wrong, the answer to that is recorded
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -77,8 +77,9 @@ class HeldResponse:
         if self._open:
             return await self._send(message)
         if message["type"] == "http.response.start" and not self._trail.required_tables:
-            self._open = True  # nearly every answer: nobody has asked for receipts before it begins
-            return await self._send(message)
+            await self._send(message)
+            self._open = True  # nearly every answer: nobody has asked for receipts before it began
+            return
         if self._over:
             return
         kind = message["type"]

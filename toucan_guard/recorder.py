@@ -116,7 +116,12 @@ class Recorder:
         # Where nobody looks into an event, its line is enough, of which most is the same each time.
         if self._takes_lines and not observers:
             how_long = seconds_to_first_byte
-            line = self._line(scope, trail, status, route, event_id=event_id, how_long=how_long, unanswered=unanswered)
+            try:
+                line = self._line(
+                    scope, trail, status, route, event_id=event_id, how_long=how_long, unanswered=unanswered
+                )
+            except (TypeError, ValueError):
+                line = None  # no text where a text belongs: the encoder of events makes something of it
             if line is not None:
                 return self._write(line)
         access = trail.access

@@ -101,7 +101,7 @@ def refusal_response(scope: Scope, decision: Deny, request_id: str) -> RefusalRe
     if decision.errors:
         errors = [{"pointer": pointer, "detail": detail} for pointer, detail in decision.errors]
         text += f', "errors": {json.dumps(errors)}'
-    return _whole(status, [*kept], f"{text}}}".encode("ascii"))
+    return _whole(status, kept, f"{text}}}".encode("ascii"))
 
 
 @lru_cache(maxsize=256)

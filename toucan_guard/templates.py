@@ -81,8 +81,8 @@ class RouteTemplates:
             fitting = [template for template in fitting if template.pattern and template.pattern.match(path)]
         if fitting:
             return fitting[0].text if len(fitting) == 1 else None
-        inner: str | None = getattr(scope.get("route"), "path", None)
-        return inner
+        inner = getattr(scope.get("route"), "path", None)
+        return None if inner is None else str(inner)  # what a router of the host's own calls a path may be no text
 
 
 def _app_with_routes(app: Any) -> Any:

@@ -191,6 +191,22 @@ def test_the_lines_of_a_millisecond_share_one_look_at_the_path(tmp_path: Path) -
     assert written == [b"1\n2\n3\n", b"4\n", b"5\n", b"6\n"]
 
 
+def test_after_a_failed_write_the_path_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    writer = FileWriter(path, clock=FakeClock(100.0))
+    writer.info(b"1\n")
+    genuine = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, line: genuine(descriptor, line[:1]))
+        with pytest.raises(OSError, match="cut"):
+            writer.info(b"22\n")
+    path.rename(tmp_path / "full")
+    writer.info(b"3\n")
+    writer.close()
+    # What mends the line that was cut belongs behind it, and not into another file.
+    assert [(tmp_path / name).read_bytes() for name in ("full", "audit.jsonl")] == [b"1\n2", b"3\n"]
+
+
 def test_a_closed_sink_begins_another_chain(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     sink = open_sink(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -53,6 +54,15 @@ def test_a_reason_that_may_be_given(reason: str) -> None:
 def test_the_value_of_a_member_becomes_the_member() -> None:
     assert Deny("grant_missing").reason is Reason.GRANT_MISSING
     assert Deny("grant_missing").explanation.status == 403
+
+
+def test_a_reason_of_the_hosts_own_enumeration_is_plain_text() -> None:
+    class Closed(str, Enum):  # noqa: UP042 - prints as Closed.AT_NIGHT
+        AT_NIGHT = "x_at_night"
+
+    assert str(Closed.AT_NIGHT) != "x_at_night"
+    assert type(Deny(Closed.AT_NIGHT).reason) is str
+    assert f"{Deny(Closed.AT_NIGHT).reason}" == "x_at_night"
 
 
 @pytest.mark.parametrize(

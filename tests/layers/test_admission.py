@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import secrets
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import pytest
 
 from toucan_guard import Deny, GuardSettings, Reason, Refused, ToucanGuard
 from toucan_guard.admission import Admission
+from toucan_guard.admitted import AdmittedConnection
 from toucan_guard.asgi import deny
 from toucan_guard.core.decisions import ALLOW, Allow
-from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
 from toucan_guard.core.exempt_paths import exempt_paths
 from toucan_guard.core.origins import OriginAllowlist, OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
@@ -97,7 +99,8 @@ class World:
         policy = OriginPolicy(allowlist=settings.allowlist, public_origins=settings.public_origins)
         tenancy = TenancyPolicy(region=settings.region, tenant_origins=settings.tenant_origins)
         report_only = settings.report_only
-        layers = RowLevelSecurityMiddleware(ArrivalMiddleware(app), policy=settings.policy)
+        assert settings.policy is not None
+        layers: Any = RowLevelSecurityMiddleware(ArrivalMiddleware(app), policy=settings.policy)
         layers = TenancyMiddleware(layers, policy=tenancy, report_only_region="region" in report_only)
         layers = EmbedTokenMiddleware(layers, verifier=verifier, carriers=settings.token_carriers, **stands)
         layers = OriginMiddleware(
@@ -788,6 +791,35 @@ def _admissions() -> int:
     return sum(type(found) is Admission for found in gc.get_objects())
 
 
+@pytest.mark.parametrize("path", ["/", "/stream", "/receipts", "/hint"])
+async def test_an_admitted_connection_is_freed_at_its_end(
+    path: str, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        access = current_row_access.get()
+        assert access is not None
+        access.note(["flights"], "v1")
+        if scope["path"] == "/receipts":
+            require_receipts(scope, frozenset(["flights"]))
+        if scope["path"] == "/hint":
+            await send({"type": "http.response.early_hint", "links": []})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    gc.collect()
+    gc.disable()
+    try:
+        _, asked = await request_of(world, token, path=path)
+        assert not asked
+        assert not any(type(found) is AdmittedConnection for found in gc.get_objects())
+    finally:
+        gc.enable()
+
+
 async def test_the_headers_of_an_admitted_answer_are_the_layers_own(
     make_settings: Any, http: Any, make_token: Any
 ) -> None:
@@ -854,3 +886,148 @@ async def test_who_hangs_up_or_gets_no_answer_is_recorded(make_settings: Any, ad
         (event,) = events
         assert (event["outcome"], event["reason"], event["status"], asked) == (outcome, reason, status, False)
         assert (event["subject"], event["rls_attributes"]) == ("user-1", ["carrier"])
+
+
+HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
+    "/": [],
+    "/type": [(b"content-type", b"text/plain")],
+    "/policy": [(b"Content-Security-Policy", b"frame-ancestors 'self'")],
+    "/framing": [(b"X-Frame-Options", b"DENY")],
+    "/cached": [(b"Cache-Control", b"public"), (b"CDN-Cache-Control", b"public")],
+    "/shared": [(b"Access-Control-Allow-Origin", b"*")],
+    "/private": [(b"cache-control", b"no-store")],
+}
+
+
+async def test_every_admitted_answer_has_the_headers_that_it_needs_whatever_the_one_before_had(
+    make_settings: Any, make_token: Any, http: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS[scope["path"]]})
+        await send({"type": "http.response.body", "body": b""})
+
+    admitting = ToucanGuard(app, settings=make_settings())
+    asking = ToucanGuard(app, settings=make_settings(token_cache_size=0))
+    request = {"authorization": f"Bearer {make_token()}", "origin": PORTAL}
+    for path in ("/", "/", "/", *HEADERS, "/", *reversed(HEADERS), "/type", *HEADERS):
+        told, expected = [(await http(guard, path=path, headers=request)).start for guard in (admitting, asking)]
+        assert told == expected, path
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        pytest.param({}, {"origin": PORTAL, "referer": f"{PORTAL}/"}, id="a page of a customer's"),
+        pytest.param({}, {"origin": OWN}, id="our own page"),
+        pytest.param({"insecure_null_origin": True}, {"origin": "null"}, id="a page without an origin"),
+        pytest.param({"report_only": ["grant"]}, {}, id="grants that are only recorded"),
+    ],
+)
+async def test_what_the_layers_note_is_noted_of_whom_they_are_not_asked_about(
+    settings: Any, headers: Any, make_settings: Any, make_token: Any, http: Any
+) -> None:
+    noted: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        trail = existing_trail(scope)
+        assert trail is not None
+        each_its_own = ("_state", "_headers", "_send", "access", "admission", "audit", "embed", "raw", "request_id")
+        noted.append(
+            {name: getattr(trail, name) for name in trail.__slots__ if name not in each_its_own}
+            | {"embed": repr(trail.embed), "admitted": trail.admission is not None}
+        )
+        await chart(scope, receive, send)
+
+    guard = ToucanGuard(app, settings=make_settings(**settings))
+    token = make_token(origins=[PORTAL] if headers.get("origin") == PORTAL else None)
+    for _ in range(4):
+        await http(guard, headers={"authorization": f"Bearer {token}", **headers})
+    assert [told.pop("admitted") for told in noted] == [False, False, True, True]
+    assert noted[0] == noted[1] == noted[2] == noted[3]
+
+
+async def test_what_a_guard_behind_has_found_is_not_kept_for_the_one_in_front(
+    make_settings: Any, make_token: Any, http: Any
+) -> None:
+    found: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        access, trail = current_row_access.get(), existing_trail(scope)
+        assert access is not None
+        assert trail is not None
+        found.append((access.row_filter.attribute_names, len(trail.steps)))
+        await chart(scope, receive, send)
+
+    inner = ToucanGuard(app, settings=make_settings(rls_columns={"flights.airline": "carrier", "x.y": "carrier"}))
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        await (inner if scope["path"] == "/inner" else app)(scope, receive, send)
+
+    guard = ToucanGuard(outer, settings=make_settings())
+    token = make_token()
+    for path in ("/", "/inner", "/inner", "/inner", "/", "/"):
+        await http(guard, path=path, headers={"authorization": f"Bearer {token}"})
+    alone, behind = found[0], found[1]
+    assert behind[1] > alone[1]
+    assert found == [alone, behind, behind, behind, alone, alone]
+
+
+async def test_trailers_that_were_announced_and_never_came_are_told_of(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": scope["path"] != "/"})
+        await send({"type": "http.response.body", "body": b""})
+        if scope["path"] == "/whole":
+            await send({"type": "http.response.trailers", "headers": []})
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    for path, told in (("/whole", ["decision"]), ("/cut", ["decision", "completion"])):
+        with audit_capture() as events:
+            _, asked = await request_of(world, token, path=path)
+        assert ([event["event"] for event in events], asked) == (told, False)
+
+
+async def test_an_app_that_catches_a_refusal_or_a_failed_record_does_not_answer_in_its_place(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    sink = Sink()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/refused":
+            try:
+                raise Refused(Deny("x_closed"))
+            except Refused:
+                await chart(scope, receive, send)
+        if scope["path"] == "/full":
+            sink.full = True
+            with contextlib.suppress(AuditWriteError):
+                await chart(scope, receive, send)
+            sink.full = False
+            with contextlib.suppress(AuditWriteError):
+                await chart(scope, receive, send)
+        elif scope["path"] == "/":
+            await chart(scope, receive, send)
+
+    world = World(make_settings(), app, sink=sink)
+    token = await admitted(world)
+    for path, status in (("/refused", 403), ("/full", 503), ("/", 200)):
+        answer, asked = await request_of(world, token, path=path)
+        assert (answer.status, asked, b"user-1" in answer.body) == (status, False, path == "/")
+        assert len(answer.messages) == 2
+
+
+async def test_an_answer_that_could_not_begin_is_held_all_the_same(
+    make_settings: Any, make_token: Any, http: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(TypeError):
+            await send({"type": "http.response.start", "status": 200, "headers": None})
+        require_receipts(scope, frozenset(["flights"]))
+        await send({"type": "http.response.body", "body": b"rows", "more_body": True})
+
+    guard = ToucanGuard(app, settings=make_settings())
+    for _ in range(4):
+        answer = await http(guard, headers={"authorization": f"Bearer {make_token()}"})
+        assert (answer.status, b"rows" in answer.body) == (500, False)

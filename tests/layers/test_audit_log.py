@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from http import HTTPStatus
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +24,7 @@ from starlette.routing import Mount, Route
 from toucan_guard import Deny, Reason, Refused, ToucanGuard
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.layers import AuditLogMiddleware
+from toucan_guard.rls.context import current_row_access
 from toucan_guard.testing import FakeClock, audit_capture
 from toucan_guard.trail import trail_of
 
@@ -597,6 +601,30 @@ async def test_request_ids_come_from_trusted_proxies(
     assert sink.events[0]["client"] == client
 
 
+@pytest.mark.parametrize("headers", [None, [("x", "text")], 5], ids=["none", "text", "a number"])
+async def test_headers_that_are_none_are_a_crash_of_the_apps(
+    headers: Any, http: Any, make_settings: Any, make_token: Any, audit_lines: Any
+) -> None:
+    guard = ToucanGuard(app_of({**START, "headers": headers}, BODY), settings=make_settings())
+    request = {"authorization": f"Bearer {make_token()}"}
+    messages: list[Any] = []
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        async def keep(message: Any) -> None:
+            messages.append(message)
+
+        await guard(scope, receive, keep)
+
+    for _ in range(4):
+        messages.clear()
+        with pytest.raises(TypeError):
+            await http(server, headers=request)
+        start, _ = messages
+        assert start["status"] == 500
+        assert b"content-security-policy" in dict(start["headers"])
+    assert [(event["outcome"], event["status"]) for event in audit_lines()] == [("error", 500)] * 4
+
+
 async def test_the_route_is_the_template_and_never_the_path(http: Any) -> None:
     sink = Record()
 
@@ -611,6 +639,40 @@ async def test_the_route_is_the_template_and_never_the_path(http: Any) -> None:
     assert sink.events[0]["route"] == "/t/customers/{name}"
     assert sink.events[1]["route"] is None
     assert "secret" not in json.dumps(sink.events)
+
+
+@pytest.mark.parametrize(
+    ("route", "tables", "status", "told"),
+    [
+        pytest.param('/a"\n\ud800', {}, 200, ("allow", 200, '/a"\n\ud800'), id="a route that is odd text"),
+        pytest.param(re.compile("/x"), {}, 200, ("allow", 200, "re.compile('/x')"), id="a route that is no text"),
+        pytest.param(["/x"], {}, 200, ("allow", 200, "['/x']"), id="a route that is a list"),
+        pytest.param("/x", {"flights": ["v1"]}, 200, ("allow", 200, "/x"), id="a version that is no text"),
+        pytest.param("/x", {}, 0, ("allow", 0, "/x"), id="no status that there is"),
+        pytest.param("/x", {}, -(10**5000), ("allow", None, "/x"), id="a status that nobody can write"),
+        pytest.param("/x", {}, HTTPStatus.OK, ("allow", 200, "/x"), id="a status with a name"),
+        pytest.param("/x", {}, True, ("allow", True, "/x"), id="a status that is a truth"),
+        pytest.param("/x", {}, "200", ("error", 500, "/x"), id="a status that is text is a crash"),
+    ],
+)
+async def test_what_is_odd_about_an_answer_is_recorded_as_far_as_it_can_be(
+    route: Any, tables: Any, status: Any, told: Any, http: Any, make_settings: Any, make_token: Any, audit_lines: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["endpoint"], scope["route"] = app, SimpleNamespace(path=route)
+        access = current_row_access.get()
+        assert access is not None
+        access.receipts.update(tables)
+        await send({**START, "status": status})
+        await send(BODY)
+
+    guard = ToucanGuard(app, settings=make_settings())
+    token = make_token()
+    for _ in range(4):  # the last two are admitted
+        with nullcontext() if status != "200" else pytest.raises(TypeError):
+            answer = await http(guard, headers={"authorization": f"Bearer {token}"})
+            assert answer.header("content-security-policy") is not None
+    assert [(event["outcome"], event["status"], event["route"]) for event in audit_lines()] == [told] * 4
 
 
 @pytest.mark.parametrize(

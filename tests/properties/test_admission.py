@@ -20,9 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toucan_guard import Deny, Grant, GuardSettings, Refused, ToucanGuard
+from toucan_guard import Deny, Grant, GuardSettings, Reason, Refused, ToucanGuard
 from toucan_guard.core.audit_line import encode_line
+from toucan_guard.core.decisions import ALLOW, Allow
 from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware
+from toucan_guard.receipts import require_receipts
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.testing import TEST_SECRET, audit_capture, sign_token
 from toucan_guard.trail import existing_trail
@@ -97,15 +99,59 @@ _PATHS = [
     "/health", "/static/a.js", "/static/../", "/framed", "/stream", "/crash", "/late", "/refuse", "/unanswered",
     "/grant/delays", "/grant/other", "/receipts", "/trailers", "/inner/x", "/inner/stream", "/inner/receipts",
 ]  # fmt: skip
+_ANSWERS: list[dict[str, Any]] = [
+    {"status": 200, "headers": []},
+    {"status": 200},
+    {"status": 204, "headers": iter(())},
+    {"status": 304, "headers": ((b"ETag", b"x"), [b"X-Frame-Options", b"DENY"])},
+    {"status": 0, "headers": [(b"Cache-Control", b"public"), (b"cdn-cache-control", b"public")]},
+    {"status": 503, "headers": [(b"content-security-policy", b"frame-ancestors *"), (b"vary", b"*")]},
+    {"status": 200, "headers": [], "trailers": True},
+    {"status": "200", "headers": None},
+]
+_PARTS: list[dict[str, Any]] = [
+    *({"type": "http.response.start", **answer} for answer in _ANSWERS),
+    {"type": "http.response.body", "body": b"the end"},
+    {"type": "http.response.body"},
+    {"type": "http.response.body", "body": b"more", "more_body": True},
+    {"type": "http.response.body", "more_body": True},
+    {"type": "http.response.trailers", "headers": [], "more_trailers": False},
+    {"type": "http.response.early_hint", "links": []},
+    {"type": "http.response.debug", "info": {}},
+    {"type": "http.response.pathsend", "path": "/x"},
+    {"type": "http.response.zerocopysend", "file": 0, "more_body": True},
+]
+# What an app may do besides sending.
+_DEEDS = [
+    "receive",
+    "note",
+    "require",
+    "grant",
+    "allow",
+    "report",
+    "steps",
+    "raise",
+    "refuse",
+    "group",
+    "exit",
+    "strip",
+]
+_programs = st.lists(st.integers(0, len(_PARTS) + len(_DEEDS) - 1), max_size=6)
 
 
 @st.composite
 def _requests(draw: st.DrawFn) -> dict[str, Any]:
     bearer = draw(st.lists(_bearer, max_size=1) if draw(st.integers(0, 9)) == 0 else _bearer.map(lambda one: [one]))
     strange = draw(st.integers(0, 3)) == 0
+    path = draw(st.sampled_from(_PATHS)) if draw(st.booleans()) else "/"
+    if draw(st.integers(0, 2)) == 0:
+        program = draw(_programs)
+        if draw(st.booleans()):  # as apps do, and then something else
+            program = [0, 8, *program]
+        path = draw(st.sampled_from(["/say/", "/inner/say/", "/stubborn/"])) + ".".join(map(str, program))
     return {
         "method": draw(st.sampled_from(["HEAD", "POST", "OPTIONS", "DELETE", "get"])) if strange else "GET",
-        "path": draw(st.sampled_from(_PATHS)) if draw(st.booleans()) else "/",
+        "path": path,
         "query_string": draw(st.sampled_from([b"a=b", b"embed=" + b"a" * 26, b"embed_token=x", b"%65mbed_token"]))
         if draw(st.integers(0, 5)) == 0
         else b"",
@@ -199,6 +245,8 @@ async def chart(scope: Any, receive: Any, send: Any) -> None:
     if path == "/late":
         await _say(send, b"", status=503)
         raise RuntimeError("the app fails late")
+    if path.startswith(("/say/", "/stubborn/")):
+        return await _run(scope, receive, send)
     access = current_row_access.get()
     if path == "/receipts":
         if access is not None and scope["query_string"] != b"a=b":
@@ -230,6 +278,55 @@ async def chart(scope: Any, receive: Any, send: Any) -> None:
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
     await _say(send, _seen(scope))
+
+
+async def _run(scope: Any, receive: Any, send: Any) -> None:
+    """An app that does what its path says, step by step."""
+    program = scope["path"].rpartition("/")[2]
+    for step in map(int, filter(None, program.split("."))):
+        try:
+            if step < len(_PARTS):
+                part = _PARTS[step]
+                await send({**part, "body": part.get("body", b"") + _seen(scope)} if "body" in part else {**part})
+            else:
+                await _do(_DEEDS[step - len(_PARTS)], scope, receive)
+        except Exception:
+            if "/stubborn/" not in scope["path"]:
+                raise
+
+
+class _Stopped(BaseException):
+    """Not an Exception, as what ends a process is."""
+
+
+async def _do(deed: str, scope: Any, receive: Any) -> None:
+    trail, access = existing_trail(scope), current_row_access.get()
+    assert trail is not None
+    match deed:
+        case "receive":
+            await receive()
+        case "note" if access is not None:
+            access.note(["flights"], "v1")
+        case "require" if access is not None:
+            require_receipts(scope, frozenset(["flights"]))
+        case "grant":
+            trail.add("grant", Deny(Reason.GRANT_MISSING, "one"), report_only=True)
+        case "allow":
+            trail.add("gate", ALLOW)
+        case "report":
+            trail.add("gate", Deny("x_closed", "at night"), report_only=True)
+        case "steps":
+            trail.add("gate", Allow({"origin": "https://told.example", "key_id": "k"}))
+        case "raise":
+            raise RuntimeError("the app fails")
+        case "refuse":
+            raise Refused(Deny("x_closed", "closed today"))
+        case "group":
+            raise ExceptionGroup("tasks", [Refused(Deny("x_closed")), RuntimeError("the app fails")])
+        case "exit":
+            raise _Stopped
+        case "strip":
+            scope["headers"] = []
 
 
 class Lines:
@@ -298,7 +395,7 @@ def ask(guard: Any, request: dict[str, Any], *, observed: bool) -> tuple[list[An
     with audit_capture() if observed else contextlib.nullcontext():
         try:
             anyio.run(guard, scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - compared
+        except (Exception, _Stopped) as error:  # noqa: BLE001 - compared
             raised = repr(error)
     assert current_row_access.get() is None
     told = [{name: value for name, value in event.items() if name not in _PASSING} for event in _LINES.kept]

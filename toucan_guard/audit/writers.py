@@ -76,9 +76,9 @@ class FileWriter(DescriptorWriter):
     """Appends lines to a file, opened at once so that a mistake shows at start-up.
 
     Where the path leads to another file than the one that is open, or to none, it is opened anew: so ``logrotate``
-    needs neither a signal nor ``copytruncate``. The look costs more than the write. One is enough for the lines of a
+    needs neither a signal nor ``copytruncate``. The look costs as much as the write. One is enough for the lines of a
     millisecond: whoever has renamed the file needs longer than that to start a process that compresses it, so what
-    still goes into the old one is there when it is read.
+    still goes into the old one is there when it is read. A program that renames and reads in one go has to wait.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -137,6 +137,9 @@ class Deny:
                 object.__setattr__(self, "reason", _BY_VALUE[given])
             elif not isinstance(given, str) or _OWN_NAME.fullmatch(given) is None:
                 raise ValueError("a reason is a member of Reason, or a name of your own such as x_office_hours")
+            elif type(given) is not str:
+                # A host's own enumeration: its members equal their texts, and some of them print otherwise.
+                object.__setattr__(self, "reason", str.__str__(given))
         if self.status is not None and not 400 <= self.status <= 599:
             raise ValueError("a refusal has a status from 400 to 599")
 
