@@ -30,7 +30,15 @@ from toucan_guard.trail import Trail
 _log: Final = logging.getLogger("toucan_guard")
 _LONGEST_WORD: Final = 32
 _LONGEST_DETAIL: Final = 256
-_LONGEST_METHOD: Final = 16  # what clients make up is not kept
+# RFC 9110 §9, and a socket's; and Fetch Metadata, as far as browsers send it to us.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", None})
+_WORDS: Final = frozenset(
+    {
+        "same-origin", "same-site", "cross-site", "none", "document", "embed", "empty", "fencedframe", "font", "frame",
+        "iframe", "image", "json", "manifest", "object", "report", "script", "style", "track", "video", "audio", "worker",
+        None,
+    }
+)  # fmt: skip
 _SAME: Final = (
     "outcome", "reason", "detail", "steps", "kind", "method", "origin", "embedder", "fetch_site", "fetch_dest",
     "rls_attributes", "policy_version", "exempt",
@@ -238,11 +246,12 @@ def line_of(
     outcome, reason = _outcome(trail, status, unanswered=unanswered)
     detail = None if reason is None else detail_of(trail.steps, reason)
     method = scope.get("method")
-    # What clients make up is kept for a while, as long as it is short.
-    if not trail.steps or len(detail or "") > _LONGEST_DETAIL or len(method or "") > _LONGEST_METHOD:
+    came_from = _came_from(facts, trail)
+    # What a client makes up is said once, and would push out what many say.
+    if len(detail or "") > _LONGEST_DETAIL or method not in _METHODS or not _WORDS.issuperset(came_from[2:]):
         return None
     steps = tuple([(layer, step_text(decision, enforced)) for layer, decision, enforced in trail.steps])
-    came_from, rules = _came_from(facts, trail), _rules_of(trail.access)
+    rules = _rules_of(trail.access)
     return _line_of((outcome, reason, detail, steps, scope["type"], method, *came_from, *rules, trail.exempt))
 
 
