@@ -35,8 +35,8 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _WORDS: Final = frozenset(
     {
         "same-origin", "same-site", "cross-site", "none", "document", "embed", "empty", "fencedframe", "font", "frame",
-        "iframe", "image", "json", "manifest", "object", "report", "script", "style", "track", "video", "audio", "worker",
-        None,
+        "iframe", "image", "json", "manifest", "object", "report", "script", "style", "track", "video", "audio",
+        "worker", None,
     }
 )  # fmt: skip
 _SAME: Final = (
