@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import Final
 
 import anyio
+from anyio.lowlevel import current_token
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
@@ -194,7 +195,7 @@ class Revocations:
         self._monotonic = monotonic
         self._copy: _Copy | None = None
         self._missed = False  # the store has forgotten something, and it is not back
-        self._flight: tuple[anyio.Event, float] | None = None
+        self._flight: tuple[anyio.Event, float, object] | None = None
         self._failed_at: float | None = None
 
     @property
@@ -318,13 +319,14 @@ class Revocations:
     def _renewal(self) -> anyio.Event | None:
         """The renewal that is under way; one is begun where there is none, unless the last one failed just now."""
         now = self._monotonic()
-        # An event loop that was thrown away may have taken a renewal with it.
-        if self._flight is not None and now - self._flight[1] < _LOST_SECONDS:
+        loop = current_token()
+        # An event loop that was thrown away may have taken a renewal with it; nobody can wait for another loop's.
+        if self._flight is not None and self._flight[2] == loop and now - self._flight[1] < _LOST_SECONDS:
             return self._flight[0]
         if self._failed_at is not None and now - self._failed_at < min(_RETRY_SECONDS, self._staleness_seconds / 4):
             return None
         landed = anyio.Event()
-        self._flight = (landed, now)
+        self._flight = (landed, now, loop)
 
         async def renew() -> None:
             failed_at: float | None = None
