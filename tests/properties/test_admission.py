@@ -172,6 +172,8 @@ def _settings(**changes: Any) -> GuardSettings:
         "exempt_paths": ["/health"],
         "exempt_prefixes": ["/static"],
         "audit": "structlog",
+        # Every request has an event loop of its own here: none is left to renew what it began to.
+        "revocation_staleness_seconds": 3600,
         **changes,
     }
     return GuardSettings(**{name: value for name, value in given.items() if value is not None})
