@@ -141,8 +141,14 @@ class Admissions:
         """Whether a token was let in with a request that said this."""
         return said in self._findings
 
-    def admission(self, claims: VerifiedClaims, said: Said) -> Admission | None:
-        """What lets this token in with a request that says this; None where the layers have to be asked."""
+    def admission(self, claims: VerifiedClaims, said: Said, *, again: bool) -> Admission | None:
+        """What lets this token in with a request that says this; None where the layers have to be asked.
+
+        Args:
+            claims: What the token says.
+            said: What the request says.
+            again: The token has been here before, so it may come once more: what comes once is not worth keeping.
+        """
         kept = claims.derived.get(self)
         if isinstance(kept, dict):
             known: Admission | None = kept.get(said)
@@ -165,7 +171,10 @@ class Admissions:
             claims.expires_at,
             found.embedder,
         )
-        return self._kept(claims, said, Admission(found, embed))
+        admission = Admission(found, embed)
+        if again:
+            self._keep(claims, said, admission)
+        return admission
 
     def keep(self, said: Said, scope: Scope, trail: Trail) -> None:
         """Keep what the layers have found about a request that stands in front of the app, if all have let it pass."""
@@ -185,14 +194,13 @@ class Admissions:
         found = Finding(trail, embed.embedder, line)
         self._findings.setdefault(said, {})[self._kind(claims, embed.rls)] = found
         self._count += 1
-        self._kept(claims, said, Admission(found, embed))
+        self._keep(claims, said, Admission(found, embed))
 
-    def _kept(self, claims: VerifiedClaims, said: Said, admission: Admission) -> Admission:
+    def _keep(self, claims: VerifiedClaims, said: Said, admission: Admission) -> None:
         kept = claims.derived.get(self)
         if not isinstance(kept, dict) or len(kept) >= _MOST:
             kept = claims.derived[self] = {}
         kept[said] = admission
-        return admission
 
     def _rows_of(self, claims: VerifiedClaims) -> RowFilter | Deny | None:
         if self._policy is None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.admission import Admissions, Said, Sought, keep
+from toucan_guard.admission import Admissions, Sought, keep
 from toucan_guard.admitted import AdmittedConnection
 from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.core.credentials import COOKIE_PREFIX
@@ -107,8 +107,11 @@ class AdmissionMiddleware:
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
         said = (scope["method"], trail.said, forwarded)
         now = self._clock()
-        claims = self._claims_of(credentials, said, trail, now)
-        admission = None if claims is None else self._admissions.admission(claims, said)
+        claims = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
+        again = claims is not None
+        if claims is None and self._admissions.knows(said):
+            claims = self._verified(credentials, trail, now)
+        admission = None if claims is None else self._admissions.admission(claims, said, again=again)
         if claims is None or admission is None:
             trail.sought = Sought(self._admissions, said)
             return None
@@ -142,11 +145,8 @@ class AdmissionMiddleware:
             return None
         return authorization
 
-    def _claims_of(self, credentials: bytes, said: Said, trail: Trail, now: float) -> VerifiedClaims | None:
-        """What the token says, remembered or verified now; None where that is better left to the layers."""
-        claims = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
-        if claims is not None or not self._admissions.knows(said):
-            return claims
+    def _verified(self, credentials: bytes, trail: Trail, now: float) -> VerifiedClaims | None:
+        """What a new token says, where it is valid."""
         token = credentials[len(_SCHEME) :].decode("latin-1")
         verified = self._verifier.verify(token, now=now)
         if isinstance(verified, Deny):

@@ -172,13 +172,13 @@ class CachedVerifier:
             return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
         raw = token.encode("ascii")
         missed, key = self._missed
+        self._missed = _NOTHING
         if raw != missed:
             key = hashlib.sha256(self._prefix + raw).digest()
-        self._missed = _NOTHING
-        entry = self._cache.entry(key, now=now)
-        if entry is not None:
-            refusal = recheck(entry.claims, policy=policy, now=now)
-            return entry.claims if refusal is None else refusal
+            entry = self._cache.entry(key, now=now)
+            if entry is not None:
+                refusal = recheck(entry.claims, policy=policy, now=now)
+                return entry.claims if refusal is None else refusal
         result = verify(token, policy=policy, keys=self._finder, now=now)
         if isinstance(result, VerifiedClaims):
             self._cache.put(key, result, token_bytes=len(token), policy=policy, now=now)
@@ -220,7 +220,7 @@ class CachedVerifier:
         return result
 
 
-# A token that was looked for in vain, and its key: whoever verifies it next need not hash it again. Let go of then.
+# A token that was looked for in vain, and its key: whoever verifies it next need not look again. Let go of then.
 _NOTHING: Final[tuple[bytes | None, bytes]] = (None, b"")
 
 
