@@ -165,6 +165,7 @@ class ToucanGuard:
             is_exempt=exempt_paths(settings.exempt_paths, settings.exempt_prefixes),
             policy=None if settings.insecure_no_rls else settings.policy,
             tenants_listed=bool(settings.tenant_origins),
+            remembers=settings.token_cache_size > 0,
             revocations=revocations,
             insecure_store_fail_open=settings.insecure_store_fail_open,
             trusted_proxies=settings.trusted_proxies,

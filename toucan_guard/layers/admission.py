@@ -46,6 +46,7 @@ class AdmissionMiddleware:
         is_exempt: Which methods and paths the layers do not protect.
         policy: The row-level policy; None where there is none.
         tenants_listed: Whether tenants have lists of origins of their own.
+        remembers: Whether anything is kept at all; else all layers are asked each time.
         revocations: What was withdrawn before its end, where the host keeps such a list.
         insecure_store_fail_open: See ``EmbedTokenMiddleware``.
         trusted_proxies: Whose X-Forwarded-Proto and X-Forwarded-Host name our own origin.
@@ -64,6 +65,7 @@ class AdmissionMiddleware:
         is_exempt: Callable[[str, str], bool],
         policy: RlsPolicy | None,
         tenants_listed: bool,
+        remembers: bool = True,
         revocations: Revocations | None = None,
         insecure_store_fail_open: bool = False,
         trusted_proxies: Networks = (),
@@ -74,6 +76,7 @@ class AdmissionMiddleware:
         self._recorder = recorder
         self._verifier = verifier
         self._is_exempt = is_exempt
+        self._remembers = remembers
         self._admissions = Admissions(policy=policy, tenants_listed=tenants_listed)
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._trusted_proxies = tuple(trusted_proxies)
@@ -84,7 +87,9 @@ class AdmissionMiddleware:
         if scope["type"] not in GUARDED_SCOPES or existing_trail(scope) is not None:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
-        connection = self._admitted(scope, receive, send, trail) if scope["type"] == "http" else None
+        connection = None
+        if self._remembers and scope["type"] == "http":
+            connection = self._admitted(scope, receive, send, trail)
         access = trail.access
         previous = current_row_access.set(access)
         try:
