@@ -820,6 +820,23 @@ async def test_an_admitted_connection_is_freed_at_its_end(
         gc.enable()
 
 
+@pytest.mark.parametrize("size", [0, 1, 10_000])
+async def test_without_a_token_cache_every_layer_is_asked_each_time(
+    size: int, make_settings: Any, http: Any, make_token: Any
+) -> None:
+    admitted: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        admitted.append(trail_of(scope).admission is not None)
+        await chart(scope, receive, send)
+
+    guard = ToucanGuard(app, settings=make_settings(token_cache_size=size))
+    tokens = [make_token(), make_token(subject="user-2")]
+    for token in (tokens[0], tokens[0], tokens[1], tokens[0]):
+        await http(guard, headers={"authorization": f"Bearer {token}"})
+    assert admitted == [False, size > 0, size > 0, size > 0]
+
+
 async def test_the_headers_of_an_admitted_answer_are_the_layers_own(
     make_settings: Any, http: Any, make_token: Any
 ) -> None:
