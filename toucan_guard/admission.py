@@ -28,6 +28,7 @@ from toucan_guard.trail import Trail
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _MOST_FINDINGS: Final = 1024
+_MOST_ORIGINS: Final = 64  # of a kind; what a token with more says is kept beside its claims only, where it is counted
 _LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time
 
 Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
@@ -189,11 +190,12 @@ class Admissions:
         line = line_of(scope, trail, facts_of(trail), None)
         if line is None:
             return
-        if self._count >= _MOST_FINDINGS:
-            self._findings, self._count = {}, 0
         found = Finding(trail, embed.embedder, line)
-        self._findings.setdefault(said, {})[self._kind(claims, embed.rls)] = found
-        self._count += 1
+        if claims.origins is None or len(claims.origins) <= _MOST_ORIGINS:
+            if self._count >= _MOST_FINDINGS:
+                self._findings, self._count = {}, 0
+            self._findings.setdefault(said, {})[self._kind(claims, embed.rls)] = found
+            self._count += 1
         self._keep(claims, said, Admission(found, embed))
 
     def _keep(self, claims: VerifiedClaims, said: Said, admission: Admission) -> None:

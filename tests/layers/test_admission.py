@@ -326,6 +326,18 @@ async def test_a_new_token_of_another_kind_is_asked_about(
         assert not (await request_of(world, world.token(**changes, subject="user-3"), SAID))[1]
 
 
+@pytest.mark.parametrize(("count", "kinds"), [(64, 1), (65, 0)])
+async def test_a_kind_of_many_origins_is_kept_beside_its_token_only(
+    count: int, kinds: int, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    origins = [PORTAL, *(f"https://c{number}.customers.example" for number in range(1, count))]
+    await admitted(world, SAID, origins=origins)
+    assert sum(map(len, world.admissions._findings.values())) == kinds
+    answer, asked = await request_of(world, world.token(subject="user-2", origins=origins), SAID)
+    assert (answer.body, asked) == (b"user-2", kinds == 0)
+
+
 async def test_a_new_token_that_was_revoked_is_asked_about(
     make_settings: Any, admitted: Any, request_of: Any, anyio_backend: str
 ) -> None:
