@@ -194,8 +194,9 @@ class Admissions:
         if claims.origins is None or len(claims.origins) <= _MOST_ORIGINS:
             if self._count >= _MOST_FINDINGS:
                 self._findings, self._count = {}, 0
-            self._findings.setdefault(said, {})[self._kind(claims, embed.rls)] = found
-            self._count += 1
+            kinds, kind = self._findings.setdefault(said, {}), self._kind(claims, embed.rls)
+            self._count += kind not in kinds  # several may have come at once
+            kinds[kind] = found
         self._keep(claims, said, Admission(found, embed))
 
     def _keep(self, claims: VerifiedClaims, said: Said, admission: Admission) -> None:
