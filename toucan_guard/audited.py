@@ -105,7 +105,7 @@ class Connection:
         self._host: Any = scope.get("app") if "router" in scope else None
         self._root: Any = scope.get("app") or recorder.routes_of
         self._root_path: str = scope.get("root_path", "")
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() if trail.began_at is None else trail.began_at
 
     async def run(self, app: ASGIApp) -> None:
         """Call the app; see the module's docstring for what may come back."""

@@ -126,6 +126,7 @@ class Trail:
         edits: What is done to the headers of every response that leaves, crashes included.
         admission: What the layers had found about an earlier request that said the same (``admission.py``).
         sought: Who wants to keep what the layers find about this one (``admission.py``).
+        began_at: When somebody began to look at the connection before its record did, by ``time.perf_counter``.
         refused_token: A token that was refused by the verifier that will be asked for it.
         raw: The last value of each header, as it arrived (see ``read``).
         said: What the headers say of where the request comes from, in a form to remember it by; no credential is in
@@ -142,6 +143,7 @@ class Trail:
         "access",
         "admission",
         "audit",
+        "began_at",
         "bootstrap_tokens",
         "caller",
         "claims",
@@ -185,6 +187,7 @@ class Trail:
         self.report_only_grants = False
         self.required_tables: frozenset[str] = _NO_TABLES
         self.audit: Any = None
+        self.began_at: float | None = None
         self.raw: Mapping[bytes, bytes] = _UNREAD
         self.said: tuple[bytes | None, ...] | None = None
         self.sought: Any = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,36 @@ async def test_a_kind_of_many_origins_is_kept_beside_its_token_only(
     assert sum(map(len, world.admissions._findings.values())) == kinds
     answer, asked = await request_of(world, world.token(subject="user-2", origins=origins), SAID)
     assert (answer.body, asked) == (b"user-2", kinds == 0)
+
+
+async def test_the_record_tells_how_long_the_verification_of_a_new_token_took(
+    make_settings: Any, admitted: Any, request_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toucan_guard.tokens import cache
+
+    world = World(make_settings())
+    await admitted(world, SAID)
+    verify = cache.verify
+
+    def slowly(*given: Any, **more: Any) -> Any:
+        time.sleep(0.05)
+        return verify(*given, **more)
+
+    monkeypatch.setattr(cache, "verify", slowly)
+    with audit_capture() as events:
+        assert not (await request_of(world, world.token(subject="user-2"), SAID))[1]
+        assert (await request_of(world, world.token(key=OTHER_SECRET), SAID))[1]
+    assert all(event["first_byte_ms"] >= 50 for event in events)
+
+
+async def test_tokens_of_one_kind_that_come_at_once_count_as_one(
+    make_settings: Any, request_of: Any, anyio_backend: str
+) -> None:
+    world = World(make_settings(), revocable=True)  # the first ones wait for the list
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(request_of, world, world.token(subject=f"user-{number}"), SAID)
+    assert world.admissions._count == 1
 
 
 async def test_a_new_token_that_was_revoked_is_asked_about(
