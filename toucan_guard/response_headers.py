@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from toucan_guard.headers import Header, HeaderList
@@ -14,6 +15,7 @@ _PRIVATE: Final[HeaderList] = [
     (b"referrer-policy", b"same-origin"),
     (b"vary", b"Authorization, Cookie, X-Embed-Token"),
 ]
+_name_of: Final = itemgetter(0)
 _CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
 
 
@@ -41,19 +43,16 @@ class KeepPrivate(HeaderEdit):
     def __call__(self, headers: HeaderList, trail: Trail) -> HeaderList:
         """See ``HeaderEdit``."""
         del trail
-        kept: HeaderList = []
+        kept: HeaderList = [*headers]
         cached = referred = False
-        for header in headers:
-            subject = _subject_of(header[0])
-            if subject is None:
-                pass
-            elif subject == b"referrer-policy":
+        # From the end, so that what is taken out moves nothing that is still to be looked at.
+        for index, name in _looked_at(b"\n".join(map(_name_of, headers))):
+            if name == b"referrer-policy":
                 referred = True
-            elif not _is_private(header[1]):
-                continue
-            elif subject == b"cache-control":
+            elif not _is_private(headers[index][1]):
+                del kept[index]
+            elif name == b"cache-control":
                 cached = True
-            kept.append(header)
         if not cached:
             kept.append(_PRIVATE[0])
         if not referred:
@@ -66,12 +65,14 @@ keep_private: Final = KeepPrivate()
 
 
 @lru_cache(maxsize=256)
-def _subject_of(name: bytes) -> bytes | None:
-    """The name in lower case, where it is one that is looked at."""
-    name = name.lower()
-    # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
-    looked_at = name == b"referrer-policy" or name in _CACHE_RULES or name.endswith(b"cdn-cache-control")
-    return name if looked_at else None
+def _looked_at(names: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Of header names, one on each line, those that are looked at: where they stand, the last one first."""
+    found = []
+    for index, name in enumerate(names.lower().split(b"\n")):
+        # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
+        if name == b"referrer-policy" or name in _CACHE_RULES or name.endswith(b"cdn-cache-control"):
+            found.append((index, name))
+    return tuple(reversed(found))
 
 
 @lru_cache(maxsize=256)

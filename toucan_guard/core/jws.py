@@ -207,10 +207,14 @@ def check_signature(jws: CompactJws, keys: KeyFinder) -> VerifyingKey | Deny:
     # The ring has compared already. Compared again here, because a ring that forgets to is how a public key
     # becomes an HMAC secret.
     if key.algorithm != jose.algorithm:
-        return Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's algorithm is not the algorithm of its key")
+        return _OTHER_ALGORITHM
     if key.verify(jws.signing_input, jws.signature) is not True:
-        return Deny(Reason.SIGNATURE_INVALID, "the token's signature is not valid")
+        return _BAD_SIGNATURE
     return key
+
+
+_OTHER_ALGORITHM: Final = Deny(Reason.ALGORITHM_NOT_ALLOWED, "the token's algorithm is not the algorithm of its key")
+_BAD_SIGNATURE: Final = Deny(Reason.SIGNATURE_INVALID, "the token's signature is not valid")
 
 
 def decode_segment(segment: bytes) -> bytes | None:

@@ -222,12 +222,12 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
     Never raises.
     """
     if claims.issuer != policy.issuer:
-        return Deny(Reason.ISSUER_NOT_ALLOWED, "the token's issuer is not the configured one")
+        return _OTHER_ISSUER
     for audience in claims.audiences:
         if audience in policy.audiences:
             break
     else:
-        return Deny(Reason.AUDIENCE_NOT_ALLOWED, "the token is not meant for this audience")
+        return _OTHER_AUDIENCE
     if claims.tenant is None and policy.require_tenant:
         return Deny(Reason.CLAIM_MISSING, "the token names no tenant")
     leeway, lifetime = policy.leeway_seconds, policy.lifetime_seconds
@@ -236,13 +236,19 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
         lifetime = MAX_BOOTSTRAP_SECONDS
     # Every comparison is written so that a time which is not a number is refused.
     if not expires_at > now - leeway:
-        return Deny(Reason.TOKEN_EXPIRED, "the token has expired")
+        return _EXPIRED
     if not issued_at <= now + leeway or not (not_before is None or not_before <= now + leeway):
-        return Deny(Reason.TOKEN_NOT_YET_VALID, "the token is not valid yet")
+        return _NOT_YET_VALID
     # The remaining life is bounded too, so that a token from a clock that runs ahead does not outlive the lifetime.
     if not expires_at - issued_at <= lifetime or not expires_at - now <= lifetime + leeway:
         return Deny(Reason.TOKEN_LIFETIME_TOO_LONG, f"the token lives longer than {lifetime} seconds")
     return None
+
+
+_OTHER_ISSUER: Final = Deny(Reason.ISSUER_NOT_ALLOWED, "the token's issuer is not the configured one")
+_OTHER_AUDIENCE: Final = Deny(Reason.AUDIENCE_NOT_ALLOWED, "the token is not meant for this audience")
+_EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token has expired")
+_NOT_YET_VALID: Final = Deny(Reason.TOKEN_NOT_YET_VALID, "the token is not valid yet")
 
 
 def steady_between(claims: VerifiedClaims, *, policy: TokenPolicy) -> tuple[float, float]:
