@@ -359,8 +359,10 @@ def upgrade() -> None:
 """
 
     @pytest.fixture
-    def config(self, tmp_path: Path) -> Any:
+    def config(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         pytest.importorskip("alembic")
+        # The environment that Alembic writes switches off the loggers of all other tests.
+        monkeypatch.setattr("logging.config.fileConfig", lambda *_, **__: None)
         from alembic import command
         from alembic.config import Config
 

@@ -75,7 +75,7 @@ def test_an_analyst_s_query_is_stopped_and_cut_on_postgresql_too(
             found = raw_sql.ask(session, embed, "SELECT id FROM flights ORDER BY id")
             assert ([row[0] for row in found.rows], found.truncated) == (list(range(2, 1002, 2)), True)
             found = raw_sql.ask(session, embed, "SELECT count(*) AS n, '50 %' AS share FROM flights")
-            assert (found.columns, found.rows, found.truncated) == (["n", "share"], [(1500, "50 %")], False)
+            assert (found.columns, found.rows, found.truncated) == (["n", "share"], [[1500, "50 %"]], False)
         monkeypatch.setattr(raw_sql, "MOST_SECONDS", 0.2)
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i % 7 + 1 FROM n) SELECT max(i) AS m FROM n"
         with Session(engine) as session, pytest.raises(raw_sql.TookTooLong):
