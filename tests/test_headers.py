@@ -138,3 +138,10 @@ def test_no_cache_in_front_is_told_otherwise(name: bytes, value: bytes, kept: bo
     headers = keep_private([(name, value)], Trail())
     assert ((name, value) in headers) == kept
     assert (b"cache-control", b"private, no-store") in headers
+
+
+def test_a_name_with_a_line_break_hides_no_rule_for_caches() -> None:
+    headers = keep_private([(b"x\ny", b"no-store"), (b"cache-control", b"public"), (b"z", b"no-store")], Trail())
+    assert (b"cache-control", b"public") not in headers
+    assert headers[:2] == [(b"x\ny", b"no-store"), (b"z", b"no-store")]
+    assert (b"cache-control", b"private, no-store") in headers

@@ -6,8 +6,6 @@ Where receipts or a stream are concerned, what the app sends is looked at as the
 from __future__ import annotations
 
 import sys
-from operator import itemgetter
-from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -15,12 +13,11 @@ from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused
 from toucan_guard.audited import Connection
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.headers import name_of
 from toucan_guard.live import Standing
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.recorder import Recorder
 from toucan_guard.trail import Trail
-
-_name_of: Final = itemgetter(0)
 
 
 class AdmittedConnection(Connection):
@@ -94,7 +91,7 @@ class AdmittedConnection(Connection):
     def _edited(self, message: Message) -> Message:
         """The beginning of an answer as it leaves."""
         headers = list(message.get("headers", ()))
-        added = self._admission.found.additions(b"\n".join(map(_name_of, headers)), self._trail)
+        added = self._admission.found.additions(b"\n".join(map(name_of, headers)), self._trail)
         if added is None:
             return self._trail.edited({**message, "headers": headers})
         return {**message, "headers": [*headers, *added]}

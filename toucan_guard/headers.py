@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 from starlette.types import Scope
@@ -12,6 +13,8 @@ from toucan_guard.core.credentials import COOKIE_PREFIX, SUBPROTOCOL_TOKEN, bear
 
 Header = tuple[bytes, bytes]
 HeaderList = list[Header]
+name_of: Final = itemgetter(0)
+"""The name of a header."""
 
 _API_KEY: Final = HEADER.encode()
 _TELLING: Final = frozenset({b"cookie", b"sec-websocket-protocol", _API_KEY})

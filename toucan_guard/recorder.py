@@ -283,6 +283,7 @@ def _rules_of(access: RowAccess | None) -> tuple[tuple[str, ...], str | None]:
 
 
 def facts_of(trail: Trail) -> dict[str, str]:
+    """What the layers have established on the way, by name."""
     facts: dict[str, str] = {}
     for step in reversed(trail.steps):
         if step.decision.facts:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final
 
-from toucan_guard.headers import Header, HeaderList
+from toucan_guard.headers import Header, HeaderList, name_of
 from toucan_guard.trail import HeaderEdit, Trail
 
 _PRIVATE: Final[HeaderList] = [
@@ -15,7 +14,6 @@ _PRIVATE: Final[HeaderList] = [
     (b"referrer-policy", b"same-origin"),
     (b"vary", b"Authorization, Cookie, X-Embed-Token"),
 ]
-_name_of: Final = itemgetter(0)
 _CACHE_RULES: Final = frozenset({b"cache-control", b"surrogate-control", b"edge-control", b"x-accel-expires"})
 
 
@@ -46,7 +44,7 @@ class KeepPrivate(HeaderEdit):
         kept: HeaderList = [*headers]
         cached = referred = False
         # From the end, so that what is taken out moves nothing that is still to be looked at.
-        for index, name in _looked_at(b"\n".join(map(_name_of, headers))):
+        for index, name in _looked_at(tuple(map(bytes, map(name_of, headers)))):
             if name == b"referrer-policy":
                 referred = True
             elif not _is_private(headers[index][1]):
@@ -65,10 +63,10 @@ keep_private: Final = KeepPrivate()
 
 
 @lru_cache(maxsize=256)
-def _looked_at(names: bytes) -> tuple[tuple[int, bytes], ...]:
-    """Of header names, one on each line, those that are looked at: where they stand, the last one first."""
+def _looked_at(names: tuple[bytes, ...]) -> tuple[tuple[int, bytes], ...]:
+    """Of header names, those that are looked at: where they stand, and the name in lower case; the last one first."""
     found = []
-    for index, name in enumerate(names.lower().split(b"\n")):
+    for index, name in enumerate(map(bytes.lower, names)):
         # What caches in front of us obey before Cache-Control: RFC 9213 and what vendors made of it.
         if name == b"referrer-policy" or name in _CACHE_RULES or name.endswith(b"cdn-cache-control"):
             found.append((index, name))

@@ -156,7 +156,7 @@ class ToucanGuard:
             if isinstance(guarded, layers.AuditLogMiddleware):
                 recorder = guarded.recorder
 
-        # What all of them have let in before is let in again, as long as nothing changes.
+        # What all of them have let in lets in the same again, and the next token of its kind, while nothing changes.
         self.app = layers.AdmissionMiddleware(
             guarded,
             bare=app,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +18,7 @@ from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.core.token import VerifiedClaims
-from toucan_guard.headers import Header, HeaderList
+from toucan_guard.headers import Header, HeaderList, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.rls.context import RowAccess
@@ -301,12 +300,9 @@ class Trail:
         return headers
 
 
-_name_of: Final = itemgetter(0)
-
-
 def _names_of(headers: HeaderList) -> str:
     # As text: looking for bytes in bytes takes five times as long.
-    return b"\n".join(map(_name_of, headers)).lower().decode("latin-1")
+    return b"\n".join(map(name_of, headers)).lower().decode("latin-1")
 
 
 def _beginning(value: bytes, longest: int) -> str:

@@ -24,7 +24,7 @@ class DecisionLine:
     """Writes the lines of connections that were decided alike.
 
     Args:
-        steps: What each layer decided, as ``step_text`` says it. There is one at least.
+        steps: What each layer decided, as ``step_text`` says it; one at least, where ``more_steps`` follow.
         exempt: Whether the path is not protected, which is told at the end.
 
     See ``decision_event`` for the rest, and for what ``of`` is given.

@@ -1,4 +1,4 @@
-"""Admission: a token that all layers have let in, with a request that says the same, is let in again.
+"""Admission: a request that says what one said that all layers have let in, with a token of its kind, is let in.
 
 ``AdmissionMiddleware`` stands in front of all layers, and ``ArrivalMiddleware`` behind them, in front of the app, where
 what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s. A request that is
@@ -34,7 +34,7 @@ _SESSION: Final = COOKIE_PREFIX.encode()
 
 
 class AdmissionMiddleware:
-    """Lets in what the layers have let in before.
+    """Lets in what the layers have let in before, and valid tokens of the same kind.
 
     Every connection begins here with nobody's rows, whatever context the server has reused for it.
 
