@@ -165,6 +165,6 @@ async def test_what_an_app_says_after_the_end_does_not_leave_without_the_guard_s
     for _ in range(3):  # through the layers, and admitted
         answer = await http(guard, headers=headers)
         sent = len(answer.messages)
-        with pytest.raises(AssertionError):
+        with pytest.raises(RuntimeError, match="the connection has ended"):
             await kept.pop()({"type": "http.response.start", "status": 200, "headers": []})
         assert len(answer.messages) == sent

@@ -11,7 +11,7 @@ is asked at every request all the same (``layers/admission.py``): the time, the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from starlette.types import Scope
@@ -29,6 +29,7 @@ from toucan_guard.trail import Trail
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _MOST_FINDINGS: Final = 1024
 _MOST_ORIGINS: Final = 64  # of a kind; what a token with more says is kept beside its claims only, where it is counted
+_MOST_ANSWERS: Final = 16  # of an app, told apart by the names of their headers
 _LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time
 
 Said = tuple[object, ...]  # the method, what headers say, and what a trusted proxy says of us
@@ -53,15 +54,16 @@ class Finding:
         steps: What each layer decided: yes.
         line: Writes the record of requests that are admitted by it.
         embedder: See ``Embed``.
+        usual_additions: What ``additions`` has found before about an answer's header names, where nobody has decided
+            more; or None.
     """
 
     # No token's claims are among them.
     __slots__ = (
-        "_added",
+        "_additions",
         "_caller",
         "_edits",
         "_embedder",
-        "_names",
         "_narrowing",
         "_opaque_caller",
         "_own_page",
@@ -69,6 +71,7 @@ class Finding:
         "embedder",
         "line",
         "steps",
+        "usual_additions",
     )
 
     def __init__(self, trail: Trail, embedder: str | None, line: DecisionLine) -> None:
@@ -80,8 +83,8 @@ class Finding:
         self._opaque_caller, self._own_page = trail.opaque_caller, trail.own_page
         self._narrowing = trail.narrowing
         self._report_only_grants = trail.report_only_grants
-        self._names: bytes | None = None
-        self._added: Sequence[Header] = ()
+        self._additions: dict[bytes, Sequence[Header]] = {}
+        self.usual_additions: Final = self._additions.get
 
     def put_on(self, trail: Trail) -> None:
         """Note on the Trail of a request that says the same what the layers would note."""
@@ -93,7 +96,7 @@ class Finding:
         trail.report_only_grants = self._report_only_grants
 
     def additions(self, names: bytes, trail: Trail) -> Sequence[Header] | None:
-        """What the layers add to an answer, kept from the last one with the same headers.
+        """What the layers add to an answer.
 
         Args:
             names: The answer's header names, one on each line.
@@ -104,11 +107,14 @@ class Finding:
         """
         if trail.edits is not self._edits or trail.narrowing is not self._narrowing or trail.refusal is not None:
             return None
-        if names == self._names:
-            return self._added
+        known = self._additions.get(names)
+        if known is not None:
+            return known
         added = trail.additions(names.lower().decode("latin-1"))
         if added is not None:
-            self._names, self._added = names, tuple(added)
+            if len(self._additions) >= _MOST_ANSWERS:
+                self._additions.clear()
+            self._additions[names] = tuple(added)
         return added
 
 
@@ -118,10 +124,12 @@ class Admission(NamedTuple):
     Attributes:
         found: What the layers have found about its kind.
         embed: What the app sees.
+        identity: See ``Recorder.identity_of``.
     """
 
     found: Finding
     embed: Embed
+    identity: str
 
 
 class Admissions:
@@ -130,13 +138,17 @@ class Admissions:
     Args:
         policy: The row-level policy; None where there is none.
         tenants_listed: Whether tenants have lists of their own, so that it matters which one a token names.
+        identity_of: See ``Recorder``.
     """
 
-    def __init__(self, *, policy: RlsPolicy | None, tenants_listed: bool) -> None:
+    def __init__(
+        self, *, policy: RlsPolicy | None, tenants_listed: bool, identity_of: Callable[[VerifiedClaims], str]
+    ) -> None:
         self._policy = policy
         self._tenants_listed = tenants_listed
         self._findings: dict[Said, dict[object, Finding]] = {}
         self._count = 0
+        self._identity_of = identity_of
 
     def knows(self, said: Said) -> bool:
         """Whether a token was let in with a request that said this."""
@@ -172,7 +184,7 @@ class Admissions:
             claims.expires_at,
             found.embedder,
         )
-        admission = Admission(found, embed)
+        admission = Admission(found, embed, self._identity_of(claims))
         if again:
             self._keep(claims, said, admission)
         return admission
@@ -197,7 +209,7 @@ class Admissions:
             kinds, kind = self._findings.setdefault(said, {}), self._kind(claims, embed.rls)
             self._count += kind not in kinds  # several may have come at once
             kinds[kind] = found
-        self._keep(claims, said, Admission(found, embed))
+        self._keep(claims, said, Admission(found, embed, self._identity_of(claims)))
 
     def _keep(self, claims: VerifiedClaims, said: Said, admission: Admission) -> None:
         kept = claims.derived.get(self)

@@ -1,35 +1,81 @@
 """The connection of a request that was let in without another look: recorded, edited and sent in one step.
 
-Where receipts or a stream are concerned, what the app sends is looked at as the layers would.
+That is all of it as long as the app does what nearly every app does: it begins an answer, and sends its body in one
+piece. Whatever else happens, a ``Connection`` goes on from there, with receipts and streams looked at as the layers
+would. Its Trail is made when somebody asks for it.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused
-from toucan_guard.audited import Connection
+from toucan_guard.audited import Arrival, Connection
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.headers import name_of
+from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.headers import Header, name_of
+from toucan_guard.ids import new_id
 from toucan_guard.live import Standing
+from toucan_guard.proxies import inherited_request_id
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.recorder import Recorder
-from toucan_guard.trail import Trail
+from toucan_guard.rls.context import RowAccess, current_row_access
+from toucan_guard.trail import TRAIL, Step, Trail
+
+_NO_TABLES: Final[Mapping[str, str]] = {}
 
 
-class AdmittedConnection(Connection):
-    """See ``Connection``.
+async def _over() -> Message:
+    return {"type": "http.disconnect"}
+
+
+class AdmittedConnection:
+    """One connection that was admitted. Making it publishes ``request.state.embed``, and takes charge.
 
     Args:
+        recorder: Writes its events.
+        scope: The connection, without the credentials that let it in.
+        receive: The server's.
         send: The server's.
-        trail: Has the admission on it.
-        standing: Says whether that still holds, while a stream lasts.
+        admission: What lets it in.
+        claims: What its token says.
+        headers: The request's, as they arrived.
+        began: When it arrived, by ``time.perf_counter``.
+        standing: Says whether the admission still holds, while a stream lasts.
     """
 
-    __slots__ = ("_admission", "_begun", "_careful", "_claims", "_standing")
+    __slots__ = (
+        "_access",
+        "_admission",
+        "_app",
+        "_began",
+        "_careful",
+        "_claims",
+        "_complete",
+        "_connection",
+        "_decision_id",
+        "_gone",
+        "_headers",
+        "_receive",
+        "_recorder",
+        "_request_id",
+        "_root_path",
+        "_routed",
+        "_scope",
+        "_server",
+        "_standing",
+        "_state",
+        "_steps",
+        "_tables",
+        "_trail",
+        "_trailers",
+    )
 
     def __init__(
         self,
@@ -37,61 +83,210 @@ class AdmittedConnection(Connection):
         scope: Scope,
         receive: Receive,
         send: Send,
-        trail: Trail,
-        *,
+        admission: Admission,
+        claims: VerifiedClaims,
+        headers: Sequence[Header],
+        began: float,
         standing: Standing,
     ) -> None:
-        super().__init__(recorder, scope, receive, trail.wrap(send), trail, server=send)
-        assert trail.claims is not None  # noqa: S101 - put there with the admission
-        self._claims = trail.claims  # a guard behind this one may verify others
-        self._admission: Admission = trail.admission
+        self._recorder = recorder
+        self._scope = scope
+        self._receive = receive
+        self._server: Send | None = send
+        self._admission = admission
+        self._claims = claims
+        self._headers = headers
+        self._began = began
         self._standing = standing
-        self._begun = False
+        self._app: Any = scope.get("app")
+        self._routed = "router" in scope
+        self._root_path: str = scope.get("root_path", "")
+        self._request_id = new_id()
+        if recorder.trusted_proxies:
+            self._request_id = inherited_request_id(scope, recorder.trusted_proxies) or self._request_id
+        embed = admission.embed
+        self._access = None if embed.rls is None else RowAccess(embed.rls)
+        # Of this connection's own: some servers hand out one for all.
+        self._state: dict[str, Any] = {**(scope.get("state") or {}), "embed": embed}
+        scope["state"] = self._state
+        scope[TRAIL] = self
+        self._trail: Trail | None = None
+        self._decision_id: str | None = None
+        self._steps: tuple[Step, ...] = ()  # what stood on the Trail when the decision was written
+        self._tables: Collection[str] = ()  # what had been filtered by then
+        self._complete = False  # the last byte went out
+        self._gone = False  # the client has hung up
+        self._trailers = False  # the app has announced trailers, which come behind the body
+        self._connection: Connection | None = None
         self._careful: Send | None = None
+
+    async def run(self, app: ASGIApp) -> None:
+        """Call the app with the rows that its viewer may see, and nobody else's."""
+        access = self._access
+        previous = current_row_access.set(access)
+        try:
+            await app(self._scope, self.receive, self.send)
+            if not self._complete or self._connection is not None:
+                await self._general().returned()
+        except BaseException as error:
+            if not await self._general().settled(error):
+                raise
+        finally:
+            if access is not None:
+                # A task that outlives the connection still holds this object, and finds it closed.
+                access.closed = True
+            current_row_access.reset(previous)
+            self._finish()
+
+    async def receive(self) -> Message:
+        """The app's ``receive``."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._gone = True
+            if self._connection is not None:
+                self._connection.gone = True
+        return message
 
     async def send(self, message: Message) -> None:
         """The app's ``send``."""
         kind, server = message["type"], self._server
         if self._careful is not None or server is None:
             pass
-        elif self._begun:
+        elif self._decision_id is not None:
             if kind == "http.response.body" and not message.get("more_body", False):
                 await server(message)
                 self._complete = not self._trailers
                 return
         elif (
             kind == "http.response.start"
-            and self._decision_id is None
-            and not self._trail.required_tables
+            and self._connection is None
+            and (self._trail is None or not self._trail.required_tables)
             and not isinstance(sys.exception(), Refused)
         ):
             edited = self._edited(message)
+            self._trailers = bool(message.get("trailers", False))
             try:
                 self._decide(message.get("status"))
             except AuditWriteError:
-                await self._withhold()
+                await self._general().withhold()
                 raise
-            self._begun = True
-            self._trailers = bool(message.get("trailers", False))
             return await server(edited)
         await self._carefully(message)
 
     async def _carefully(self, message: Message) -> None:
+        if self._server is None:
+            raise RuntimeError("the connection has ended")
         if self._careful is None:
-            careful = self._standing.cutting(self._audited_send, self._claims, self._trail)
-            if not self._begun and self._admission.embed.rls is not None:
-                careful = HeldResponse(self._scope, self._receive, careful, self._trail).send
+            connection = self._general()
+            careful = self._standing.cutting(connection.send, self._claims, self.trail)
+            if self._decision_id is None and self._access is not None:
+                careful = HeldResponse(self._scope, self.receive, careful, self.trail).send
             self._careful = careful
         await self._careful(message)
-
-    def _finish(self) -> None:
-        super()._finish()
-        self._careful = None  # it refers back to us
 
     def _edited(self, message: Message) -> Message:
         """The beginning of an answer as it leaves."""
         headers = list(message.get("headers", ()))
-        added = self._admission.found.additions(b"\n".join(map(name_of, headers)), self._trail)
+        names = b"\n".join(map(name_of, headers))
+        trail = self._trail
+        added = self._admission.found.usual_additions(names) if trail is None else None
         if added is None:
-            return self._trail.edited({**message, "headers": headers})
+            added = self._admission.found.additions(names, self.trail)
+            if added is None:
+                return self.trail.edited({**message, "headers": headers})
         return {**message, "headers": [*headers, *added]}
+
+    def _decide(self, status: Any) -> None:
+        """Write the decision."""
+        admission, access, recorder, trail = self._admission, self._access, self._recorder, self._trail
+        if access is not None and access.receipts:
+            self._tables = tuple(access.receipts)
+        self._steps = admission.found.steps if trail is None else trail.steps
+        event_id = new_id()
+        try:
+            if trail is not None or not recorder.decide_alike(
+                self._scope,
+                admission.found.line,
+                self._claims,
+                admission.identity,
+                _NO_TABLES if access is None else access.receipts,
+                status,
+                event_id=event_id,
+                request_id=self._request_id,
+                seconds_to_first_byte=time.perf_counter() - self._began,
+                root=self._app or recorder.routes_of,
+                root_path=self._root_path,
+            ):
+                recorder.decide(
+                    self._scope,
+                    self.trail,
+                    status,
+                    event_id=event_id,
+                    seconds_to_first_byte=time.perf_counter() - self._began,
+                    root=self._app or recorder.routes_of,
+                    root_path=self._root_path,
+                )
+        except AuditWriteError:
+            self._decision_id = event_id
+            raise
+        self._decision_id = event_id  # not before: whatever else went wrong, the answer to that is recorded
+
+    @property
+    def trail(self) -> Trail:
+        """What the layers would have noted."""
+        if self._trail is None:
+            trail = self._trail = Trail(self._request_id)
+            trail.read_headers(self._headers)
+            trail.claims, trail.admission, trail.access = self._claims, self._admission, self._access
+            self._admission.found.put_on(trail)
+            trail.embed, trail.state = self._admission.embed, self._state
+            trail.audit = self
+            if self._server is not None:
+                trail.wrap(self._server)
+        return self._trail
+
+    def continued_by(self, recorder: Recorder) -> None:
+        """See ``Connection``."""
+        if not self._recorder.records:
+            self._recorder = recorder
+
+    def _general(self) -> Connection:
+        """Who goes on where something else happens."""
+        if self._connection is None:
+            trail, server = self.trail, self._server
+            assert server is not None  # noqa: S101 - until the end
+            self._connection = Connection(
+                self._recorder,
+                self._scope,
+                self._receive,
+                trail.wrap(server),
+                trail,
+                server=server,
+                arrived=Arrival(self._app, self._routed, self._root_path, self._began),
+            )
+            self._connection.resume(
+                self._decision_id,
+                steps=len(self._steps),
+                tables=self._tables,
+                complete=self._complete,
+                gone=self._gone,
+                trailers=self._trailers,
+            )
+        return self._connection
+
+    def _finish(self) -> None:
+        trail, access = self._trail, self._access
+        # Nearly every connection: nothing has changed since the decision was written.
+        if (
+            self._connection is not None
+            or self._decision_id is None
+            or not (trail is None or (trail.steps is self._steps and trail.ended is None))
+            or not (access is None or len(access.receipts) == len(self._tables))
+        ):
+            self._general().finish()
+        # What refers back to us is let go of: we are freed at once, not by the collector. A task that outlives the
+        # connection hears that it is over, and sends nothing.
+        self._server = self._careful = self._connection = None
+        self._receive, self._scope = _over, {}
+        if self._trail is not None:
+            self._trail.release()

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -45,6 +45,22 @@ _NOT_A_BYTE: Final = "http.response.debug"  # tells a test client about template
 _HINTS: Final = frozenset({"http.response.early_hint", "http.response.push"})
 
 
+class Arrival(NamedTuple):
+    """How a connection arrived, before a router has seen it.
+
+    Attributes:
+        app: Whose scope it is; None where no app's.
+        routed: A router of that app's has called us: the guard stands around some of its routes.
+        root_path: Where that app is mounted.
+        began: When, by ``time.perf_counter``.
+    """
+
+    app: Any
+    routed: bool
+    root_path: str
+    began: float
+
+
 class Connection:
     """The record of one connection. Making it takes charge of the connection.
 
@@ -56,6 +72,7 @@ class Connection:
         trail: Of this connection, which has read the request's headers.
         server: The server's, where the one in front of us only edits headers. That is done here then: a step less for
             every message.
+        arrived: How it arrived, where that was told before; else the scope says it now.
     """
 
     __slots__ = (
@@ -63,7 +80,6 @@ class Connection:
         "_changed",
         "_complete",
         "_decision_id",
-        "_gone",
         "_held_back",
         "_host",
         "_receive",
@@ -78,10 +94,19 @@ class Connection:
         "_tables",
         "_trail",
         "_trailers",
+        "gone",
     )
 
     def __init__(
-        self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, trail: Trail, *, server: Send | None
+        self,
+        recorder: Recorder,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        trail: Trail,
+        *,
+        server: Send | None,
+        arrived: Arrival | None = None,
     ) -> None:
         self._decision_id: str | None = None
         self._steps = 0  # so many stood on the Trail when the decision was written
@@ -90,10 +115,8 @@ class Connection:
         self._held_back = False  # the event could not be written: 503 went out, nothing else may
         self._complete = False  # the last byte went out: what happens afterwards cuts nothing
         self._answered = False  # a refusal went out in place of what the app is still saying
-        self._gone = False  # the client has hung up
+        self.gone = False  # the client has hung up
         self._trailers = False  # the app has announced trailers, which come behind the body
-        if recorder.trusted_proxies:
-            trail.request_id = inherited_request_id(scope, recorder.trusted_proxies) or trail.request_id
         trail.audit = self
         self._recorder = recorder
         self._scope = scope
@@ -101,41 +124,72 @@ class Connection:
         self._send = send
         self._server = server
         self._trail = trail
+        if arrived is None:
+            if recorder.trusted_proxies:
+                trail.request_id = inherited_request_id(scope, recorder.trusted_proxies) or trail.request_id
+            began = time.perf_counter() if trail.began_at is None else trail.began_at
+            arrived = Arrival(scope.get("app"), "router" in scope, scope.get("root_path", ""), began)
+        app, routed, self._root_path, self._start = arrived
         # The app whose router called us, where the guard stands around some of its routes.
-        self._host: Any = scope.get("app") if "router" in scope else None
-        self._root: Any = scope.get("app") or recorder.routes_of
-        self._root_path: str = scope.get("root_path", "")
-        self._start = time.perf_counter() if trail.began_at is None else trail.began_at
+        self._host: Any = app if routed else None
+        self._root: Any = app or recorder.routes_of
 
     async def run(self, app: ASGIApp) -> None:
         """Call the app; see the module's docstring for what may come back."""
         try:
-            await app(self._scope, self._watched_receive, self.send)
-            if self._decision_id is None and not self._gone:
-                # Left to the server, this would be a 500 without the guard's headers.
-                await self._refuse(Deny(Reason.APP_FAILED, "the app returned without an answer"))
-            elif self._scope["type"] == "http" and not self._complete:
-                self._changed = "error"
-        except Exception as error:
-            if not await self._settle(error):
-                raise
+            await app(self._scope, self.receive, self.send)
+            await self.returned()
         except BaseException as error:
-            if self._decision_id is None and not self._gone and not _is_cancellation(error):
-                # The server's own answer would be a 500 without the guard's headers.
-                await self._refuse(Deny(Reason.APP_FAILED))
-            else:
-                self._changed = None if self._complete else "error"
-            raise
+            if not await self.settled(error):
+                raise
         finally:
-            self._finish()
+            self.finish()
+
+    def resume(
+        self,
+        decision_id: str | None,
+        *,
+        steps: int,
+        tables: Collection[str],
+        complete: bool,
+        gone: bool,
+        trailers: bool,
+    ) -> None:
+        """Go on where somebody else has recorded and sent the beginning.
+
+        Args:
+            decision_id: The id of the ``decision`` event, where that is written.
+            steps: So many stood on the Trail then.
+            tables: What had been filtered by then.
+            complete: The last byte went out.
+            gone: The client has hung up.
+            trailers: The app has announced trailers.
+        """
+        self._decision_id, self._steps, self._tables = decision_id, steps, tables
+        self._complete, self.gone, self._trailers = complete, gone, trailers
+
+    async def returned(self) -> None:
+        """The app has returned."""
+        if self._decision_id is None and not self.gone:
+            # Left to the server, this would be a 500 without the guard's headers.
+            await self._refuse(Deny(Reason.APP_FAILED, "the app returned without an answer"))
+        elif self._scope["type"] == "http" and not self._complete:
+            self._changed = "error"
 
     def continued_by(self, recorder: Recorder) -> None:
         """Write where a guard behind this one records, if this one was told to record nothing."""
         if not self._recorder.records:
             self._recorder = recorder
 
-    async def _settle(self, error: Exception) -> bool:
+    async def settled(self, error: BaseException) -> bool:
         """Answer for what the app raised; False where the server must hear of it too."""
+        if not isinstance(error, Exception):
+            if self._decision_id is None and not self.gone and not _is_cancellation(error):
+                # The server's own answer would be a 500 without the guard's headers.
+                await self._refuse(Deny(Reason.APP_FAILED))
+            else:
+                self._changed = None if self._complete else "error"
+            return False
         # A task group of the app's wraps what one of its tasks has raised.
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
@@ -158,15 +212,17 @@ class Connection:
             self._changed = "error"
         return False
 
-    async def _watched_receive(self) -> Message:
+    async def receive(self) -> Message:
+        """The app's ``receive``."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._gone = True
+            self.gone = True
         elif message["type"] == "websocket.disconnect":
-            self._gone = self._complete = True  # how every socket ends: nothing was cut
+            self.gone = self._complete = True  # how every socket ends: nothing was cut
         return message
 
-    async def _audited_send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
+        """The app's ``send``."""
         kind, server = message["type"], self._server
         # Before the decision is written: headers that are none are a crash of the app's, which is answered as such.
         edited = message if server is None or kind == "http.response.body" else self._trail.edited(message)
@@ -180,8 +236,6 @@ class Connection:
             self._complete = not message.get("more_body", False) and not self._trailers
         elif kind == _TRAILERS:
             self._complete = not message.get("more_trailers", False)
-
-    send = _audited_send  # the app's
 
     async def _begins(self, message: Message, kind: str) -> bool:
         """Record the decision before the first message leaves; False where it must not leave."""
@@ -200,13 +254,13 @@ class Connection:
         try:
             self._decide(message.get("status", _WEBSOCKET_STATUS.get(kind)))
         except AuditWriteError:
-            await self._withhold()
+            await self.withhold()
             raise
         if "trailers" in message:
             self._trailers = bool(message["trailers"])
         return True
 
-    async def _withhold(self) -> None:
+    async def withhold(self) -> None:
         """Say 503 in place of an answer whose decision could not be written."""
         self._held_back = True
         await deny(self._scope, self._receive, self._send, Deny(Reason.AUDIT_UNAVAILABLE))
@@ -216,7 +270,7 @@ class Connection:
         if not any(step.decision is decision for step in self._trail.steps):
             self._trail.add("app", decision)
         with suppress(AuditWriteError):  # then 503 has gone out in its place
-            await deny(self._scope, self._receive, self._audited_send, decision)
+            await deny(self._scope, self._receive, self.send, decision)
 
     async def _close(self, decision: Deny) -> None:
         """Refuse a WebSocket that has been accepted already, unless it has ended."""
@@ -228,7 +282,7 @@ class Connection:
     async def _answer_crash(self, error: Exception) -> bool:
         """Answer what the app raised as Starlette does, with the host's handlers; False for a crash."""
         if self._scope["type"] == "websocket":
-            if not self._gone:
+            if not self.gone:
                 await self._refuse(Deny(Reason.APP_FAILED))
             return False
 
@@ -245,7 +299,7 @@ class Connection:
         for handler in (handlers.get(500) or handlers.get(Exception), None):
             answer = ServerErrorMiddleware(crashed, handler=handler, debug=bool(getattr(app, "debug", False)))
             try:
-                await answer(self._scope, self._receive, self._audited_send)
+                await answer(self._scope, self._receive, self.send)
             except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
                 if self._decision_id is not None:
                     return False
@@ -253,7 +307,7 @@ class Connection:
                 return True
         return False
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Record a connection that nobody answered, or what changed after its decision was written."""
         self._server = None  # a task that outlives the connection finds its Trail released
         try:

@@ -22,6 +22,7 @@ from toucan_guard.core.decision_line import DecisionLine, identity_text, nobody_
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.core.pseudonyms import Pseudonyms
+from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.proxies import Networks, client_address
 from toucan_guard.rls.context import RowAccess
 from toucan_guard.templates import RouteTemplates
@@ -90,6 +91,81 @@ class Recorder:
         self._templates = RouteTemplates()
         self.routes_of = routes_of
         self._takes_lines = getattr(sink, "takes_lines", False) and metrics is None
+
+    def decide_alike(
+        self,
+        scope: Scope,
+        line: DecisionLine,
+        claims: VerifiedClaims,
+        identity: str,
+        tables: Mapping[str, str],
+        status: Any,
+        *,
+        event_id: str,
+        request_id: str,
+        seconds_to_first_byte: float,
+        root: Any,
+        root_path: str,
+    ) -> bool:
+        """Write the ``decision`` event of a connection that was decided as another one, and about which no more is known.
+
+        Args:
+            scope: The connection.
+            line: Writes the lines of those that were decided alike.
+            claims: Whose token it is.
+            identity: See ``identity_of``.
+            tables: What was filtered, and by which version of the policy.
+            status: The answer's status, as the app says it.
+            event_id: Of the event.
+            request_id: Of the connection.
+            seconds_to_first_byte: How long the answer took.
+            root: See ``decide``.
+            root_path: See ``decide``.
+
+        Returns:
+            Whether that was done; else ``decide`` does it.
+
+        Raises:
+            AuditWriteError: See ``record``.
+        """
+        if observers or not self._takes_lines:
+            return self._sink is None and self._metrics is None and not observers
+        if status.__class__ is not int or status >= 500:
+            return False
+        client = client_address(scope, self.trusted_proxies)
+        if client is not None and self._pseudonyms is not None:
+            client = self._pseudonyms.of("client", client)
+        try:
+            written = line.of(
+                now=self.clock(),
+                event_id=event_id,
+                request_id=request_id,
+                trace_id=_trace_id(),
+                more_steps=(),
+                route=self._templates.find(scope, root, root_path) if "endpoint" in scope else None,
+                status=status,
+                seconds_to_first_byte=seconds_to_first_byte,
+                identity=identity,
+                expires_at=claims.expires_at,
+                tables=tables,
+                region=self._region,
+                client=client,
+                dropped=self.dropped,
+            )
+        except (TypeError, ValueError):
+            return False  # no text where a text belongs
+        if written is None:
+            return False
+        self._write(written)
+        return True
+
+    def identity_of(self, claims: VerifiedClaims) -> str:
+        """Who a token speaks for, as lines say it: written out once for each token, and kept beside its claims."""
+        kept = claims.derived.get(self)
+        if isinstance(kept, str):
+            return kept
+        identity = claims.derived[self] = identity_text(claims, self._pseudonyms)
+        return identity
 
     def decide(
         self,
@@ -185,13 +261,7 @@ class Recorder:
         line, more = known or (line_of(scope, trail, facts, status, unanswered=unanswered), ())
         if line is None:
             return None
-        if claims is None:
-            identity = nobody_text(facts.get("key_id"))
-        else:
-            # Written out once for each token, and kept beside its claims.
-            kept = claims.derived.get(self)
-            identity = kept if isinstance(kept, str) else identity_text(claims, self._pseudonyms)
-            claims.derived[self] = identity
+        identity = nobody_text(facts.get("key_id")) if claims is None else self.identity_of(claims)
         client = client_address(scope, self.trusted_proxies)
         if client is not None and self._pseudonyms is not None:
             client = self._pseudonyms.of("client", client)

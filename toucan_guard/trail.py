@@ -1,7 +1,7 @@
 """The Trail: the one mutable record of a connection.
 
 Whoever needs it first makes it (``trail_of``), so that a layer works alone and a nested guard continues the
-outer guard's Trail. ``request.state.embed``, the context variable that adapters read and the audit event are views
+outer guard's Trail. Where a connection was admitted (``admitted.py``), that is who holds it, and makes it when asked. ``request.state.embed``, the context variable that adapters read and the audit event are views
 of it.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from starlette.types import Message, Scope, Send
 
@@ -24,7 +24,9 @@ from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.rls.context import RowAccess
 
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
-_TRAIL: Final = "toucan_guard.trail"
+TRAIL: Final = "toucan_guard.trail"
+"""Where it stands in the scope, or what holds it."""
+
 # Nothing that is accepted is nearly as long; of what is longer, its beginning is enough to refuse it.
 _LONGEST_READ: Final = 65_536
 _READ_HEADERS: Final = frozenset(
@@ -52,6 +54,17 @@ _SAID: Final = (
     b"sec-fetch-mode",
     b"sec-fetch-site",
 )
+
+Said = tuple[bytes | None, ...]
+
+
+class HoldsTrail(Protocol):
+    """What stands in a guarded connection's scope."""
+
+    @property
+    def trail(self) -> Trail:
+        """The connection's Trail."""
+        ...
 
 
 class HeaderEdit(ABC):
@@ -125,9 +138,11 @@ class Trail:
         edits: What is done to the headers of every response that leaves, crashes included.
         admission: What the layers had found about an earlier request that said the same (``admission.py``).
         sought: Who wants to keep what the layers find about this one (``admission.py``).
-        began_at: When somebody began to look at the connection before its record did, by ``time.perf_counter``.
+        began_at: When the guard began to look at the connection, by ``time.perf_counter``, where that was before its
+            record did.
         refused_token: A token that was refused by the verifier that will be asked for it.
         raw: The last value of each header, as it arrived (see ``read``).
+        state: The dictionary behind ``request.state``, where it is this connection's own.
         said: What the headers say of where the request comes from, in a form to remember it by; no credential is in
             it. None where a header that the guard reads is repeated.
     """
@@ -138,7 +153,6 @@ class Trail:
         "_header_values",
         "_headers",
         "_send",
-        "_state",
         "access",
         "admission",
         "audit",
@@ -163,11 +177,12 @@ class Trail:
         "said",
         "session_cookies",
         "sought",
+        "state",
         "steps",
     )
 
-    def __init__(self) -> None:
-        self.request_id = new_id()
+    def __init__(self, request_id: str | None = None) -> None:
+        self.request_id = request_id or new_id()
         self.steps: tuple[Step, ...] = ()
         self.edits: tuple[HeaderEdit, ...] = ()
         self.bootstrap_tokens: tuple[str, ...] = ()
@@ -188,15 +203,20 @@ class Trail:
         self.audit: Any = None
         self.began_at: float | None = None
         self.raw: Mapping[bytes, bytes] = _UNREAD
-        self.said: tuple[bytes | None, ...] | None = None
+        self.said: Said | None = None
         self.sought: Any = None
         self.refused_token: RefusedToken | None = None
         self.admission: Any = None
         self._send: Send | None = None
-        self._state: dict[str, Any] | None = None
+        self.state: dict[str, Any] | None = None
         self._headers: Sequence[Header] = ()
         self._header_count = -1
         self._header_values: Mapping[bytes, tuple[str, ...]] | None = None
+
+    @property
+    def trail(self) -> Trail:
+        """Itself: see ``HoldsTrail``."""
+        return self
 
     def read(self, scope: Scope) -> None:
         """Read what the guard looks at of the request's headers, in one pass: see ``raw`` and ``said``.
@@ -204,11 +224,13 @@ class Trail:
         Read again where the list is another one: what a guard in front took away is gone for the one behind it.
         """
         headers = scope["headers"]
-        if headers is self._headers and len(headers) == self._header_count:
-            return
+        if headers is not self._headers or len(headers) != self._header_count:
+            self.read_headers(headers)
+
+    def read_headers(self, headers: Sequence[Header]) -> None:
+        """Read these headers, whatever the scope says: see ``read``."""
         self.raw = raw = dict(headers)
-        repeated = len(raw) != len(headers) and _repeats([name for name, _ in headers if name in _READ_HEADERS])
-        self.said = None if repeated else tuple(map(raw.get, _SAID))
+        self.said = None if repeats(headers, raw) else said_of(raw)
         self._headers, self._header_count, self._header_values = headers, len(headers), None
 
     def _decoded(self) -> Mapping[bytes, tuple[str, ...]]:
@@ -262,7 +284,8 @@ class Trail:
         return self._send if send == self._edited_send else None
 
     async def _edited_send(self, message: Message) -> None:
-        assert self._send is not None  # noqa: S101 - set by wrap(), which alone hands this method out
+        if self._send is None:  # wrap() has set it, which alone hands this method out
+            raise RuntimeError("the connection has ended")
         await self._send(self.edited(message))
 
     def edited(self, message: Message) -> Message:
@@ -310,7 +333,21 @@ def _beginning(value: bytes, longest: int) -> str:
     return (value if len(value) <= longest else value[:longest] + b"\0").decode("latin-1")
 
 
-def _repeats(names: list[bytes]) -> bool:
+def said_of(raw: Mapping[bytes, bytes]) -> Said:
+    """See ``Trail.said``."""
+    return tuple(map(raw.get, _SAID))
+
+
+def repeats(headers: Sequence[Header], raw: Mapping[bytes, bytes]) -> bool:
+    """Whether a header that the guard reads is repeated.
+
+    Args:
+        headers: All of them.
+        raw: The last value of each.
+    """
+    if len(raw) == len(headers):
+        return False
+    names = [name for name, _ in headers if name in _READ_HEADERS]
     return len(set(names)) != len(names)
 
 
@@ -320,19 +357,21 @@ def trail_of(scope: Scope) -> Trail:
     Making it takes bootstrap tokens out of the query string, in place: the server's access log
     reads the same scope when the response starts, refused or not.
     """
-    trail: Trail | None = scope.get(_TRAIL)
-    if trail is None:
-        trail = scope[_TRAIL] = Trail()
+    held: HoldsTrail | None = scope.get(TRAIL)
+    if held is None:
+        trail = scope[TRAIL] = Trail()
         if "headers" in scope:
             trail.read(scope)  # as it arrived
         if scope.get("query_string"):
             trail.bootstrap_tokens = take_bootstrap_tokens(scope)
-    return trail
+        return trail
+    return held.trail
 
 
 def existing_trail(scope: Scope) -> Trail | None:
     """The Trail of this connection, or None where no guard stands in front."""
-    return scope.get(_TRAIL)
+    held: HoldsTrail | None = scope.get(TRAIL)
+    return None if held is None else held.trail
 
 
 def header_values(scope: Scope, name: bytes) -> tuple[str, ...]:
@@ -351,8 +390,8 @@ def publish_embed(scope: Scope, trail: Trail, embed: Embed | None) -> None:
     """
     trail.embed = embed
     given: dict[str, Any] = scope.get("state") or {}
-    state = trail._state  # noqa: SLF001 - made here
+    state = trail.state
     if state is None or state is not given:
         state = {**given}
     state["embed"] = embed
-    scope["state"] = trail._state = state  # noqa: SLF001
+    scope["state"] = trail.state = state

@@ -856,8 +856,7 @@ async def test_an_admitted_connection_is_freed_at_its_end(
     gc.collect()
     gc.disable()
     try:
-        _, asked = await request_of(world, token, path=path)
-        assert not asked
+        assert not (await request_of(world, token, path=path))[1]
         assert not any(type(found) is AdmittedConnection for found in gc.get_objects())
     finally:
         gc.enable()

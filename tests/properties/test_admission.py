@@ -27,7 +27,7 @@ from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware
 from toucan_guard.receipts import require_receipts
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.testing import TEST_SECRET, audit_capture, sign_token
-from toucan_guard.trail import existing_trail
+from toucan_guard.trail import existing_trail, trail_of
 
 PORTAL, CUSTOMER, OWN, EVIL = "https://portal.example", "https://a.customers.example", "https://charts.example", "https://evil.example"  # fmt: skip  # noqa: E501
 
@@ -98,6 +98,7 @@ _bearer = (st.sampled_from([*TOKENS[:1] * 12, *TOKENS]) | st.sampled_from(MANY))
 _PATHS = [
     "/health", "/static/a.js", "/static/../", "/framed", "/stream", "/crash", "/late", "/refuse", "/unanswered",
     "/grant/delays", "/grant/other", "/receipts", "/trailers", "/inner/x", "/inner/stream", "/inner/receipts",
+    "/blind", "/blind", "/blind/noted", "/blind/framed",
 ]  # fmt: skip
 _ANSWERS: list[dict[str, Any]] = [
     {"status": 200, "headers": []},
@@ -148,7 +149,7 @@ def _requests(draw: st.DrawFn) -> dict[str, Any]:
         program = draw(_programs)
         if draw(st.booleans()):  # as apps do, and then something else
             program = [0, 8, *program]
-        path = draw(st.sampled_from(["/say/", "/inner/say/", "/stubborn/"])) + ".".join(map(str, program))
+        path = draw(st.sampled_from(["/say/", "/inner/say/", "/stubborn/", "/blind/say/"])) + ".".join(map(str, program))
     return {
         "method": draw(st.sampled_from(["HEAD", "POST", "OPTIONS", "DELETE", "get"])) if strange else "GET",
         "path": path,
@@ -214,7 +215,9 @@ async def _say(send: Any, *parts: bytes, status: int = 200, headers: Any = ()) -
 
 
 def _seen(scope: Any) -> bytes:
-    """Everything that an app can see of what the guard has done."""
+    """Everything that an app can see of what the guard has done; some do not look at its Trail, as nearly all apps."""
+    if scope["path"].startswith("/blind"):
+        return repr((scope["headers"], scope["query_string"], scope["state"], current_row_access.get())).encode()
     embed, access, trail = scope["state"].get("embed"), current_row_access.get(), existing_trail(scope)
     assert trail is not None
     return json.dumps(
@@ -247,9 +250,11 @@ async def chart(scope: Any, receive: Any, send: Any) -> None:
     if path == "/late":
         await _say(send, b"", status=503)
         raise RuntimeError("the app fails late")
-    if path.startswith(("/say/", "/stubborn/")):
+    if path.startswith(("/say/", "/stubborn/", "/blind/say/")):
         return await _run(scope, receive, send)
     access = current_row_access.get()
+    if path == "/blind/noted" and access is not None:
+        access.note(["flights"], "v1")
     if path == "/receipts":
         if access is not None and scope["query_string"] != b"a=b":
             access.note(["flights"], "v1")
@@ -259,7 +264,7 @@ async def chart(scope: Any, receive: Any, send: Any) -> None:
         await GrantMiddleware(_answer, type="dashboard", id_param="id", action="view")(scope, receive, send)
     elif path == "/stream":
         await _say(send, _seen(scope), b"", b"more", b"end")
-    elif path == "/framed":
+    elif path in ("/framed", "/blind/framed"):
         headers = [
             (b"Content-Security-Policy", b"default-src 'self'; frame-ancestors https://portal.example"),
             (b"X-Frame-Options", b"SAMEORIGIN"),
@@ -302,8 +307,7 @@ class _Stopped(BaseException):
 
 
 async def _do(deed: str, scope: Any, receive: Any) -> None:
-    trail, access = existing_trail(scope), current_row_access.get()
-    assert trail is not None
+    access = current_row_access.get()
     match deed:
         case "receive":
             await receive()
@@ -312,13 +316,13 @@ async def _do(deed: str, scope: Any, receive: Any) -> None:
         case "require" if access is not None:
             require_receipts(scope, frozenset(["flights"]))
         case "grant":
-            trail.add("grant", Deny(Reason.GRANT_MISSING, "one"), report_only=True)
+            trail_of(scope).add("grant", Deny(Reason.GRANT_MISSING, "one"), report_only=True)
         case "allow":
-            trail.add("gate", ALLOW)
+            trail_of(scope).add("gate", ALLOW)
         case "report":
-            trail.add("gate", Deny("x_closed", "at night"), report_only=True)
+            trail_of(scope).add("gate", Deny("x_closed", "at night"), report_only=True)
         case "steps":
-            trail.add("gate", Allow({"origin": "https://told.example", "key_id": "k"}))
+            trail_of(scope).add("gate", Allow({"origin": "https://told.example", "key_id": "k"}))
         case "raise":
             raise RuntimeError("the app fails")
         case "refuse":

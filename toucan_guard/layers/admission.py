@@ -23,11 +23,12 @@ from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import strip_bearer, strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
+from toucan_guard.query import carries_bootstrap_token
 from toucan_guard.recorder import Recorder
-from toucan_guard.rls.context import RowAccess, current_row_access
+from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
-from toucan_guard.trail import RefusedToken, Trail, existing_trail, publish_embed, trail_of
+from toucan_guard.trail import TRAIL, RefusedToken, existing_trail, repeats, said_of, trail_of
 
 _SCHEME: Final = b"Bearer "
 _SESSION: Final = COOKIE_PREFIX.encode()
@@ -77,86 +78,76 @@ class AdmissionMiddleware:
         self._verifier = verifier
         self._is_exempt = is_exempt
         self._remembers = remembers
-        self._admissions = Admissions(policy=policy, tenants_listed=tenants_listed)
+        self._admissions = Admissions(
+            policy=policy, tenants_listed=tenants_listed, identity_of=recorder.identity_of
+        )
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._trusted_proxies = tuple(trusted_proxies)
         self._longest = len(_SCHEME) + verifier.policy.max_token_bytes
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in GUARDED_SCOPES or existing_trail(scope) is not None:
+        if scope["type"] not in GUARDED_SCOPES or TRAIL in scope:
             return await self.app(scope, receive, send)
-        trail = trail_of(scope)
-        connection = None
         if self._remembers and scope["type"] == "http":
-            connection = self._admitted(scope, receive, send, trail)
-        access = trail.access
-        previous = current_row_access.set(access)
+            connection = self._admitted(scope, receive, send)
+            if connection is not None:
+                return await connection.run(self._bare)
+        trail = trail_of(scope)
+        previous = current_row_access.set(None)
         try:
-            if connection is None:
-                await self.app(scope, receive, send)
-            else:
-                await connection.run(self._bare)
+            await self.app(scope, receive, send)
         finally:
-            if access is not None:
-                # A task that outlives the connection still holds this object, and finds it closed.
-                access.closed = True
             current_row_access.reset(previous)
             trail.release()
 
-    def _admitted(self, scope: Scope, receive: Receive, send: Send, trail: Trail) -> AdmittedConnection | None:
+    def _admitted(self, scope: Scope, receive: Receive, send: Send) -> AdmittedConnection | None:
         """The connection of a request that is known, where what is known of it still holds."""
-        credentials = self._only_credentials(trail)
-        if credentials is None or self._is_exempt(scope["method"], scope["path"]):
-            return None
-        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
-        said = (scope["method"], trail.said, forwarded)
-        now = self._clock()
-        claims = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
-        again = claims is not None
-        if claims is None and self._admissions.knows(said):
-            claims = self._verified(credentials, trail, now)
-        admission = None if claims is None else self._admissions.admission(claims, said, again=again)
-        if claims is None or admission is None:
-            trail.sought = Sought(self._admissions, said)
-            return None
-        if not self._standing.holds(claims, now):
-            return None
-        trail.admission, trail.claims = admission, claims
-        admission.found.put_on(trail)
-        publish_embed(scope, trail, admission.embed)
-        if len(trail.raw) != len(scope["headers"]) or not strip_bearer(scope, trail.raw):
-            strip_credentials(scope)
-        if admission.embed.rls is not None:
-            trail.access = RowAccess(admission.embed.rls)
-        return AdmittedConnection(self._recorder, scope, receive, send, trail, standing=self._standing)
-
-    def _only_credentials(self, trail: Trail) -> bytes | None:
-        """The request's bearer token and its scheme, where that is its one credential."""
-        raw = trail.raw
-        authorization = raw.get(b"authorization")
+        began = time.perf_counter()
+        headers = scope["headers"]
+        raw = dict(headers)
+        credentials = raw.get(b"authorization")
         if (
-            authorization is None
-            or len(authorization) > self._longest
-            or not authorization.startswith(_SCHEME)
-            or trail.said is None  # a header is repeated: somebody has to look
-            or trail.bootstrap_tokens
+            credentials is None
+            or len(credentials) > self._longest
+            or not credentials.startswith(_SCHEME)
             # Another credential is in play, or has to be taken out.
             or b"x-embed-token" in raw
             or b"x-api-key" in raw
             or b"sec-websocket-protocol" in raw
             or (b"cookie" in raw and raw[b"cookie"].find(_SESSION) >= 0)
+            or (scope.get("query_string") and carries_bootstrap_token(scope))
+            or repeats(headers, raw)  # somebody has to look
+            or self._is_exempt(scope["method"], scope["path"])
         ):
             return None
-        return authorization
+        forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
+        said = (scope["method"], said_of(raw), forwarded)
+        now = self._clock()
+        claims = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
+        again = claims is not None
+        if claims is None and self._admissions.knows(said):
+            claims = self._verified(credentials, scope, began, now)
+        admission = None if claims is None else self._admissions.admission(claims, said, again=again)
+        if claims is None or admission is None:
+            trail_of(scope).sought = Sought(self._admissions, said)
+            return None
+        if not self._standing.holds(claims, now):
+            return None
+        if len(raw) != len(headers) or not strip_bearer(scope, raw):
+            strip_credentials(scope)
+        return AdmittedConnection(
+            self._recorder, scope, receive, send, admission, claims, headers, began, self._standing
+        )
 
-    def _verified(self, credentials: bytes, trail: Trail, now: float) -> VerifiedClaims | None:
+    def _verified(self, credentials: bytes, scope: Scope, began: float, now: float) -> VerifiedClaims | None:
         """What a new token says, where it is valid."""
-        trail.began_at = time.perf_counter()  # the record tells how long this took, as where a layer verifies
         token = credentials[len(_SCHEME) :].decode("latin-1")
         verified = self._verifier.verify(token, now=now)
         if isinstance(verified, Deny):
-            # The layer that refuses need not verify it again.
+            # The layer that refuses need not verify it again, and the record tells how long this took.
+            trail = trail_of(scope)
+            trail.began_at = began
             trail.refused_token = RefusedToken(self._verifier, token, verified)
             return None
         return verified
