@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from toucan_guard.audit.chain import Chain
@@ -64,27 +63,27 @@ class LineSink:
         self._lock = threading.Lock()
         tell_of_forks(self)
 
-        render = chain.render
-
         class Logger(structlog.BoundLoggerBase):
-            """Has one method and no context: an event comes here whole, and rendering it is all that is done."""
+            """Has one method and no context: an event comes here whole, and linking it is all that is done."""
 
             def info(self, event: Event | bytes) -> None:
-                self._logger.info(render(event))
+                self._logger.info(chain.render(event))
+                chain.written()
 
         self._log: Any = structlog.wrap_logger(writer, processors=[], wrapper_class=Logger, context_class=dict).bind()
 
     def write(self, event: Event | bytes) -> None:
         """See ``Sink``."""
         with self._lock:
-            if self._counts and self._dropped:
+            if self._dropped and self._counts:
                 event = _event(event)
                 event = {**event, "dropped": event.get("dropped", 0) + self._dropped}
             try:
                 if not self._chain.begun:
                     self._begin()
-                self._emit(event)
+                self._log.info(event)
             except OSError as error:
+                self._cut(error)
                 self._dropped = _event(event).get("dropped", 0) + 1
                 raise AuditWriteError(f"an audit line could not be written ({error.strerror})") from None
             self._dropped = 0
@@ -97,9 +96,11 @@ class LineSink:
         """
         if self._chain.begun:
             with self._lock:
-                with suppress(OSError):  # a chain without its last line is reported as what it is
-                    self._emit(close_event(now=self._chain.now(), dropped=self._dropped + dropped))
+                try:
+                    self._log.info(close_event(now=self._chain.now(), dropped=self._dropped + dropped))
                     self._dropped = 0
+                except OSError as error:
+                    self._cut(error)  # a chain without its last line is reported as what it is
                 self._chain.end()
         self._writer.close()
 
@@ -111,18 +112,14 @@ class LineSink:
     def _begin(self) -> None:
         opened = self._chain.begin()
         try:
-            self._emit(opened)
+            self._log.info(opened)
         except OSError:
             self._chain.end()  # nothing can follow a first line that is not there
             raise
 
-    def _emit(self, event: Event | bytes) -> None:
-        try:
-            self._log.info(event)
-        except LineCut as error:
+    def _cut(self, error: OSError) -> None:
+        if isinstance(error, LineCut):
             self._chain.cut(error.written)
-            raise
-        self._chain.written()
 
 
 def _event(event: Event | bytes) -> Event:

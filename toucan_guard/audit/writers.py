@@ -49,8 +49,15 @@ class DescriptorWriter:
 
     def info(self, line: bytes) -> None:
         """See ``Writer``."""
-        # The line before was cut; it must not swallow this one.
-        mended = self._mend + line if self._mend else line
+        if self._mend:
+            return self._write_behind_a_cut(line)
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            self._cut(written, len(line))
+
+    def _write_behind_a_cut(self, line: bytes) -> None:
+        """The line before was cut; it must not swallow this one."""
+        mended = self._mend + line
         written = os.write(self._descriptor, mended)
         if written == len(mended):
             self._mend = b""

@@ -123,10 +123,8 @@ def body_of(chain: str, number: int, previous: str, cuts: Sequence[Cut], line: b
         cuts: Lines before this one that were not written whole.
         line: The event as one JSON line.
     """
-    marks = b'"cut":' + json.dumps(cuts, separators=(",", ":")).encode() + b"," if cuts else b""
-    return b'%b%b","seq":%d,"prev":"%b",%b%b' % (
-        _START, chain.encode(), number, previous.encode(), marks, line[1:-2]
-    )  # fmt: skip
+    marks = f'"cut":{json.dumps(cuts, separators=(",", ":"))},' if cuts else ""
+    return f'{{"chain":"{chain}","seq":{number},"prev":"{previous}",{marks}'.encode() + line[1:-2]
 
 
 def room_of(cuts: Sequence[Cut]) -> int:
@@ -136,7 +134,7 @@ def room_of(cuts: Sequence[Cut]) -> int:
 
 def linked_line(body: bytes, digest: str, *, keyed: bool) -> bytes:
     """The whole line, its newline included."""
-    return b'%b,"%b":"%b"}\n' % (body, b"mac" if keyed else b"hash", digest.encode())
+    return body + f',"{"mac" if keyed else "hash"}":"{digest}"}}\n'.encode()
 
 
 def read_link(line: bytes) -> Link | None:
