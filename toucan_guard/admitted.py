@@ -29,6 +29,7 @@ from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.trail import TRAIL, Step, Trail
 
 _NO_TABLES: Final[Mapping[str, str]] = {}
+_NO_SCOPE: Final[Scope] = {}
 
 
 async def _over() -> Message:
@@ -53,7 +54,6 @@ class AdmittedConnection:
     __slots__ = (
         "_access",
         "_admission",
-        "_app",
         "_began",
         "_careful",
         "_claims",
@@ -62,11 +62,12 @@ class AdmittedConnection:
         "_decision_id",
         "_gone",
         "_headers",
+        "_host",
         "_receive",
         "_recorder",
         "_request_id",
+        "_root",
         "_root_path",
-        "_routed",
         "_scope",
         "_server",
         "_standing",
@@ -98,8 +99,9 @@ class AdmittedConnection:
         self._headers = headers
         self._began = began
         self._standing = standing
-        self._app: Any = scope.get("app")
-        self._routed = "router" in scope
+        app = scope.get("app")
+        self._host: Any = app if "router" in scope else None
+        self._root: Any = app or recorder.routes_of
         self._root_path: str = scope.get("root_path", "")
         self._request_id = new_id()
         if recorder.trusted_proxies:
@@ -188,13 +190,14 @@ class AdmittedConnection:
         """The beginning of an answer as it leaves."""
         headers = list(message.get("headers", ()))
         names = b"\n".join(map(name_of, headers))
-        trail = self._trail
-        added = self._admission.found.usual_additions(names) if trail is None else None
+        found = self._admission.found
+        added = found.usual_additions(names) if self._trail is None else None
         if added is None:
-            added = self._admission.found.additions(names, self.trail)
+            added = found.additions(names, self.trail)
             if added is None:
                 return self.trail.edited({**message, "headers": headers})
-        return {**message, "headers": [*headers, *added]}
+        headers += added
+        return {**message, "headers": headers}
 
     def _decide(self, status: Any) -> None:
         """Write the decision."""
@@ -214,7 +217,7 @@ class AdmittedConnection:
                 event_id=event_id,
                 request_id=self._request_id,
                 seconds_to_first_byte=time.perf_counter() - self._began,
-                root=self._app or recorder.routes_of,
+                root=self._root,
                 root_path=self._root_path,
             ):
                 recorder.decide(
@@ -223,7 +226,7 @@ class AdmittedConnection:
                     status,
                     event_id=event_id,
                     seconds_to_first_byte=time.perf_counter() - self._began,
-                    root=self._app or recorder.routes_of,
+                    root=self._root,
                     root_path=self._root_path,
                 )
         except AuditWriteError:
@@ -262,7 +265,7 @@ class AdmittedConnection:
                 trail.wrap(server),
                 trail,
                 server=server,
-                arrived=Arrival(self._app, self._routed, self._root_path, self._began),
+                arrived=Arrival(self._host, self._root, self._root_path, self._began),
             )
             self._connection.resume(
                 self._decision_id,
@@ -280,13 +283,13 @@ class AdmittedConnection:
         if (
             self._connection is not None
             or self._decision_id is None
-            or not (trail is None or (trail.steps is self._steps and trail.ended is None))
-            or not (access is None or len(access.receipts) == len(self._tables))
+            or (trail is not None and (trail.steps is not self._steps or trail.ended is not None))
+            or (access is not None and len(access.receipts) != len(self._tables))
         ):
             self._general().finish()
         # What refers back to us is let go of: we are freed at once, not by the collector. A task that outlives the
         # connection hears that it is over, and sends nothing.
         self._server = self._careful = self._connection = None
-        self._receive, self._scope = _over, {}
+        self._receive, self._scope = _over, _NO_SCOPE
         if self._trail is not None:
             self._trail.release()

@@ -49,14 +49,14 @@ class Arrival(NamedTuple):
     """How a connection arrived, before a router has seen it.
 
     Attributes:
-        app: Whose scope it is; None where no app's.
-        routed: A router of that app's has called us: the guard stands around some of its routes.
-        root_path: Where that app is mounted.
+        host: The app whose router has called us, where the guard stands around some of its routes; else None.
+        root: The app whose routes are recorded, or a middleware around it.
+        root_path: Where that is mounted.
         began: When, by ``time.perf_counter``.
     """
 
-    app: Any
-    routed: bool
+    host: Any
+    root: Any
     root_path: str
     began: float
 
@@ -128,11 +128,10 @@ class Connection:
             if recorder.trusted_proxies:
                 trail.request_id = inherited_request_id(scope, recorder.trusted_proxies) or trail.request_id
             began = time.perf_counter() if trail.began_at is None else trail.began_at
-            arrived = Arrival(scope.get("app"), "router" in scope, scope.get("root_path", ""), began)
-        app, routed, self._root_path, self._start = arrived
-        # The app whose router called us, where the guard stands around some of its routes.
-        self._host: Any = app if routed else None
-        self._root: Any = app or recorder.routes_of
+            app = scope.get("app")
+            host = app if "router" in scope else None
+            arrived = Arrival(host, app or recorder.routes_of, scope.get("root_path", ""), began)
+        self._host, self._root, self._root_path, self._start = arrived
 
     async def run(self, app: ASGIApp) -> None:
         """Call the app; see the module's docstring for what may come back."""

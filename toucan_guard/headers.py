@@ -56,7 +56,8 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
         scope: The connection.
         once: Its headers, of which none is repeated, and none that carries another credential is there.
     """
-    if not once.get(b"authorization", b"").startswith(b"Bearer ") or scope["type"] == "websocket":
+    credentials = once.get(b"authorization")
+    if credentials is None or not credentials.startswith(b"Bearer ") or scope["type"] == "websocket":
         return False
     names = b"\n".join(once)
     # To look for bytes with ``in`` costs an exception first, inside of Python: it asks whether they are a number.
@@ -64,7 +65,7 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
         return False
     headers = scope["headers"] = [*scope["headers"]]
     try:
-        headers.remove((b"authorization", once[b"authorization"]))
+        headers.remove((b"authorization", credentials))
     except ValueError:  # pairs of another kind
         headers[:] = [header for header in headers if header[0] != b"authorization"]
     return True

@@ -25,6 +25,11 @@ _EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token or session has run out w
 _SOCKET_ENDS: Final = ("websocket.disconnect", "websocket.close", "websocket.http.response.start")
 
 
+def _stands(claims: VerifiedClaims, now: float) -> bool:
+    del claims, now
+    return True  # nothing can be revoked
+
+
 class Standing:
     """Whether what let a connection in still holds.
 
@@ -45,15 +50,13 @@ class Standing:
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
+        self.holds: Final[Callable[[VerifiedClaims, float], bool]] = _stands if revocations is None else revocations.clears
+        """Whether nothing was revoked, as far as that can be said at once. False says nothing: ask ``revoked``."""
         self._fail_open = insecure_store_fail_open
         self._clock = clock
         staleness = _LONGEST_SECONDS * 4 if revocations is None else revocations.staleness_seconds
         # A copy is renewed when it is half as old as it may be; by the look after that, the news are here.
         self._every_seconds = min(staleness / 4, _LONGEST_SECONDS)
-
-    def holds(self, claims: VerifiedClaims, now: float) -> bool:
-        """Whether nothing was revoked, as far as that can be said at once. False says nothing: ask ``revoked``."""
-        return self._revocations is None or self._revocations.clears(claims, now)
 
     async def revoked(self, claims: VerifiedClaims, trail: Trail) -> Deny | None:
         """Whether the token or session behind these claims was revoked."""

@@ -8,7 +8,7 @@ not known goes through the layers, and so does whatever may be refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,6 +32,8 @@ from toucan_guard.trail import TRAIL, RefusedToken, existing_trail, repeats, sai
 
 _SCHEME: Final = b"Bearer "
 _SESSION: Final = COOKIE_PREFIX.encode()
+_CARRIERS: Final = frozenset({b"x-embed-token", b"x-api-key", b"sec-websocket-protocol"})
+_MAY_CARRY: Final = _CARRIERS | {b"cookie"}
 
 
 class AdmissionMiddleware:
@@ -109,15 +111,9 @@ class AdmissionMiddleware:
         credentials = raw.get(b"authorization")
         if (
             credentials is None
-            or len(credentials) > self._longest
-            or not credentials.startswith(_SCHEME)
-            # Another credential is in play, or has to be taken out.
-            or b"x-embed-token" in raw
-            or b"x-api-key" in raw
-            or b"sec-websocket-protocol" in raw
-            or (b"cookie" in raw and raw[b"cookie"].find(_SESSION) >= 0)
+            or (not raw.keys().isdisjoint(_MAY_CARRY) and _carries_another(raw))
             or (scope.get("query_string") and carries_bootstrap_token(scope))
-            or repeats(headers, raw)  # somebody has to look
+            or (len(raw) != len(headers) and repeats(headers, raw))  # somebody has to look
             or self._is_exempt(scope["method"], scope["path"])
         ):
             return None
@@ -142,6 +138,8 @@ class AdmissionMiddleware:
 
     def _verified(self, credentials: bytes, scope: Scope, began: float, now: float) -> VerifiedClaims | None:
         """What a new token says, where it is valid."""
+        if len(credentials) > self._longest or not credentials.startswith(_SCHEME):
+            return None
         token = credentials[len(_SCHEME) :].decode("latin-1")
         verified = self._verifier.verify(token, now=now)
         if isinstance(verified, Deny):
@@ -151,6 +149,12 @@ class AdmissionMiddleware:
             trail.refused_token = RefusedToken(self._verifier, token, verified)
             return None
         return verified
+
+
+def _carries_another(raw: Mapping[bytes, bytes]) -> bool:
+    """Whether another credential may be in play, or has to be taken out."""
+    cookie = raw.get(b"cookie")
+    return (cookie is not None and _SESSION in cookie) or not raw.keys().isdisjoint(_CARRIERS)
 
 
 class ArrivalMiddleware:
