@@ -25,6 +25,7 @@ from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import Header
 from toucan_guard.recorder import facts_of, line_of
 from toucan_guard.trail import Trail
+from toucan_guard.turned_away import Verdict
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _MOST_FINDINGS: Final = 1024
@@ -41,10 +42,14 @@ class Sought(NamedTuple):
     Attributes:
         admissions: Keeps what is found.
         said: What the request says.
+        accept: What it wants to read.
+        verdict: What is known of its token, if that is all that it brings.
     """
 
     admissions: Admissions
     said: Said
+    accept: bytes | None
+    verdict: Verdict
 
 
 class Finding:

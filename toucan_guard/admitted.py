@@ -210,8 +210,8 @@ class AdmittedConnection:
             if trail is not None or not recorder.decide_alike(
                 self._scope,
                 admission.found.line,
-                self._claims,
                 admission.identity,
+                self._claims.expires_at,
                 _NO_TABLES if access is None else access.receipts,
                 status,
                 event_id=event_id,

@@ -50,7 +50,9 @@ class Standing:
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
-        self.holds: Final[Callable[[VerifiedClaims, float], bool]] = _stands if revocations is None else revocations.clears
+        self.holds: Final[Callable[[VerifiedClaims, float], bool]] = (
+            _stands if revocations is None else revocations.clears
+        )
         """Whether nothing was revoked, as far as that can be said at once. False says nothing: ask ``revoked``."""
         self._fail_open = insecure_store_fail_open
         self._clock = clock

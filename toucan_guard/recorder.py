@@ -96,8 +96,8 @@ class Recorder:
         self,
         scope: Scope,
         line: DecisionLine,
-        claims: VerifiedClaims,
         identity: str,
+        expires_at: float | None,
         tables: Mapping[str, str],
         status: Any,
         *,
@@ -112,8 +112,8 @@ class Recorder:
         Args:
             scope: The connection.
             line: Writes the lines of those that were decided alike.
-            claims: Whose token it is.
             identity: See ``identity_of``.
+            expires_at: When the token ends; None without one.
             tables: What was filtered, and by which version of the policy.
             status: The answer's status, as the app says it.
             event_id: Of the event.
@@ -146,7 +146,7 @@ class Recorder:
                 status=status,
                 seconds_to_first_byte=seconds_to_first_byte,
                 identity=identity,
-                expires_at=claims.expires_at,
+                expires_at=expires_at,
                 tables=tables,
                 region=self._region,
                 client=client,

@@ -149,7 +149,9 @@ def _requests(draw: st.DrawFn) -> dict[str, Any]:
         program = draw(_programs)
         if draw(st.booleans()):  # as apps do, and then something else
             program = [0, 8, *program]
-        path = draw(st.sampled_from(["/say/", "/inner/say/", "/stubborn/", "/blind/say/"])) + ".".join(map(str, program))
+        path = draw(st.sampled_from(["/say/", "/inner/say/", "/stubborn/", "/blind/say/"])) + ".".join(
+            map(str, program)
+        )
     return {
         "method": draw(st.sampled_from(["HEAD", "POST", "OPTIONS", "DELETE", "get"])) if strange else "GET",
         "path": path,

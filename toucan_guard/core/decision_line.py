@@ -59,7 +59,7 @@ class DecisionLine:
         self._came_from = f",{_members(came_from)},"
         rules = {"rls_attributes": list(rls_attributes), "policy_version": policy_version}
         self._rules = f',{_members(rules)},"tables":'
-        self._exempt = f',{_members({"exempt": exempt})}'
+        self._exempt = f",{_members({'exempt': exempt})}"
 
     def of(
         self,

@@ -29,6 +29,7 @@ from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revocation import Revocations
 from toucan_guard.trail import TRAIL, RefusedToken, existing_trail, repeats, said_of, trail_of
+from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdict_of
 
 _SCHEME: Final = b"Bearer "
 _SESSION: Final = COOKIE_PREFIX.encode()
@@ -80,9 +81,8 @@ class AdmissionMiddleware:
         self._verifier = verifier
         self._is_exempt = is_exempt
         self._remembers = remembers
-        self._admissions = Admissions(
-            policy=policy, tenants_listed=tenants_listed, identity_of=recorder.identity_of
-        )
+        self._admissions = Admissions(policy=policy, tenants_listed=tenants_listed, identity_of=recorder.identity_of)
+        self._refusals = Refusals()
         self._standing = Standing(verifier, revocations, insecure_store_fail_open=insecure_store_fail_open, clock=clock)
         self._trusted_proxies = tuple(trusted_proxies)
         self._longest = len(_SCHEME) + verifier.policy.max_token_bytes
@@ -92,69 +92,87 @@ class AdmissionMiddleware:
         if scope["type"] not in GUARDED_SCOPES or TRAIL in scope:
             return await self.app(scope, receive, send)
         if self._remembers and scope["type"] == "http":
-            connection = self._admitted(scope, receive, send)
-            if connection is not None:
-                return await connection.run(self._bare)
+            began = time.perf_counter()
+            known = self._known(scope, receive, send, began)
+            if isinstance(known, AdmittedConnection):
+                return await known.run(self._bare)
+            if known is not None and await known.answer(self._recorder, scope, receive, send, began=began):
+                return
         trail = trail_of(scope)
         previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
         finally:
             current_row_access.reset(previous)
+            sought: Sought | None = trail.sought
+            if sought is not None and trail.refusal is not None:
+                self._refusals.keep(scope, trail, sought.said, sought.accept, sought.verdict)
             trail.release()
 
-    def _admitted(self, scope: Scope, receive: Receive, send: Send) -> AdmittedConnection | None:
-        """The connection of a request that is known, where what is known of it still holds."""
-        began = time.perf_counter()
+    def _known(self, scope: Scope, receive: Receive, send: Send, began: float) -> AdmittedConnection | Refusal | None:
+        """The connection of a request that is let in, where what is known of it still holds; or how it is refused."""
         headers = scope["headers"]
         raw = dict(headers)
         credentials = raw.get(b"authorization")
         if (
-            credentials is None
-            or (not raw.keys().isdisjoint(_MAY_CARRY) and _carries_another(raw))
-            or (scope.get("query_string") and carries_bootstrap_token(scope))
+            (not raw.keys().isdisjoint(_MAY_CARRY) and _carries_another(raw))
+            or (scope.get("query_string") and _asks_for_another(scope, credentials))
             or (len(raw) != len(headers) and repeats(headers, raw))  # somebody has to look
             or self._is_exempt(scope["method"], scope["path"])
         ):
             return None
         forwarded = own_origin(scope, self._trusted_proxies) if self._trusted_proxies else None
         said = (scope["method"], said_of(raw), forwarded)
-        now = self._clock()
-        claims = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
-        again = claims is not None
-        if claims is None and self._admissions.knows(said):
-            claims = self._verified(credentials, scope, began, now)
-        admission = None if claims is None else self._admissions.admission(claims, said, again=again)
-        if claims is None or admission is None:
-            trail_of(scope).sought = Sought(self._admissions, said)
-            return None
-        if not self._standing.holds(claims, now):
-            return None
-        if len(raw) != len(headers) or not strip_bearer(scope, raw):
-            strip_credentials(scope)
-        return AdmittedConnection(
-            self._recorder, scope, receive, send, admission, claims, headers, began, self._standing
-        )
-
-    def _verified(self, credentials: bytes, scope: Scope, began: float, now: float) -> VerifiedClaims | None:
-        """What a new token says, where it is valid."""
-        if len(credentials) > self._longest or not credentials.startswith(_SCHEME):
-            return None
-        token = credentials[len(_SCHEME) :].decode("latin-1")
-        verified = self._verifier.verify(token, now=now)
-        if isinstance(verified, Deny):
-            # The layer that refuses need not verify it again, and the record tells how long this took.
+        verdict: Verdict = NO_TOKEN
+        refused: RefusedToken | None = None
+        if credentials is not None:
+            now = self._clock()
+            claims: VerifiedClaims | Deny | None = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
+            again = claims is not None
+            if claims is None:
+                if not credentials.startswith(_SCHEME):
+                    return None
+                if self._admissions.knows(said):
+                    # Enough of it to see that it is too large.
+                    token = credentials[len(_SCHEME) : self._longest + 1].decode("latin-1")
+                    claims = self._verifier.verify(token, now=now)
+            if isinstance(claims, VerifiedClaims):
+                admission = self._admissions.admission(claims, said, again=again)
+                if admission is not None:
+                    if not self._standing.holds(claims, now):
+                        return None
+                    if len(raw) != len(headers) or not strip_bearer(scope, raw):
+                        strip_credentials(scope)
+                    return AdmittedConnection(
+                        self._recorder, scope, receive, send, admission, claims, headers, began, self._standing
+                    )
+            verdict = None
+            if isinstance(claims, Deny):
+                # The layer that refuses need not verify it again.
+                refused = RefusedToken(self._verifier, token, claims)
+                verdict = None if self._verifier.lacks_key(claims) else verdict_of(claims)
+        accept = raw.get(b"accept")
+        refusal = self._refusals.of(said, accept, verdict) if len(raw) == len(headers) else None
+        if refusal is None:
             trail = trail_of(scope)
-            trail.began_at = began
-            trail.refused_token = RefusedToken(self._verifier, token, verified)
-            return None
-        return verified
+            trail.began_at, trail.refused_token = began, refused
+            trail.sought = Sought(self._admissions, said, accept, verdict)
+        return refusal
+
+
+def _asks_for_another(scope: Scope, credentials: bytes | None) -> bool:
+    """Whether a query string may carry another credential, or name an embed session where nothing else is brought."""
+    if credentials is None:
+        return b"embed" in scope["query_string"] or b"%" in scope["query_string"]
+    return carries_bootstrap_token(scope)
 
 
 def _carries_another(raw: Mapping[bytes, bytes]) -> bool:
     """Whether another credential may be in play, or has to be taken out."""
     cookie = raw.get(b"cookie")
-    return (cookie is not None and _SESSION in cookie) or not raw.keys().isdisjoint(_CARRIERS)
+    return (cookie is not None and (b"authorization" not in raw or _SESSION in cookie)) or not raw.keys().isdisjoint(
+        _CARRIERS
+    )
 
 
 class ArrivalMiddleware:
