@@ -84,6 +84,7 @@ class AdmittedConnection:
         scope: Scope,
         receive: Receive,
         send: Send,
+        *,
         admission: Admission,
         claims: VerifiedClaims,
         headers: Sequence[Header],
@@ -207,18 +208,24 @@ class AdmittedConnection:
         self._steps = admission.found.steps if trail is None else trail.steps
         event_id = new_id()
         try:
-            if trail is not None or not recorder.decide_alike(
-                self._scope,
-                admission.found.line,
-                admission.identity,
-                self._claims.expires_at,
-                _NO_TABLES if access is None else access.receipts,
-                status,
-                event_id=event_id,
-                request_id=self._request_id,
-                seconds_to_first_byte=time.perf_counter() - self._began,
-                root=self._root,
-                root_path=self._root_path,
+            # The outcome of an answer below 500 is the admission's, where nobody has noted more.
+            if (
+                trail is not None
+                or status.__class__ is not int
+                or status >= 500
+                or not recorder.write_line(
+                    self._scope,
+                    admission.found.line,
+                    event_id=event_id,
+                    request_id=self._request_id,
+                    status=status,
+                    seconds_to_first_byte=time.perf_counter() - self._began,
+                    identity=admission.identity,
+                    expires_at=self._claims.expires_at,
+                    root=self._root,
+                    root_path=self._root_path,
+                    tables=_NO_TABLES if access is None else access.receipts,
+                )
             ):
                 recorder.decide(
                     self._scope,

@@ -40,11 +40,11 @@ _WORDS: Final = frozenset(
         "worker", None,
     }
 )  # fmt: skip
+_NO_TABLES: Final[Mapping[str, str]] = {}
 _SAME: Final = (
     "outcome", "reason", "detail", "steps", "kind", "method", "origin", "embedder", "fetch_site", "fetch_dest",
     "rls_attributes", "policy_version", "exempt",
 )  # fmt: skip
-_NO_TABLES: Final[Mapping[str, str]] = {}
 
 
 class Recorder:
@@ -92,46 +92,37 @@ class Recorder:
         self.routes_of = routes_of
         self._takes_lines = getattr(sink, "takes_lines", False) and metrics is None
 
-    def decide_alike(
+    def write_line(
         self,
         scope: Scope,
         line: DecisionLine,
-        identity: str,
-        expires_at: float | None,
-        tables: Mapping[str, str],
-        status: Any,
         *,
         event_id: str,
         request_id: str,
+        status: int | None,
         seconds_to_first_byte: float,
+        identity: str,
+        expires_at: float | None,
         root: Any,
         root_path: str,
+        more_steps: tuple[tuple[str, str], ...] = (),
+        tables: Mapping[str, str] = _NO_TABLES,
     ) -> bool:
-        """Write the ``decision`` event of a connection that was decided as another one, and about which no more is known.
+        """Write the ``decision`` event of a connection that was decided as another one, as a line.
 
         Args:
             scope: The connection.
-            line: Writes the lines of those that were decided alike.
-            identity: See ``identity_of``.
-            expires_at: When the token ends; None without one.
-            tables: What was filtered, and by which version of the policy.
-            status: The answer's status, as the app says it.
-            event_id: Of the event.
-            request_id: Of the connection.
-            seconds_to_first_byte: How long the answer took.
-            root: See ``decide``.
-            root_path: See ``decide``.
+            line: Writes the lines of those that were decided alike; see it for the rest, and ``decide``.
 
         Returns:
-            Whether that was done; else ``decide`` does it.
+            Whether it was written, or need not be; else ``decide`` does it: somebody looks into each event, or this one
+            says what a line cannot.
 
         Raises:
             AuditWriteError: See ``record``.
         """
         if observers or not self._takes_lines:
             return self._sink is None and self._metrics is None and not observers
-        if status.__class__ is not int or status >= 500:
-            return False
         client = client_address(scope, self.trusted_proxies)
         if client is not None and self._pseudonyms is not None:
             client = self._pseudonyms.of("client", client)
@@ -141,7 +132,7 @@ class Recorder:
                 event_id=event_id,
                 request_id=request_id,
                 trace_id=_trace_id(),
-                more_steps=(),
+                more_steps=more_steps,
                 route=self._templates.find(scope, root, root_path) if "endpoint" in scope else None,
                 status=status,
                 seconds_to_first_byte=seconds_to_first_byte,
@@ -196,19 +187,32 @@ class Recorder:
         """
         if self._sink is None and self._metrics is None and not observers:
             return
-        route = self._templates.find(scope, root, root_path)
+        claims, access = trail.claims, trail.access
+        tables = _NO_TABLES if access is None else access.receipts
         # Where nobody looks into an event, its line is enough, of which most is the same each time.
         if self._takes_lines and not observers:
-            how_long = seconds_to_first_byte
+            known = _as_admitted(trail, status)
+            facts = {} if known is not None else facts_of(trail)
             try:
-                line = self._line(
-                    scope, trail, status, route, event_id=event_id, how_long=how_long, unanswered=unanswered
-                )
+                line, more_steps = known or (line_of(scope, trail, facts, status, unanswered=unanswered), ())
+                identity = nobody_text(facts.get("key_id")) if claims is None else self.identity_of(claims)
             except (TypeError, ValueError):
                 line = None  # no text where a text belongs: the encoder of events makes something of it
-            if line is not None:
-                return self._write(line)
-        access = trail.access
+            if line is not None and self.write_line(
+                scope,
+                line,
+                event_id=event_id,
+                request_id=trail.request_id,
+                status=status,
+                seconds_to_first_byte=seconds_to_first_byte,
+                identity=identity,
+                expires_at=None if claims is None else claims.expires_at,
+                root=root,
+                root_path=root_path,
+                more_steps=more_steps,
+                tables=tables,
+            ):
+                return
         outcome, reason = _outcome(trail, status, unanswered=unanswered)
         facts = facts_of(trail)
         origin, embedder, fetch_site, fetch_dest = _came_from(facts, trail)
@@ -224,62 +228,23 @@ class Recorder:
                 steps=trail.steps,
                 kind=scope["type"],
                 method=scope.get("method"),
-                route=route,
+                route=self._templates.find(scope, root, root_path),
                 status=status,
                 seconds_to_first_byte=seconds_to_first_byte,
                 origin=origin,
                 embedder=embedder,
                 fetch_site=fetch_site,
                 fetch_dest=fetch_dest,
-                claims=trail.claims,
+                claims=claims,
                 rls_attributes=rls_attributes,
                 policy_version=policy_version,
-                tables=_NO_TABLES if access is None else access.receipts,
+                tables=tables,
                 region=self._region,
                 client=client_address(scope, self.trusted_proxies),
                 exempt=trail.exempt,
                 dropped=self.dropped,
                 key_id=facts.get("key_id"),
             )
-        )
-
-    def _line(
-        self,
-        scope: Scope,
-        trail: Trail,
-        status: int | None,
-        route: str | None,
-        *,
-        event_id: str,
-        how_long: float,
-        unanswered: bool,
-    ) -> bytes | None:
-        """The line of a connection's event; None where it has to be encoded as one."""
-        claims, access = trail.claims, trail.access
-        known = _as_admitted(trail, status)
-        facts = {} if known is not None else facts_of(trail)
-        line, more = known or (line_of(scope, trail, facts, status, unanswered=unanswered), ())
-        if line is None:
-            return None
-        identity = nobody_text(facts.get("key_id")) if claims is None else self.identity_of(claims)
-        client = client_address(scope, self.trusted_proxies)
-        if client is not None and self._pseudonyms is not None:
-            client = self._pseudonyms.of("client", client)
-        return line.of(
-            now=self.clock(),
-            event_id=event_id,
-            request_id=trail.request_id,
-            trace_id=_trace_id(),
-            more_steps=more,
-            route=route,
-            status=status,
-            seconds_to_first_byte=how_long,
-            identity=identity,
-            expires_at=None if claims is None else claims.expires_at,
-            tables=_NO_TABLES if access is None else access.receipts,
-            region=self._region,
-            client=client,
-            dropped=self.dropped,
         )
 
     def record(self, event: Event) -> None:

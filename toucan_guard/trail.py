@@ -1,7 +1,8 @@
 """The Trail: the one mutable record of a connection.
 
 Whoever needs it first makes it (``trail_of``), so that a layer works alone and a nested guard continues the
-outer guard's Trail. Where a connection was admitted (``admitted.py``), that is who holds it, and makes it when asked. ``request.state.embed``, the context variable that adapters read and the audit event are views
+outer guard's Trail. Of an admitted connection it is made when somebody asks (``admitted.py``).
+``request.state.embed``, the context variable that adapters read and the audit event are views
 of it.
 """
 

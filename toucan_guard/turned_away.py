@@ -9,7 +9,6 @@ token that does not verify. The token is verified each time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -28,7 +27,6 @@ from toucan_guard.trail import HeaderEdit, Step, Trail, trail_of
 _MOST: Final = 256
 _LONGEST: Final = 1024  # bytes of what a request says
 _ID_LENGTH: Final = 36  # an answer says how long it is
-_NO_TABLES: Final[Mapping[str, str]] = {}
 _ORIGIN, _TOKEN = "origin", "embed_token"  # the layers whose refusals are kept
 
 Verdict = tuple[str, str] | None
@@ -79,16 +77,15 @@ class Refusal(NamedTuple):
             if len(request_id) != _ID_LENGTH:
                 return False
         try:
-            recorded = recorder.decide_alike(
+            recorded = recorder.write_line(
                 scope,
                 self.line,
-                self.identity,
-                None,
-                _NO_TABLES,
-                self.status,
                 event_id=event_id,
                 request_id=request_id,
+                status=self.status,
                 seconds_to_first_byte=time.perf_counter() - began,
+                identity=self.identity,
+                expires_at=None,
                 root=scope.get("app") or recorder.routes_of,
                 root_path=scope.get("root_path", ""),
             )

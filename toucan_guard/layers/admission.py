@@ -144,7 +144,15 @@ class AdmissionMiddleware:
                     if len(raw) != len(headers) or not strip_bearer(scope, raw):
                         strip_credentials(scope)
                     return AdmittedConnection(
-                        self._recorder, scope, receive, send, admission, claims, headers, began, self._standing
+                        self._recorder,
+                        scope,
+                        receive,
+                        send,
+                        admission=admission,
+                        claims=claims,
+                        headers=headers,
+                        began=began,
+                        standing=self._standing,
                     )
             verdict = None
             if isinstance(claims, Deny):
