@@ -276,7 +276,7 @@ class Trail:
     def wrap(self, send: Send) -> Send:
         """A ``send`` that edits the headers of every response; the first layer that asks is the outermost."""
         if self._send is not None:
-            return send
+            return self._edited_send if send == self._send else send
         self._send = send
         return self._edited_send
 

@@ -924,6 +924,22 @@ async def test_what_cannot_be_recorded_does_not_leave(make_settings: Any, admitt
     assert (await request_of(world, token))[0].body == b"user-1"
 
 
+async def test_what_goes_out_in_place_of_an_admitted_answer_has_the_headers_of_the_layers(
+    make_settings: Any, make_token: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, token, starts = Sink(), make_token(), []
+    monkeypatch.setattr("toucan_guard.recording.open_sink", lambda *_, **__: sink)
+    for size in (10_000, 0):
+        guard = ToucanGuard(chart, settings=make_settings(token_cache_size=size))
+        for sink.full in (False, False, False, True):
+            headers = {"authorization": f"Bearer {token}", "origin": PORTAL, "referer": f"{PORTAL}/"}
+            answer = await http(guard, headers=headers)
+        assert (answer.status, answer.header("access-control-allow-origin")) == (503, PORTAL)
+        assert answer.header("content-security-policy") == f"frame-ancestors {PORTAL}"
+        starts.append(answer.start)
+    assert starts[0] == starts[1]
+
+
 async def test_who_hangs_up_or_gets_no_answer_is_recorded(make_settings: Any, admitted: Any, request_of: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/gone":
