@@ -171,7 +171,9 @@ class AdmittedConnection:
             try:
                 self._decide(message.get("status"))
             except AuditWriteError:
-                await self._general().withhold()
+                connection = self._general()
+                self._careful = connection.send  # whatever else the app says is held back
+                await connection.withhold()
                 raise
             return await server(edited)
         await self._carefully(message)

@@ -1092,12 +1092,18 @@ async def test_an_app_that_catches_a_refusal_or_a_failed_record_does_not_answer_
             sink.full = False
             with contextlib.suppress(AuditWriteError):
                 await chart(scope, receive, send)
+        elif scope["path"] == "/piecemeal":
+            sink.full = True
+            for message in ({"type": "http.response.start", "status": 200}, {"type": "http.response.body"}):
+                with contextlib.suppress(AuditWriteError):
+                    await send(message)
+            sink.full = False
         elif scope["path"] == "/":
             await chart(scope, receive, send)
 
     world = World(make_settings(), app, sink=sink)
     token = await admitted(world)
-    for path, status in (("/refused", 403), ("/full", 503), ("/", 200)):
+    for path, status in (("/refused", 403), ("/full", 503), ("/piecemeal", 503), ("/", 200)):
         answer, asked = await request_of(world, token, path=path)
         assert (answer.status, asked, b"user-1" in answer.body) == (status, False, path == "/")
         assert len(answer.messages) == 2
