@@ -137,6 +137,8 @@ class Refusals:
         refusal = trail.refusal
         if refusal is None or not trail.steps or trail.claims is not None or trail.exempt or trail.said is None:
             return
+        if len(trail.raw) != len(scope["headers"]):
+            return  # what it wants to read may be said twice
         *before, last = trail.steps
         if (
             last.decision is not refusal
