@@ -76,6 +76,8 @@ class Refusal(NamedTuple):
             request_id = inherited_request_id(scope, recorder.trusted_proxies) or request_id
             if len(request_id) != _ID_LENGTH:
                 return False
+        if self.published:
+            scope["state"] = {**(scope.get("state") or {}), "embed": None}
         try:
             recorded = recorder.write_line(
                 scope,
@@ -90,27 +92,37 @@ class Refusal(NamedTuple):
                 root_path=scope.get("root_path", ""),
             )
         except AuditWriteError:
-            await self._withhold(recorder, scope, receive, send, event_id)
+            connection = self._connection(recorder, scope, receive, send, event_id=event_id, request_id=request_id)
+            try:
+                await connection.withhold()  # 503 in its place
+            finally:
+                connection.finish()
+                trail_of(scope).release()
             return True
         if not recorded:
             return False
-        if self.published:
-            scope["state"] = {**(scope.get("state") or {}), "embed": None}
-        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers]})
-        await send({"type": "http.response.body", "body": b"%b%b%b" % (self.before, request_id.encode(), self.after)})
+        body = b"%b%b%b" % (self.before, request_id.encode(), self.after)
+        try:
+            await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers]})
+            await send({"type": "http.response.body", "body": body})
+        except BaseException as error:
+            connection = self._connection(recorder, scope, receive, send, event_id=event_id, request_id=request_id)
+            await connection.settled(error)
+            connection.finish()  # the record tells that the answer was cut
+            trail_of(scope).release()
+            raise
         return True
 
-    async def _withhold(self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, event_id: str) -> None:
-        """Say 503 in its place: its record could not be written."""
+    def _connection(
+        self, recorder: Recorder, scope: Scope, receive: Receive, send: Send, *, event_id: str, request_id: str
+    ) -> Connection:
+        """Who goes on where the refusal could not be recorded, or not be sent."""
         trail = trail_of(scope)
         trail.steps, trail.edits = self.steps, self.edits
         connection = Connection(recorder, scope, receive, trail.wrap(send), trail, server=send)
+        trail.request_id = request_id
         connection.resume(event_id, steps=len(self.steps), tables=(), complete=False, gone=False, trailers=False)
-        try:
-            await connection.withhold()
-        finally:
-            connection.finish()
-            trail.release()
+        return connection
 
 
 class Refusals:
