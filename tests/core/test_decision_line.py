@@ -142,7 +142,7 @@ def test_a_status_that_is_no_plain_number_is_left_to_the_encoder_of_events(statu
         ({"now": 1_099.9999}, True),
         ({"now": 1_100.0}, True),
         ({"now": 1_100.0009}, True),
-        ({"now": 1_100.001}, False),
+        ({"now": 1_100.002}, False),
         ({"seconds_to_first_byte": 0.0}, True),
         ({"seconds_to_first_byte": -0.00001}, False),
     ],

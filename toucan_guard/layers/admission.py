@@ -95,7 +95,18 @@ class AdmissionMiddleware:
             began = time.perf_counter()
             known = self._known(scope, receive, send, began)
             if isinstance(known, AdmittedConnection):
-                return await known.run(self._bare)
+                previous = current_row_access.set(known.access)
+                try:
+                    await self._bare(scope, known.receive, known.send)
+                    if not known.complete:
+                        await known.returned()
+                except BaseException as error:
+                    if not await known.settled(error):
+                        raise
+                finally:
+                    current_row_access.reset(previous)
+                    known.finish()
+                return
             if known is not None and await known.answer(self._recorder, scope, receive, send, began=began):
                 return
         trail = trail_of(scope)
