@@ -1,8 +1,8 @@
 """Admission: a request that says what one said that all layers have let in, with a token of its kind, is let in.
 
 ``AdmissionMiddleware`` stands in front of all layers, and ``ArrivalMiddleware`` behind them, in front of the app, where
-what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s. A request that is
-not known goes through the layers, and so does whatever may be refused.
+what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s; which refusals are
+given again is ``turned_away.py``'s. A request that is not known goes through the layers.
 """
 
 from __future__ import annotations
