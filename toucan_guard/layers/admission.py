@@ -113,11 +113,11 @@ class AdmissionMiddleware:
         previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
-        finally:
-            current_row_access.reset(previous)
             sought: Sought | None = trail.sought
             if sought is not None and trail.refusal is not None:
                 self._refusals.keep(scope, trail, sought.said, sought.accept, sought.verdict)
+        finally:
+            current_row_access.reset(previous)
             trail.release()
 
     def _known(self, scope: Scope, receive: Receive, send: Send, began: float) -> AdmittedConnection | Refusal | None:
