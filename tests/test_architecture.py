@@ -32,7 +32,7 @@ ROOMS = [
     },
     {"layers"},
     {"admitted"},
-    {"admission", "audited", "live", "receipts"},
+    {"admission", "audited", "live", "receipts", "turned_away"},
     {"recorder"},
     {"asgi"},
     {"response_headers"},
@@ -123,6 +123,7 @@ def test_layers_do_not_import_layers(path: Path) -> None:
         pytest.param(
             "time",
             {
+                "admitted",
                 "audited",
                 "ids",
                 "layers",
@@ -133,6 +134,7 @@ def test_layers_do_not_import_layers(path: Path) -> None:
                 "settings",
                 "revocation",
                 "testing",
+                "turned_away",
                 "cli",
                 "audit",
                 "token_service",

@@ -63,23 +63,18 @@ def month(requests: int, *, seed: int = 7, key: bytes | None = None) -> Iterator
     now = START
     chain = Chain(key, settings="5f0c1d2e3b4a5968", dump=dump_json, clock=lambda: now.timestamp())  # noqa: PLW0108 - `now` moves
 
-    def linked(event: dict[str, Any]) -> bytes:
-        line = chain.render(event)
-        chain.written()
-        return line
-
-    yield linked(chain.begin())
+    yield chain.link(chain.begin())
     for day in range(DAYS):
         events = sorted(
             _day(chance, START + timedelta(days=day), requests / DAYS, day), key=lambda event: event["time"]
         )
         for event in events:
-            yield linked(event)
+            yield chain.link(event)
         if day % 7 == 6:  # a new version every week
             now = START + timedelta(days=day, hours=23, minutes=59)
-            yield linked(close_event(now=now.timestamp(), dropped=0))
+            yield chain.link(close_event(now=now.timestamp(), dropped=0))
             chain.end()
-            yield linked(chain.begin())
+            yield chain.link(chain.begin())
 
 
 NAMES = (

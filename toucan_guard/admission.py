@@ -5,7 +5,7 @@ layers decide about that depends on the configuration, on those headers, and on 
 token: its tenant, origins and region, and which row-level attributes it has. So it is kept by that, and the next token
 of the kind is let in by it. What is the token's own is worked out for each: whether it is valid, its rows, its embed.
 
-Kept is what every layer has let pass, and nothing else: a refusal is worked out each time. What may change by itself
+Kept is what every layer has let pass, and nothing else; for refusals see ``turned_away.py``. What may change by itself
 is asked at every request all the same (``layers/admission.py``): the time, the keys, revocations, the path.
 """
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused
@@ -25,7 +25,7 @@ from toucan_guard.live import Standing
 from toucan_guard.proxies import inherited_request_id
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.recorder import Recorder
-from toucan_guard.rls.context import RowAccess, current_row_access
+from toucan_guard.rls.context import RowAccess
 from toucan_guard.trail import TRAIL, Step, Trail
 
 _NO_TABLES: Final[Mapping[str, str]] = {}
@@ -49,15 +49,17 @@ class AdmittedConnection:
         headers: The request's, as they arrived.
         began: When it arrived, by ``time.perf_counter``.
         standing: Says whether the admission still holds, while a stream lasts.
+
+    Attributes:
+        access: What the adapters see.
+        complete: The last byte of a usual answer went out: there is nothing to say when the app returns.
     """
 
     __slots__ = (
-        "_access",
         "_admission",
         "_began",
         "_careful",
         "_claims",
-        "_complete",
         "_connection",
         "_decision_id",
         "_gone",
@@ -76,6 +78,8 @@ class AdmittedConnection:
         "_tables",
         "_trail",
         "_trailers",
+        "access",
+        "complete",
     )
 
     def __init__(
@@ -108,7 +112,7 @@ class AdmittedConnection:
         if recorder.trusted_proxies:
             self._request_id = inherited_request_id(scope, recorder.trusted_proxies) or self._request_id
         embed = admission.embed
-        self._access = None if embed.rls is None else RowAccess(embed.rls)
+        self.access = None if embed.rls is None else RowAccess(embed.rls)
         # Of this connection's own: some servers hand out one for all.
         self._state: dict[str, Any] = {**(scope.get("state") or {}), "embed": embed}
         scope["state"] = self._state
@@ -117,29 +121,11 @@ class AdmittedConnection:
         self._decision_id: str | None = None
         self._steps: tuple[Step, ...] = ()  # what stood on the Trail when the decision was written
         self._tables: Collection[str] = ()  # what had been filtered by then
-        self._complete = False  # the last byte went out
+        self.complete = False
         self._gone = False  # the client has hung up
         self._trailers = False  # the app has announced trailers, which come behind the body
         self._connection: Connection | None = None
         self._careful: Send | None = None
-
-    async def run(self, app: ASGIApp) -> None:
-        """Call the app with the rows that its viewer may see, and nobody else's."""
-        access = self._access
-        previous = current_row_access.set(access)
-        try:
-            await app(self._scope, self.receive, self.send)
-            if not self._complete or self._connection is not None:
-                await self._general().returned()
-        except BaseException as error:
-            if not await self._general().settled(error):
-                raise
-        finally:
-            if access is not None:
-                # A task that outlives the connection still holds this object, and finds it closed.
-                access.closed = True
-            current_row_access.reset(previous)
-            self._finish()
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
@@ -158,7 +144,7 @@ class AdmittedConnection:
         elif self._decision_id is not None:
             if kind == "http.response.body" and not message.get("more_body", False):
                 await server(message)
-                self._complete = not self._trailers
+                self.complete = not self._trailers
                 return
         elif (
             kind == "http.response.start"
@@ -172,7 +158,7 @@ class AdmittedConnection:
                 self._decide(message.get("status"))
             except AuditWriteError:
                 connection = self._general()
-                self._careful = connection.send  # whatever else the app says is held back
+                self._careful = connection.send  # nothing else of it leaves
                 await connection.withhold()
                 raise
             return await server(edited)
@@ -184,7 +170,7 @@ class AdmittedConnection:
         if self._careful is None:
             connection = self._general()
             careful = self._standing.cutting(connection.send, self._claims, self.trail)
-            if self._decision_id is None and self._access is not None:
+            if self._decision_id is None and self.access is not None:
                 careful = HeldResponse(self._scope, self.receive, careful, self.trail).send
             self._careful = careful
         await self._careful(message)
@@ -204,7 +190,7 @@ class AdmittedConnection:
 
     def _decide(self, status: Any) -> None:
         """Write the decision."""
-        admission, access, recorder, trail = self._admission, self._access, self._recorder, self._trail
+        admission, access, recorder, trail = self._admission, self.access, self._recorder, self._trail
         if access is not None and access.receipts:
             self._tables = tuple(access.receipts)
         self._steps = admission.found.steps if trail is None else trail.steps
@@ -249,7 +235,7 @@ class AdmittedConnection:
         if self._trail is None:
             trail = self._trail = Trail(self._request_id)
             trail.read_headers(self._headers)
-            trail.claims, trail.admission, trail.access = self._claims, self._admission, self._access
+            trail.claims, trail.admission, trail.access = self._claims, self._admission, self.access
             self._admission.found.put_on(trail)
             trail.embed, trail.state = self._admission.embed, self._state
             trail.audit = self
@@ -280,14 +266,27 @@ class AdmittedConnection:
                 self._decision_id,
                 steps=len(self._steps),
                 tables=self._tables,
-                complete=self._complete,
+                complete=self.complete,
                 gone=self._gone,
                 trailers=self._trailers,
             )
+            self.complete = False  # from here on that is the other's to say
         return self._connection
 
-    def _finish(self) -> None:
-        trail, access = self._trail, self._access
+    async def returned(self) -> None:
+        """The app has returned before its answer was complete, or after an unusual one."""
+        await self._general().returned()
+
+    async def settled(self, error: BaseException) -> bool:
+        """Answer for what the app raised; False where the server must hear of it too."""
+        return await self._general().settled(error)
+
+    def finish(self) -> None:
+        """The connection is over."""
+        trail, access = self._trail, self.access
+        if access is not None:
+            # A task that outlives the connection still holds this object, and finds it closed.
+            access.closed = True
         # Nearly every connection: nothing has changed since the decision was written.
         if (
             self._connection is not None

@@ -123,10 +123,10 @@ class Recorder:
         """
         if observers or not self._takes_lines:
             return self._sink is None and self._metrics is None and not observers
-        client = client_address(scope, self.trusted_proxies)
-        if client is not None and self._pseudonyms is not None:
-            client = self._pseudonyms.of("client", client)
         try:
+            client = client_address(scope, self.trusted_proxies)
+            if client is not None and self._pseudonyms is not None:
+                client = self._pseudonyms.of("client", client)
             written = line.of(
                 now=self.clock(),
                 event_id=event_id,

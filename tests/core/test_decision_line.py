@@ -121,7 +121,8 @@ def test_a_line_is_what_the_event_is_encoded_to(
     changes: dict[str, Any], claims: VerifiedClaims | None, pseudonyms: Pseudonyms | None
 ) -> None:
     line, encoded = _lines(claims, pseudonyms, **changes)
-    assert line == encoded
+    has_ended = claims is not None and json.loads(encoded)["expires_in_seconds"] < 0
+    assert line == (None if has_ended else encoded)
 
 
 def test_the_everyday_line() -> None:
@@ -133,6 +134,29 @@ def test_the_everyday_line() -> None:
 @pytest.mark.parametrize("status", [HTTPStatus.OK, "200", 200.0, True])
 def test_a_status_that_is_no_plain_number_is_left_to_the_encoder_of_events(status: Any) -> None:
     assert _lines(_claims(), status=status)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({"now": 1_099.9999}, True),
+        ({"now": 1_100.0}, True),
+        ({"now": 1_100.0009}, True),
+        ({"now": 1_100.002}, False),
+        ({"seconds_to_first_byte": 0.0}, True),
+        ({"seconds_to_first_byte": -0.00001}, False),
+    ],
+)
+def test_a_time_below_nothing_is_left_to_the_encoder_of_events(changes: dict[str, Any], fits: bool) -> None:
+    line, encoded = _lines(_claims(expires_at=1_100.0), **changes)
+    assert line == (encoded if fits else None)
+
+
+@pytest.mark.parametrize("thousandths", [*range(1000), 1_000, 1_001, 123_456, 10**9 + 10, 10**12 - 1])
+def test_a_number_of_thousandths_is_written_as_a_float_is(thousandths: int) -> None:
+    seconds = (thousandths + 0.5) / 1_000_000
+    line, encoded = _lines(_claims(expires_at=1_018.5 + seconds * 1000), seconds_to_first_byte=seconds)
+    assert line == encoded
 
 
 @pytest.mark.parametrize(("length", "fits"), [(3000, False), (2500, True)])

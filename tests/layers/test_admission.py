@@ -906,6 +906,9 @@ class Sink:
 
     full = False
 
+    def __init__(self, *, takes_lines: bool) -> None:
+        self.takes_lines = takes_lines
+
     def write(self, event: Any) -> None:
         if self.full:
             raise OSError("full")
@@ -913,8 +916,34 @@ class Sink:
     def close(self) -> None: ...
 
 
-async def test_what_cannot_be_recorded_does_not_leave(make_settings: Any, admitted: Any, request_of: Any) -> None:
-    sink = Sink()
+@pytest.mark.parametrize("path", ["/", "/stream"])
+@pytest.mark.parametrize("takes_lines", [True, False])
+async def test_an_app_that_speaks_on_is_not_heard_where_its_answer_could_not_be_recorded(
+    takes_lines: bool, path: str, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (
+            {"type": "http.response.start", "status": 200, "headers": []},
+            {"type": "http.response.body", "body": b"rows", "more_body": scope["path"] == "/stream"},
+            {"type": "http.response.body", "body": b"more rows"},
+        ):
+            with contextlib.suppress(AuditWriteError):
+                await send(message)
+
+    sink = Sink(takes_lines=takes_lines)
+    world = World(make_settings(), app, sink=sink)
+    token = await admitted(world)
+    sink.full = True
+    answer, asked = await request_of(world, token, path=path)
+    assert (answer.status, answer.reason, asked) == (503, Reason.AUDIT_UNAVAILABLE, False)
+    assert [message["type"] for message in answer.messages] == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("takes_lines", [True, False])
+async def test_what_cannot_be_recorded_does_not_leave(
+    takes_lines: bool, make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    sink = Sink(takes_lines=takes_lines)
     world = World(make_settings(), sink=sink)
     token = await admitted(world)
     sink.full = True
@@ -1077,7 +1106,7 @@ async def test_trailers_that_were_announced_and_never_came_are_told_of(
 async def test_an_app_that_catches_a_refusal_or_a_failed_record_does_not_answer_in_its_place(
     make_settings: Any, admitted: Any, request_of: Any
 ) -> None:
-    sink = Sink()
+    sink = Sink(takes_lines=False)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/refused":

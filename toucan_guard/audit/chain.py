@@ -15,6 +15,7 @@ from toucan_guard.audit.forks import tell_of_forks
 from toucan_guard.core.audit_chain import (
     FIRST_PREVIOUS,
     MAX_CUTS,
+    PREVIOUS_LENGTH,
     Cut,
     body_of,
     chain_secret,
@@ -22,7 +23,6 @@ from toucan_guard.core.audit_chain import (
     digest_of,
     key_name,
     linked_line,
-    previous_of,
     room_of,
 )
 from toucan_guard.core.audit_event import Event, open_event
@@ -57,7 +57,8 @@ class Chain:
         self.begun = False
         # Outlives a chain: where a first or last line was cut, the next chain's first line says so.
         self._cuts: tuple[Cut, ...] = ()
-        self._pending: tuple[bytes, str] = (b"", "")
+        self._before: tuple[str, tuple[Cut, ...]] = ("", ())
+        self._last = b""
         tell_of_forks(self)
 
     def begin(self) -> Event:
@@ -80,29 +81,28 @@ class Chain:
 
     after_fork = end
 
-    def render(self, event: Event | bytes) -> bytes:
-        """The event, or its line, as the next line of the chain."""
-        cuts = self._cuts
+    def link(self, event: Event | bytes) -> bytes:
+        """The event, or its line, as the next line of the chain. It counts as written, unless ``cut`` is called."""
+        cuts, previous = self._cuts, self._previous
         if isinstance(event, bytes):
             line = event
         else:
             line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(cuts), dump=self._dump)
-        body = body_of(self._id, self._number, self._previous, cuts, line)
+        body = body_of(self._id, self._number, previous, cuts, line)
         digest = self._digest(body)
-        line = linked_line(body, digest, keyed=self._keyed)
-        self._pending = line, digest
-        return line
-
-    def written(self) -> None:
-        """The line that was rendered last is part of the chain now."""
-        self._previous = previous_of(self._pending[1])
+        self._last = linked = linked_line(body, digest, keyed=self._keyed)
+        self._before = previous, cuts
+        self._previous = digest[:PREVIOUS_LENGTH]
         self._number += 1
         self._cuts = ()
+        return linked
 
-    def cut(self, written: int) -> None:
-        """Of the line that was rendered last, only so many bytes were written: the next line says so."""
+    def cut(self, written: int = 0) -> None:
+        """Of the line that was linked last, only so many bytes were written: the next one takes its place."""
+        self._number -= 1
+        self._previous, self._cuts = self._before
         if written > 0:
-            self._cuts = (*self._cuts[-MAX_CUTS + 1 :], cut_of(self._pending[0][:written]))
+            self._cuts = (*self._cuts[-MAX_CUTS + 1 :], cut_of(self._last[:written]))
 
 
 def _version() -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from toucan_guard.audit.chain import Chain
@@ -67,8 +68,12 @@ class LineSink:
             """Has one method and no context: an event comes here whole, and linking it is all that is done."""
 
             def info(self, event: Event | bytes) -> None:
-                self._logger.info(chain.render(event))
-                chain.written()
+                line = chain.link(event)
+                try:
+                    self._logger.info(line)
+                except BaseException as error:
+                    chain.cut(error.written if isinstance(error, LineCut) else 0)
+                    raise
 
         self._log: Any = structlog.wrap_logger(writer, processors=[], wrapper_class=Logger, context_class=dict).bind()
 
@@ -83,7 +88,6 @@ class LineSink:
                     self._begin()
                 self._log.info(event)
             except OSError as error:
-                self._cut(error)
                 self._dropped = _event(event).get("dropped", 0) + 1
                 raise AuditWriteError(f"an audit line could not be written ({error.strerror})") from None
             self._dropped = 0
@@ -96,11 +100,9 @@ class LineSink:
         """
         if self._chain.begun:
             with self._lock:
-                try:
+                with suppress(OSError):  # a chain without its last line is reported as what it is
                     self._log.info(close_event(now=self._chain.now(), dropped=self._dropped + dropped))
                     self._dropped = 0
-                except OSError as error:
-                    self._cut(error)  # a chain without its last line is reported as what it is
                 self._chain.end()
         self._writer.close()
 
@@ -116,10 +118,6 @@ class LineSink:
         except OSError:
             self._chain.end()  # nothing can follow a first line that is not there
             raise
-
-    def _cut(self, error: OSError) -> None:
-        if isinstance(error, LineCut):
-            self._chain.cut(error.written)
 
 
 def _event(event: Event | bytes) -> Event:

@@ -49,25 +49,18 @@ class DescriptorWriter:
 
     def info(self, line: bytes) -> None:
         """See ``Writer``."""
-        if self._mend:
-            return self._write_behind_a_cut(line)
-        written = os.write(self._descriptor, line)
-        if written != len(line):
-            self._cut(written, len(line))
-
-    def _write_behind_a_cut(self, line: bytes) -> None:
-        """The line before was cut; it must not swallow this one."""
+        # The line before was cut; it must not swallow this one.
         mended = self._mend + line
         written = os.write(self._descriptor, mended)
-        if written == len(mended):
-            self._mend = b""
-        else:
-            self._cut(written - len(self._mend), len(line))
+        if self._mend or written != len(line):
+            self._look_at(written - len(self._mend), len(line))
 
-    def _cut(self, written: int, length: int) -> None:
-        """A line of which not all was written, if any of it."""
+    def _look_at(self, written: int, length: int) -> None:
+        """Of a line of this length so much was written, behind what had to be mended."""
         if written >= 0:
             self._mend = b""
+        if written == length:
+            return
         if written > 0:
             self._mend = b"\n"
             # All but its newline, which goes in front of the next: the line is whole.

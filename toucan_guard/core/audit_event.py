@@ -176,7 +176,7 @@ def grant_text(grant: Grant) -> str:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    return _to_the_millisecond(int(seconds * 1000))
+    return moment(int(seconds * 1000))
 
 
 def _to_thousandths(number: float) -> float:
@@ -184,7 +184,8 @@ def _to_thousandths(number: float) -> float:
 
 
 @lru_cache(maxsize=2)
-def _to_the_millisecond(milliseconds: int) -> str:
+def moment(milliseconds: int) -> str:
+    """``timestamp`` of milliseconds."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
 

@@ -1,8 +1,8 @@
 """Admission: a request that says what one said that all layers have let in, with a token of its kind, is let in.
 
 ``AdmissionMiddleware`` stands in front of all layers, and ``ArrivalMiddleware`` behind them, in front of the app, where
-what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s. A request that is
-not known goes through the layers, and so does whatever may be refused.
+what they have found is kept. What that is, and why it is the same decision, is ``admission.py``'s; which refusals are
+given again is ``turned_away.py``'s. A request that is not known goes through the layers.
 """
 
 from __future__ import annotations
@@ -95,18 +95,29 @@ class AdmissionMiddleware:
             began = time.perf_counter()
             known = self._known(scope, receive, send, began)
             if isinstance(known, AdmittedConnection):
-                return await known.run(self._bare)
+                previous = current_row_access.set(known.access)
+                try:
+                    await self._bare(scope, known.receive, known.send)
+                    if not known.complete:
+                        await known.returned()
+                except BaseException as error:
+                    if not await known.settled(error):
+                        raise
+                finally:
+                    current_row_access.reset(previous)
+                    known.finish()
+                return
             if known is not None and await known.answer(self._recorder, scope, receive, send, began=began):
                 return
         trail = trail_of(scope)
         previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
-        finally:
-            current_row_access.reset(previous)
             sought: Sought | None = trail.sought
             if sought is not None and trail.refusal is not None:
                 self._refusals.keep(scope, trail, sought.said, sought.accept, sought.verdict)
+        finally:
+            current_row_access.reset(previous)
             trail.release()
 
     def _known(self, scope: Scope, receive: Receive, send: Send, began: float) -> AdmittedConnection | Refusal | None:
