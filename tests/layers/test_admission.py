@@ -956,7 +956,7 @@ async def test_what_cannot_be_recorded_does_not_leave(
 async def test_what_goes_out_in_place_of_an_admitted_answer_has_the_headers_of_the_layers(
     make_settings: Any, make_token: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink, token, starts = Sink(), make_token(), []
+    sink, token, starts = Sink(takes_lines=True), make_token(), []
     monkeypatch.setattr("toucan_guard.recording.open_sink", lambda *_, **__: sink)
     for size in (10_000, 0):
         guard = ToucanGuard(chart, settings=make_settings(token_cache_size=size))
