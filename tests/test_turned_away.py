@@ -16,6 +16,7 @@ import pytest
 from toucan_guard import Deny, GuardSettings, Reason, Refused, ToucanGuard
 from toucan_guard.core.audit_line import encode_line
 from toucan_guard.testing import TEST_SECRET, FakeClock, audit_capture
+from toucan_guard.tokens import cache
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.revocation import Revocation, RevocationKind, revoke
 from toucan_guard.trail import Trail, existing_trail
@@ -357,6 +358,28 @@ async def test_who_observes_events_sees_each_refusal(worlds: Any) -> None:
     assert [event["reason"] for event in events] == [Reason.TOKEN_MISSING] * 2
     assert len(keeps.recorded()) == 2
     await _same(keeps, asks, asked=False)
+
+
+async def test_a_token_that_is_refused_is_verified_once_whoever_looks_into_the_record(
+    worlds: Any, make_token: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps, _ = worlds()
+    bad = _bearer(make_token(now=1))
+    for headers in (_bearer(make_token()), bad, bad):
+        await keeps.ask(headers)
+    verified: list[str] = []
+
+    def verify(token: str, **how: Any) -> Any:
+        verified.append(token)
+        return real(token, **how)
+
+    real = cache.verify
+    monkeypatch.setattr(cache, "verify", verify)
+    with audit_capture():
+        answer, asked = await keeps.ask(bad)
+    assert (answer.reason, asked, len(verified)) == (Reason.TOKEN_EXPIRED, True, 1)
+    answer, asked = await keeps.ask(bad)
+    assert (answer.reason, asked, len(verified)) == (Reason.TOKEN_EXPIRED, False, 2)
 
 
 async def test_where_nothing_is_recorded_refusals_are_given_again_too(make_settings: Any, http: Any) -> None:

@@ -92,6 +92,11 @@ class Recorder:
         self.routes_of = routes_of
         self._takes_lines = getattr(sink, "takes_lines", False) and metrics is None
 
+    @property
+    def takes_lines(self) -> bool:
+        """Whether a line will do, because nobody looks into each event; or nothing is recorded at all."""
+        return not observers and (self._takes_lines or (self._sink is None and self._metrics is None))
+
     def write_line(
         self,
         scope: Scope,

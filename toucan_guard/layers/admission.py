@@ -172,7 +172,9 @@ class AdmissionMiddleware:
                 refused = RefusedToken(self._verifier, token, claims)
                 verdict = None if self._verifier.lacks_key(claims) else verdict_of(claims)
         accept = raw.get(b"accept")
-        refusal = self._refusals.of(said, accept, verdict) if len(raw) == len(headers) else None
+        refusal: Refusal | None = None
+        if len(raw) == len(headers) and self._recorder.takes_lines:
+            refusal = self._refusals.of(said, accept, verdict)
         if refusal is None:
             trail = trail_of(scope)
             trail.began_at, trail.refused_token = began, refused
