@@ -251,6 +251,30 @@ async def test_another_spelling_of_the_token_is_asked_about(
     assert world.asked == before + 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        (b"accept", bytearray(b"text/html"), 200),
+        (b"x-other", memoryview(b"x"), 200),
+        (b"origin", bytearray(PORTAL.encode()), 500),
+        (b"authorization", memoryview(b"Bearer x"), 500),
+    ],
+)
+async def test_a_header_that_is_no_bytes_is_answered_for_on_the_record(
+    name: bytes, value: Any, status: int, make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = [*dict([*scope["headers"], (name, value)]).items()]
+        with contextlib.suppress(AttributeError, TypeError):
+            await guard(scope, receive, send)
+
+    guard, headers = ToucanGuard(chart, settings=make_settings()), {"authorization": f"Bearer {make_token()}"}
+    for _ in range(2):
+        await http(guard, headers=headers)
+    answer = await http(served, headers=headers)
+    assert (answer.status, audit_lines()[-1]["status"], len(audit_lines())) == (status, status, 3)
+
+
 async def test_nobody_is_admitted_by_what_somebody_else_was(
     make_settings: Any, admitted: Any, request_of: Any, http: Any
 ) -> None:

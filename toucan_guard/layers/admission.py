@@ -93,7 +93,10 @@ class AdmissionMiddleware:
             return await self.app(scope, receive, send)
         if self._remembers and scope["type"] == "http":
             began = time.perf_counter()
-            known = self._known(scope, receive, send, began)
+            try:
+                known = self._known(scope, receive, send, began)
+            except (AttributeError, TypeError):
+                known = None  # a header that is no bytes: the layers answer for it, on the record
             if isinstance(known, AdmittedConnection):
                 previous = current_row_access.set(known.access)
                 try:
