@@ -237,8 +237,10 @@ class AdmittedConnection:
             trail.claims, trail.admission, trail.access = self._claims, self._admission, self.access
             self._admission.found.put_on(trail)
             trail.embed, trail.state = self._admission.embed, self._state
-            trail.audit = self
-            if self._server is not None:
+            if self._server is None:  # the connection is over
+                trail.release()
+            else:
+                trail.audit = self
                 trail.wrap(self._server)
         return self._trail
 
