@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from toucan_guard.headers import strip_credentials, strip_lookalikes
+from toucan_guard.headers import _USUAL, strip_credentials, strip_lookalikes
 from toucan_guard.response_headers import keep_private
 from toucan_guard.trail import Trail
 
@@ -145,3 +145,9 @@ def test_a_name_with_a_line_break_hides_no_rule_for_caches() -> None:
     assert (b"cache-control", b"public") not in headers
     assert headers[:2] == [(b"x\ny", b"no-store"), (b"z", b"no-store")]
     assert (b"cache-control", b"private, no-store") in headers
+
+
+def test_what_browsers_send_does_not_look_like_ours() -> None:
+    scope: dict[str, Any] = {"type": "http", "headers": [(name, b"x") for name in _USUAL]}
+    strip_lookalikes(scope)
+    assert {name for name, _ in scope["headers"]} == _USUAL

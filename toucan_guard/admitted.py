@@ -152,10 +152,8 @@ class AdmittedConnection:
             and (self._trail is None or not self._trail.required_tables)
             and not isinstance(sys.exception(), Refused)
         ):
-            edited = self._edited(message)
-            self._trailers = bool(message.get("trailers", False))
             try:
-                self._decide(message.get("status"))
+                edited = self._begun(message)
             except AuditWriteError:
                 connection = self._general()
                 self._careful = connection.send  # nothing else of it leaves
@@ -175,25 +173,25 @@ class AdmittedConnection:
             self._careful = careful
         await self._careful(message)
 
-    def _edited(self, message: Message) -> Message:
-        """The beginning of an answer as it leaves."""
+    def _begun(self, message: Message) -> Message:
+        """The beginning of an answer as it leaves; its decision is written now."""
+        admission, access, recorder = self._admission, self.access, self._recorder
+        found = admission.found
+        # Before the decision is written: headers that are none are a crash of the app's, which is answered as such.
         headers = list(message.get("headers", ()))
         names = b"\n".join(map(name_of, headers))
-        found = self._admission.found
         added = found.usual_additions(names) if self._trail is None else None
         if added is None:
             added = found.additions(names, self.trail)
-            if added is None:
-                return self.trail.edited({**message, "headers": headers})
-        headers += added
-        return {**message, "headers": headers}
+        edited: Message = {**message, "headers": [*headers, *(added or ())]}
+        if added is None:
+            edited = self.trail.edited(edited)
+        self._trailers = bool(message.get("trailers", False))
 
-    def _decide(self, status: Any) -> None:
-        """Write the decision."""
-        admission, access, recorder, trail = self._admission, self.access, self._recorder, self._trail
+        status, trail = message.get("status"), self._trail
         if access is not None and access.receipts:
             self._tables = tuple(access.receipts)
-        self._steps = admission.found.steps if trail is None else trail.steps
+        self._steps = found.steps if trail is None else trail.steps
         event_id = new_id()
         try:
             # The outcome of an answer below 500 is the admission's, where nobody has noted more.
@@ -203,7 +201,7 @@ class AdmittedConnection:
                 or status >= 500
                 or not recorder.write_line(
                     self._scope,
-                    admission.found.line,
+                    found.line,
                     event_id=event_id,
                     request_id=self._request_id,
                     status=status,
@@ -228,6 +226,7 @@ class AdmittedConnection:
             self._decision_id = event_id
             raise
         self._decision_id = event_id  # not before: whatever else went wrong, the answer to that is recorded
+        return edited
 
     @property
     def trail(self) -> Trail:
@@ -238,8 +237,10 @@ class AdmittedConnection:
             trail.claims, trail.admission, trail.access = self._claims, self._admission, self.access
             self._admission.found.put_on(trail)
             trail.embed, trail.state = self._admission.embed, self._state
-            trail.audit = self
-            if self._server is not None:
+            if self._server is None:  # the connection is over
+                trail.release()
+            else:
+                trail.audit = self
                 trail.wrap(self._server)
         return self._trail
 

@@ -31,6 +31,10 @@ bare = r.bare
 def guarded():
     from pathlib import Path
     return r.guard(folder=Path({folder!r}))
+def cors():
+    return r.cors()
+def by_hand():
+    return r.by_hand()
 def endpoint():
     from fastapi import FastAPI
     app = FastAPI()
@@ -69,7 +73,18 @@ def _served(folder: Path, *app: str) -> Iterator[int]:
 
 
 def requests_per_second() -> Iterator[Row]:
-    yield _compared("guarded : bare (uvicorn, 2 processes)", ("served:bare",), ("served:guarded", "--factory"), 0.85)
+    for what, other, reach in (
+        ("guarded", "guarded", 0.85),
+        ("CORSMiddleware", "cors", None),
+        ("hand-made", "by_hand", None),
+    ):
+        yield _compared(
+            f"{what} : bare (uvicorn, 2 processes)",
+            ("served:bare",),
+            (f"served:{other}", "--factory"),
+            reach,
+            name=what,
+        )
     yield _compared(
         "FastAPI guarded : FastAPI (uvicorn, 2 processes)",
         ("served:endpoint", "--factory"),
@@ -83,28 +98,29 @@ def _compared(
     guarded: tuple[str, ...],
     reach: float | None = None,
     *,
+    name: str = "guarded",
     turns: int = 8,
     seconds: float = 1.5,
 ) -> Row:
     folder = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     (folder / "served.py").write_text(_SERVED.format(here=str(Path(__file__).parent), folder=str(folder)))
     request = _raw(r.headers(r.bearer(r.mint(r.minter()))))
-    rates: dict[str, list[float]] = {"bare": [], "guarded": []}
+    rates: dict[str, list[float]] = {"bare": [], name: []}
     with _served(folder, *bare) as first, _served(folder, *guarded) as second:
-        ports = {"bare": first, "guarded": second}
+        ports = {"bare": first, name: second}
         for port in ports.values():
             _load(port, request, seconds)
         for turn in range(turns):
-            for name in ("bare", "guarded") if turn % 2 else ("guarded", "bare"):
-                rates[name].append(_load(ports[name], request, seconds))
-    ratios = [g / b for g, b in zip(rates["guarded"], rates["bare"], strict=True)]
+            for each in ("bare", name) if turn % 2 else (name, "bare"):
+                rates[each].append(_load(ports[each], request, seconds))
+    ratios = [g / b for g, b in zip(rates[name], rates["bare"], strict=True)]
     return Row(
         "server",
         f"requests per second, {what}",
         Figure.of(ratios),
         reach,
         least=True,
-        beside={name: f"{Figure.of(values).median:.0f}/s" for name, values in rates.items()},
+        beside={each: f"{Figure.of(values).median:.0f}/s" for each, values in rates.items()},
     )
 
 

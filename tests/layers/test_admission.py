@@ -1015,6 +1015,65 @@ async def test_who_hangs_up_or_gets_no_answer_is_recorded(make_settings: Any, ad
         assert (event["subject"], event["rls_attributes"]) == ("user-1", ["carrier"])
 
 
+async def test_who_hangs_up_while_nothing_has_been_said_is_recorded_as_such(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    """Once with what the app does first being unusual, so that somebody else goes on for it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            return await chart(scope, receive, send)
+        await receive()
+        await send({"type": "http.response.early_hint", "links": []})
+        assert (await receive())["type"] == "http.disconnect"
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    with audit_capture() as events:
+        answer, asked = await request_of(world, token, path="/hint")
+    assert (answer.messages, asked) == ([], False)
+    assert [(event["outcome"], event["reason"], event["status"]) for event in events] == [("error", "unanswered", None)]
+
+
+async def test_a_task_that_outlives_its_connection_hears_that_it_is_over(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    kept: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept[:] = [scope, receive, send, current_row_access.get()]
+        await chart(scope, receive, send)
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    answer, asked = await request_of(world, token)
+    sent = len(answer.messages)
+    scope, receive, send, access = kept
+    assert (asked, access.closed) == (False, True)
+    assert await receive() == {"type": "http.disconnect"}
+    for kind in ("http.response.start", "http.response.body"):
+        with pytest.raises(RuntimeError, match="the connection has ended"):
+            await send({"type": kind})
+    assert len(answer.messages) == sent
+    # What was decided can still be read, and holds nobody.
+    trail = existing_trail(scope)
+    assert trail is not None
+    assert (trail.embed.subject, trail.edits, trail.audit) == ("user-1", (), None)
+
+
+async def test_a_guard_behind_one_that_records_nothing_records_what_that_one_admits(
+    make_settings: Any, http: Any, make_token: Any
+) -> None:
+    inner = ToucanGuard(chart, settings=make_settings())
+    outer = ToucanGuard(inner, settings=make_settings(audit=None, insecure_no_audit=True))
+    token = make_token()
+    for _ in range(4):
+        with audit_capture() as events:
+            answer = await http(outer, headers={"authorization": f"Bearer {token}"})
+        assert answer.status == 200
+        assert [(event["outcome"], event["subject"]) for event in events] == [("allow", "user-1")]
+
+
 HEADERS: dict[str, list[tuple[bytes, bytes]]] = {
     "/": [],
     "/type": [(b"content-type", b"text/plain")],
@@ -1039,6 +1098,24 @@ async def test_every_admitted_answer_has_the_headers_that_it_needs_whatever_the_
     for path in ("/", "/", "/", *HEADERS, "/", *reversed(HEADERS), "/type", *HEADERS):
         told, expected = [(await http(guard, path=path, headers=request)).start for guard in (admitting, asking)]
         assert told == expected, path
+
+
+async def test_an_app_whose_answers_have_ever_other_headers_fills_no_memory(
+    make_settings: Any, make_token: Any, http: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found = trail_of(scope).admission
+        kept.append(0 if found is None else len(found.found._additions))
+        headers = [(f"x-{number % 50}".encode(), b"x") for number in [len(kept)]]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    kept: list[int] = []
+    guard = ToucanGuard(app, settings=make_settings())
+    request = {"authorization": f"Bearer {make_token()}", "origin": PORTAL}
+    policies = {(await http(guard, headers=request)).header("content-security-policy") for _ in range(100)}
+    assert len(policies) == 1
+    assert 10 < max(kept) <= 16
 
 
 @pytest.mark.parametrize(

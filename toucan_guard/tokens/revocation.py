@@ -191,6 +191,7 @@ class Revocations:
         self._store = store
         self._issuer = issuer
         self._staleness_seconds: Final = staleness_seconds
+        self._renewed_after: Final = staleness_seconds / 2
         self._clock = clock
         self._monotonic = monotonic
         self._copy: _Copy | None = None
@@ -252,7 +253,7 @@ class Revocations:
         passed. Waits for an older copy to be renewed, a quarter second at most. Never raises; ``judge`` refuses.
         """
         age = self._age(self._clock())
-        if age < self._staleness_seconds / 2:
+        if age < self._renewed_after:
             return
         flight = self._renewal()
         if flight is None or age <= self._staleness_seconds * _WAITED_FOR:
@@ -272,9 +273,12 @@ class Revocations:
         copy = self._copy
         if copy is None:
             return False
-        age = max(now - copy.read_at, self._monotonic() - copy.read_at_monotonic)
-        if age >= self._staleness_seconds / 2:
-            if age > self._staleness_seconds * _WAITED_FOR:
+        # As ``_age`` says it: this is asked for every request.
+        if (
+            now - copy.read_at >= self._renewed_after
+            or self._monotonic() - copy.read_at_monotonic >= self._renewed_after
+        ):
+            if self._age(now) > self._staleness_seconds * _WAITED_FOR:
                 return False
             self._renewal()
         return not copy.known or self.judge(claims, now) is None
