@@ -95,7 +95,7 @@ class Recorder:
     @property
     def takes_lines(self) -> bool:
         """Whether a line will do, because nobody looks into each event; or nothing is recorded at all."""
-        return not observers and (self._takes_lines or (self._sink is None and self._metrics is None))
+        return not observers and (self._lines is not None or (self._sink is None and self._metrics is None))
 
     def write_line(
         self,
