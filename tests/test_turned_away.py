@@ -27,6 +27,7 @@ PORTAL, EVIL = "https://portal.example", "https://evil.example"
 OTHER_SECRET = "x9#kQ7!another-secret-of-another-host-Zp4"
 INHERITED = "0123456789-abcdef_0123456789.ABCDEF0"  # as long as an id of our own
 PAGE = {"accept": "text/html", "sec-fetch-mode": "navigate"}
+ASKED = (True, True, False)  # what comes a second time is kept
 _ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PASSING = ("time", "event_id", "decision_id", "request_id", "first_byte_ms", "expires_in_seconds")
 
@@ -136,7 +137,7 @@ async def test_a_refusal_is_given_again_with_an_id_and_a_record_of_its_own(
     keeps, asks = worlds()
     headers = {**headers, **(PAGE if page else {})}
     ids = []
-    for asked in (True, False, False):
+    for asked in (*ASKED, False):
         answer, looked = await keeps.ask(headers)
         (event,) = keeps.recorded()
         assert (looked, answer.status, event["reason"], event["outcome"]) == (asked, event["status"], reason, "deny")
@@ -168,10 +169,10 @@ async def test_tokens_that_do_not_verify_are_refused_again_each_for_its_own_reas
     for token in refused:
         for _ in range(2):
             await _same(keeps, asks, asked=True, headers=_bearer(token))
-    for asked in (True, False):
+    for asked in (True, False, False):
         await _same(keeps, asks, asked=asked, headers=_bearer(good))
     for token, reason in refused.items():
-        answers = [await _same(keeps, asks, asked=asked, headers=_bearer(token)) for asked in (True, False)]
+        answers = [await _same(keeps, asks, asked=asked, headers=_bearer(token)) for asked in ASKED]
         assert {answer.reason for answer in answers} == {reason}
     # Another token that is refused for the same reason is refused by what was kept.
     await _same(keeps, asks, asked=False, headers=_bearer(make_token(now=2)))
@@ -181,7 +182,7 @@ async def test_tokens_that_do_not_verify_are_refused_again_each_for_its_own_reas
 
 async def test_a_page_and_problem_details_are_kept_apart(worlds: Any) -> None:
     keeps, asks = worlds()
-    for asked in (True, False):
+    for asked in ASKED:
         for accept in ("text/html", "application/json", "text/html;q=0.5, application/json", "*/*"):
             await _same(keeps, asks, asked=asked, headers={"accept": accept})
 
@@ -218,14 +219,16 @@ async def test_what_may_be_refused_for_something_else_is_asked_about_each_time(
         await _same(keeps, asks, asked=True, headers=headers, method=method, **more)
     # And what was kept of simpler requests does not answer it.
     for simple in ({}, {"origin": EVIL}, {"accept": "application/json"}):
-        await keeps.ask(simple, method)
+        for _ in ASKED:
+            await keeps.ask(simple, method)
     keeps.recorded()
     await _same(keeps, asks, asked=True, headers=headers, method=method, **more)
 
 
 async def test_what_a_repeated_accept_has_led_to_is_not_given_to_others(worlds: Any) -> None:
     keeps, asks = worlds()
-    await _same(keeps, asks, asked=True, headers=[("accept", "text/html"), ("accept", "application/json")])
+    for _ in ASKED:
+        await _same(keeps, asks, asked=True, headers=[("accept", "text/html"), ("accept", "application/json")])
     answer = await _same(keeps, asks, asked=True, headers={"accept": "application/json"})
     assert answer.reason == Reason.TOKEN_MISSING
 
@@ -236,9 +239,10 @@ async def test_white_space_around_a_token_does_not_make_it_the_malformed_one_of_
 ) -> None:
     keeps, asks = worlds()
     token = make_token()
-    for headers in (_bearer(token), _bearer(token), _bearer("a.!.c"), _bearer("a.!.c"), _bearer("\xff")):
-        await keeps.ask(headers)
-        await asks.ask(headers)
+    for credentials in (token, "a.!.c", "\xff"):
+        for _ in ASKED:
+            await keeps.ask(_bearer(credentials))
+            await asks.ask(_bearer(credentials))
     keeps.recorded(), asks.recorded()
     answer = await _same(keeps, asks, asked=True, headers={"authorization": authorization.format(token)})
     assert (answer.status, answer.body) == (200, b"user-1")
@@ -278,15 +282,15 @@ async def test_the_id_of_a_trusted_proxy_is_shown_and_recorded(
 async def test_what_was_refused_under_an_odd_id_is_not_kept(worlds: Any) -> None:
     keeps, _ = worlds(trusted_proxies=["10.0.0.0/8"])
     client = ("10.0.0.1", 1)
-    assert [(await keeps.ask({"x-request-id": "trace-12345678"}, client=client))[1] for _ in range(2)] == [True, True]
+    assert [(await keeps.ask({"x-request-id": "trace-12345678"}, client=client))[1] for _ in ASKED] == [True] * 3
     assert [(await keeps.ask({"x-request-id": INHERITED}, client=client))[1] for _ in range(2)] == [True, False]
-    assert [event["request_id"] for event in keeps.recorded()] == ["trace-12345678"] * 2 + [INHERITED] * 2
+    assert [event["request_id"] for event in keeps.recorded()] == ["trace-12345678"] * 3 + [INHERITED] * 2
 
 
 @pytest.mark.parametrize("headers", [{}, {"origin": EVIL, "referer": f"{PORTAL}/"}, PAGE])
 async def test_a_refusal_that_cannot_be_recorded_does_not_leave(headers: Any, worlds: Any) -> None:
     keeps, asks = worlds()
-    for asked in (True, False):
+    for asked in ASKED:
         await _same(keeps, asks, asked=asked, headers=headers)
     keeps.sink.full = asks.sink.full = True
     answer = await _same(keeps, asks, asked=False, headers={**headers, "x-request-id": INHERITED})
@@ -308,7 +312,7 @@ async def test_the_answer_to_what_cannot_be_recorded_bears_the_id_of_the_proxy(w
 
 async def test_with_best_effort_a_refusal_leaves_unrecorded_and_the_next_record_says_so(worlds: Any) -> None:
     keeps, asks = worlds(audit_mode="best_effort")
-    for asked in (True, False):
+    for asked in ASKED:
         await _same(keeps, asks, asked=asked)
     keeps.sink.full = asks.sink.full = True
     for _ in range(2):
@@ -336,7 +340,7 @@ async def test_a_refusal_that_was_cut_is_recorded_as_such(phase: str, error: Bas
         return world.recorded()
 
     keeps, asks = worlds()
-    for asked in (True, False):
+    for asked in ASKED:
         await _same(keeps, asks, asked=asked)
     before, told = keeps.asked, await request(keeps)
     assert keeps.asked == before
@@ -349,7 +353,7 @@ async def test_a_refusal_that_was_cut_is_recorded_as_such(phase: str, error: Bas
 
 async def test_who_observes_events_sees_each_refusal(worlds: Any) -> None:
     keeps, asks = worlds()
-    for asked in (True, False):
+    for asked in ASKED:
         await _same(keeps, asks, asked=asked)
     with audit_capture() as events:
         for _ in range(2):
@@ -384,7 +388,7 @@ async def test_a_token_that_is_refused_is_verified_once_whoever_looks_into_the_r
 
 async def test_where_nothing_is_recorded_refusals_are_given_again_too(make_settings: Any, http: Any) -> None:
     world = World(make_settings(audit=None, insecure_no_audit=True), http)
-    for asked in (True, False):
+    for asked in ASKED:
         answer, looked = await world.ask()
         assert (answer.reason, looked) == (Reason.TOKEN_MISSING, asked)
 
@@ -392,18 +396,32 @@ async def test_where_nothing_is_recorded_refusals_are_given_again_too(make_setti
 async def test_few_are_kept(worlds: Any) -> None:
     keeps, asks = worlds()
     for number in range(256):
-        await keeps.ask({"origin": f"https://evil-{number}.example"})
+        for _ in range(2):
+            await keeps.ask({"origin": f"https://evil-{number}.example"})
     assert not (await keeps.ask({"origin": "https://evil-0.example"}))[1]
-    await keeps.ask({"origin": "https://evil-256.example"})  # one too many
+    for _ in range(2):
+        await keeps.ask({"origin": "https://evil-256.example"})  # one too many
     assert (await keeps.ask({"origin": "https://evil-0.example"}))[1]
     keeps.recorded()
     await _same(keeps, asks, asked=False, headers={"origin": "https://evil-256.example"})
 
 
+async def test_whoever_says_something_else_each_time_pushes_nobody_out(worlds: Any) -> None:
+    keeps, asks = worlds()
+    for asked in ASKED:
+        await _same(keeps, asks, asked=asked)
+    for number in range(2000):
+        assert (await keeps.ask({"origin": f"https://evil-{number}.example"}))[1]
+    keeps.recorded()
+    await _same(keeps, asks, asked=False)
+    assert len(keeps.guard.app._refusals._known) == 1
+    assert len(keeps.guard.app._refusals._heard) <= 1024
+
+
 async def test_one_caller_never_gets_the_headers_of_another(worlds: Any) -> None:
     keeps, asks = worlds()
     origins = [PORTAL, "https://a.customers.example", "https://b.customers.example", EVIL, "null", "https://x.example"]
-    for asked in (True, False):
+    for asked in ASKED:
         for origin in origins:
             for referer in (f"{PORTAL}/", "https://b.customers.example/", f"{EVIL}/"):
                 headers = {"origin": origin, "referer": referer}
@@ -413,7 +431,7 @@ async def test_one_caller_never_gets_the_headers_of_another(worlds: Any) -> None
 
 async def test_nothing_that_was_put_on_an_answer_outside_is_put_on_the_next(worlds: Any, http: Any) -> None:
     keeps, asks = worlds()
-    for asked in (True, False, False):
+    for asked in (*ASKED, False):
         answer = await _same(keeps, asks, asked=asked)
         assert answer.header("set-cookie") is None
         answer.start["headers"].append((b"set-cookie", b"a=b"))
@@ -440,7 +458,7 @@ async def test_what_the_server_calls_an_embed_is_overwritten_as_the_layers_do(
 async def test_what_the_app_or_a_later_layer_refuses_is_worked_out_each_time(worlds: Any, make_token: Any) -> None:
     keeps, asks = worlds(region="eu")
     closed = _bearer(make_token(region="eu"))
-    for asked in (True, False, False):
+    for asked in (True, False, False):  # it was let in, and is so again
         await _same(keeps, asks, asked=asked, headers=closed, path="/closed")
     for token in (make_token(region="us"), make_token(region="eu", rls={"airline": "AA"})):
         for _ in range(3):
@@ -456,7 +474,7 @@ async def test_what_is_only_reported_is_asked_about_each_time(worlds: Any) -> No
 
 async def test_exempt_paths_are_never_refused_by_what_was_kept(worlds: Any) -> None:
     keeps, asks = worlds(exempt_paths=["/closed"])
-    for asked in (True, False):
+    for asked in ASKED:
         await _same(keeps, asks, asked=asked)
     for _ in range(2):
         assert (await _same(keeps, asks, asked=True, path="/closed")).reason == "x_closed"

@@ -25,6 +25,7 @@ from toucan_guard.refusals import refusal_response
 from toucan_guard.trail import HeaderEdit, Step, Trail, trail_of
 
 _MOST: Final = 256
+_MOST_HEARD: Final = 1024
 _LONGEST: Final = 1024  # bytes of what a request says
 _ID_LENGTH: Final = 36  # an answer says how long it is
 _ORIGIN, _TOKEN = "origin", "embed_token"  # the layers whose refusals are kept
@@ -126,10 +127,14 @@ class Refusal(NamedTuple):
 
 
 class Refusals:
-    """The refusals that one guard can give again: few, and all are forgotten where there are more."""
+    """The refusals that one guard can give again: few, and all are forgotten where there are more.
+
+    Kept is what comes a second time: whoever says something else each time pushes nobody out, and costs little more.
+    """
 
     def __init__(self) -> None:
         self._known: dict[object, Refusal] = {}
+        self._heard: set[int] = set()  # hashes of what came once
 
     def of(self, said: object, accept: bytes | None, verdict: Verdict) -> Refusal | None:
         """How a request like this was refused, if one was.
@@ -168,7 +173,7 @@ class Refusals:
             key = said, accept, verdict
         else:
             return
-        if key in self._known:
+        if key in self._known or not self._comes_again(hash(key)):
             return
         facts = facts_of(trail)
         response = refusal_response(scope, refusal, trail.request_id)
@@ -191,6 +196,14 @@ class Refusals:
             trail.steps,
             trail.edits,
         )
+
+    def _comes_again(self, heard: int) -> bool:
+        if heard in self._heard:
+            return True
+        if len(self._heard) >= _MOST_HEARD:
+            self._heard.clear()
+        self._heard.add(heard)
+        return False
 
 
 def verdict_of(refusal: Deny) -> Verdict:
