@@ -67,7 +67,8 @@ _HEADERS = [
     *((b"sec-fetch-mode", value) for value in (b"navigate", b"cors", b"no-cors")),
     *((b"sec-fetch-dest", value) for value in (b"iframe", b"document", b"empty", b"script")),
     *((b"cookie", value) for value in (b"a=b", b"__Host-embed-" + b"a" * 26 + b"=s", b"c=d; __Host-embed-x=1", b"")),
-    *((b"authorization", value) for value in (b"Basic dTpw", b"bearer x", b"Bearer\tx", b"", b"Bearer ")),
+    *((b"authorization", value) for value in (b"Basic dTpw", b"bearer x", b"Bearer\tx", b"", b"Bearer ", b"Bearer x")),
+    *((b"authorization", value) for value in (b"Bearer a.!.c", b"Bearer \xff", b"Bearer " + b"x" * 9000)),
     *((b"authorization", f"Bearer {token}".encode()) for token in TOKENS[:3]),
     (b"x-embed-token", TOKENS[0].encode()),
     (b"x_embed_token", b"x"),
@@ -86,15 +87,17 @@ _HEADERS = [
     (b"x-forwarded-host", b"charts.example"),
     (b"x-forwarded-for", b"192.0.2.9"),
     (b"x-request-id", b"trace-12345678"),
-    (b"accept", b"text/html"),
+    (b"x-request-id", b"as-long-as-an-id-of-our-own_012.3456"),
+    *((b"accept", value) for value in (b"text/html", b"application/json", b"text/html;q=0.1, application/json")),
     (b"host", b"evil.example"),
     (b"Origin", EVIL.encode()),
     (b"Authorization", b"Bearer x"),
 ]
 _header = st.sampled_from(_HEADERS)
-_bearer = (st.sampled_from([*TOKENS[:1] * 12, *TOKENS]) | st.sampled_from(MANY)).map(
-    lambda token: (b"authorization", f"Bearer {token}".encode())
-)
+_bearer = st.tuples(
+    st.sampled_from([*TOKENS[:1] * 12, *TOKENS]) | st.sampled_from(MANY),
+    st.sampled_from(["{}"] * 9 + [" {}", "{} ", "{}x", "{}\xa0"]),
+).map(lambda token: (b"authorization", f"Bearer {token[1].format(token[0])}".encode("latin-1")))
 _PATHS = [
     "/health", "/static/a.js", "/static/../", "/framed", "/stream", "/crash", "/late", "/refuse", "/unanswered",
     "/grant/delays", "/grant/other", "/receipts", "/trailers", "/inner/x", "/inner/stream", "/inner/receipts",
@@ -199,6 +202,7 @@ CONFIGURATIONS: list[dict[str, Any]] = [
     {"insecure_null_origin": True, "token_carriers": ["authorization"]},
     {"token_carriers": ["x-embed-token"]},
     {"audit_hmac_key": secrets.token_urlsafe(32)},
+    {"audit_mode": "best_effort"},
 ]
 INNER: list[dict[str, Any]] = [
     {},
@@ -344,8 +348,12 @@ class Lines:
 
     def __init__(self) -> None:
         self.kept: list[dict[str, Any]] = []
+        self.full = 0  # so many more are not written
 
     def write(self, event: Any) -> None:
+        if self.full > 0:
+            self.full -= 1
+            raise OSError("full")
         self.kept.append(json.loads(event if isinstance(event, bytes) else encode_line(event)))
 
     def close(self) -> None: ...
@@ -377,11 +385,14 @@ _ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12
 _PASSING = ("time", "event_id", "request_id", "decision_id", "first_byte_ms", "expires_in_seconds")
 
 
-def ask(guard: Any, request: dict[str, Any], *, observed: bool) -> tuple[list[Any], list[Any], str]:
+def ask(
+    guard: Any, request: dict[str, Any], *, observed: bool, unwritten: int = 0, unsent: int = 0
+) -> tuple[list[Any], list[Any], str, str]:
     """What a guard sends and records, without what differs from one request to the next.
 
-    Where somebody observes events, they are encoded one by one; else the lines of those that were admitted are put
-    together from what was encoded before.
+    The first ``unwritten`` events cannot be written, and the client is gone when the message of the number ``unsent``
+    leaves. Where somebody observes events, they are encoded one by one; else the lines of those that were admitted are
+    put together from what was encoded before.
     """
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "https", "root_path": "",
@@ -395,11 +406,14 @@ def ask(guard: Any, request: dict[str, Any], *, observed: bool) -> tuple[list[An
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
+        if len(sent) + 1 == unsent:
+            raise OSError("gone")
         body = _ID.sub(b"an id", message["body"]) if "body" in message else b""
         sent.append({**message, **({"body": body} if "body" in message else {})})
 
     raised = ""
     _LINES.kept.clear()
+    _LINES.full = unwritten
     with audit_capture() if observed else contextlib.nullcontext():
         try:
             anyio.run(guard, scope, receive, send)
@@ -407,7 +421,7 @@ def ask(guard: Any, request: dict[str, Any], *, observed: bool) -> tuple[list[An
             raised = repr(error)
     assert current_row_access.get() is None
     told = [{name: value for name, value in event.items() if name not in _PASSING} for event in _LINES.kept]
-    return sent, told, raised
+    return sent, told, raised, repr(scope["state"])
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -416,12 +430,15 @@ def ask(guard: Any, request: dict[str, Any], *, observed: bool) -> tuple[list[An
     configuration=st.integers(0, len(CONFIGURATIONS) - 1),
     inner=st.none() | st.integers(0, len(INNER) - 1),
     observed=st.booleans(),
+    unwritten=st.sampled_from([0, 0, 0, 1, 2]),
+    unsent=st.sampled_from([0, 0, 0, 1, 2, 3]),
 )
 def test_what_is_admitted_is_answered_and_recorded_as_if_every_layer_had_been_asked(
-    requests: list[dict[str, Any]], configuration: int, inner: int | None, observed: bool
+    requests: list[dict[str, Any]], configuration: int, inner: int | None, observed: bool, unwritten: int, unsent: int
 ) -> None:
     admitting, asking = guards(configuration, inner)
-    # The first makes its token known, the second is kept, the third is admitted.
-    for _ in range(3):
+    # The first makes its token known, the second is kept, the third is admitted; or it is refused like those before.
+    for fails in ({}, {}, {"unwritten": unwritten, "unsent": unsent}):
         for request in requests:
-            assert ask(admitting, request, observed=observed) == ask(asking, request, observed=observed)
+            answers = [ask(guard, request, observed=observed, **fails) for guard in (admitting, asking)]
+            assert answers[0] == answers[1]
