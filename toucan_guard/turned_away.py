@@ -154,8 +154,9 @@ class Refusals:
         refusal = trail.refusal
         if refusal is None or not trail.steps or trail.claims is not None or trail.exempt or trail.said is None:
             return
-        if len(trail.raw) != len(scope["headers"]):
-            return  # what it wants to read may be said twice
+        # What it wants to read may be said twice. And an id of another length is what a proxy gives to all requests.
+        if len(trail.raw) != len(scope["headers"]) or len(trail.request_id) != _ID_LENGTH:
+            return
         *before, last = trail.steps
         if (
             last.decision is not refusal
@@ -179,7 +180,7 @@ class Refusals:
         response = refusal_response(scope, refusal, trail.request_id)
         line = line_of(scope, trail, facts, response.status_code)
         around_id = response.body.split(trail.request_id.encode())
-        if line is None or len(around_id) != 2 or len(trail.request_id) != _ID_LENGTH:
+        if line is None or len(around_id) != 2:
             return
         before_id, after_id = around_id
         start = trail.edited({"type": "http.response.start", "headers": response.raw_headers})
