@@ -237,6 +237,34 @@ def test_a_flood_of_valid_tokens_keeps_the_cache_within_its_bounds() -> None:
     assert len(cache) == 50
 
 
+def test_room_that_is_given_back_is_room_for_others(calls: list[str]) -> None:
+    cache = TokenCache(3, max_seconds=60)
+    one = CachedVerifier(POLICY, ring(), cache)
+    texts = [minter().mint(subject=f"u{number}", tenant="AA") for number in range(3)]
+    for later in (0, 60, 120):  # each is over, and verified again
+        for text in texts:
+            assert reason_of(one.verify(text, now=NOW + later)) is None
+    assert len(cache) == 3
+    cache.clear()
+    for text in texts:
+        one.verify(text, now=NOW + 121)
+    calls.clear()
+    for text in texts:
+        one.verify(text, now=NOW + 122)
+    assert (len(cache), calls) == (3, [])
+
+
+def test_what_is_kept_again_takes_its_room_once() -> None:
+    cache = TokenCache(2)
+    claims = verifier().verify(minter().mint(subject="u", tenant="AA"), now=NOW)
+    assert isinstance(claims, VerifiedClaims)
+    for key in (b"1", b"2", b"2", b"1", b"2"):
+        cache.put(key, claims, token_bytes=300, policy=POLICY, now=NOW)
+    assert len(cache) == 2
+    cache.put(b"3", claims, token_bytes=300, policy=POLICY, now=NOW)
+    assert [cache.entry(key, now=NOW) is not None for key in (b"1", b"2", b"3")] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     "options",
     [
