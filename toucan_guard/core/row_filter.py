@@ -101,8 +101,8 @@ class RowFilter:
 def usable_attributes(policy: RlsPolicy, given: Mapping[str, object]) -> Mapping[str, object]:
     """What is of the declared type, with Python values and lists as tuples."""
     usable: dict[str, object] = {}
-    for name, attribute in policy.attributes.items():
-        value = attribute.read(given.get(name))
+    for name, read in policy.readers:
+        value = read(given.get(name))
         if value is not None:
             usable[name] = value
     return MappingProxyType(usable)

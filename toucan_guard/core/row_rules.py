@@ -71,13 +71,16 @@ class Attribute:
     def read(self, claim: object) -> object:
         """The claim's value as Python has it, a list as a tuple; None where it is not of this type."""
         read, shape = _READERS[self.type], self.shape
-        if shape == "one":
-            return read(claim)
-        if isinstance(claim, _LISTS):
-            values = [read(item) for item in claim]
-            return None if None in values else tuple(dict.fromkeys(values))
-        value = read(claim) if shape == "either" else None
-        return None if value is None else (value,)
+        if shape != "list":
+            value = read(claim)
+            if shape == "one":
+                return value
+            if value is not None:
+                return (value,)
+        if not isinstance(claim, _LISTS):
+            return None
+        values = [read(item) for item in claim]
+        return None if None in values else tuple(dict.fromkeys(values))
 
     @property
     def expected(self) -> str:
