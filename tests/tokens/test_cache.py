@@ -34,8 +34,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every full verification that was made."""
     made: list[str] = []
 
-    def counting(token: str, **options: Any) -> VerifiedClaims | Deny:
-        made.append(token)
+    def counting(token: str | bytes, **options: Any) -> VerifiedClaims | Deny:
+        made.append(token.decode() if isinstance(token, bytes) else token)
         return core_token.verify(token, **options)
 
     monkeypatch.setattr(cache_module, "verify", counting)

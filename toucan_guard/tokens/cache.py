@@ -192,12 +192,12 @@ class CachedVerifier:
         # too large or not ASCII is refused without being hashed.
         if (
             token_type != EMBED
-            or not isinstance(token, str)
+            or not isinstance(token, (str, bytes))
             or len(token) > policy.max_token_bytes
             or not token.isascii()
         ):
             return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
-        raw = token.encode("ascii")
+        raw = token.encode("ascii") if isinstance(token, str) else token
         missed, key = self._missed
         self._missed = _NOTHING
         if raw != missed:
@@ -206,11 +206,11 @@ class CachedVerifier:
             if entry is not None:
                 refusal = recheck(entry.claims, policy=policy, now=now)
                 return entry.claims if refusal is None else refusal
-        result = verify(token, policy=policy, keys=self._finder, now=now)
-        if isinstance(result, VerifiedClaims):
-            self._cache.put(key, result, token_bytes=len(token), policy=policy, now=now)
-            return result
-        return self._told(result)
+        result = verify(raw, policy=policy, keys=self._finder, now=now)
+        if isinstance(result, Deny):
+            return self._told(result)
+        self._cache.put(key, result, token_bytes=len(raw), policy=policy, now=now)
+        return result
 
     def recheck(self, claims: VerifiedClaims, *, now: float) -> VerifiedClaims | Deny:
         """Look again at claims that were verified earlier and kept elsewhere, in an embed session for example.
