@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.strict_json import strict_json
@@ -81,7 +81,9 @@ class JoseHeader:
     refusal: Deny | None
 
 
-class CompactJws(NamedTuple):
+# Not frozen, which would take twice as long to make: it is read once, by whoever had it parsed, and never kept.
+@dataclass(slots=True, eq=False, repr=False)
+class CompactJws:
     """A compact JWS that is well-formed; nothing about it is verified yet.
 
     Attributes:
