@@ -124,10 +124,10 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     if not token.isascii():
         return Deny(Reason.TOKEN_MALFORMED, "the token has a byte that is not ASCII")
     raw = token.encode("ascii") if isinstance(token, str) else token
-    segments = raw.split(b".", 3)
-    if len(segments) != 3:
+    signing_input, _, signature_segment = raw.rpartition(b".")
+    header_segment, dot, payload_segment = signing_input.partition(b".")
+    if not dot or payload_segment.find(b".") >= 0:
         return Deny(Reason.TOKEN_MALFORMED, "the token does not have exactly three segments")
-    header_segment, payload_segment, signature_segment = segments
     payload = decode_segment(payload_segment)
     signature = decode_segment(signature_segment)
     if not header_segment or not signature or not (payload or (payload is not None and allow_empty_payload)):
@@ -135,7 +135,7 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     jose = _usual_header(header_segment) if len(header_segment) <= _USUAL_HEADER else _read_header(header_segment)
     if isinstance(jose, Deny):
         return jose
-    return CompactJws(jose, payload, raw[: -1 - len(signature_segment)], signature)
+    return CompactJws(jose, payload, signing_input, signature)
 
 
 _BAD_SEGMENT: Final = Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
