@@ -232,7 +232,7 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
         return Deny(Reason.CLAIM_MISSING, "the token names no tenant")
     leeway, lifetime = policy.leeway_seconds, policy.lifetime_seconds
     issued_at, expires_at, not_before = claims.issued_at, claims.expires_at, claims.not_before
-    if lifetime > MAX_BOOTSTRAP_SECONDS and claims.token_type == BOOTSTRAP:
+    if claims.token_type == BOOTSTRAP and lifetime > MAX_BOOTSTRAP_SECONDS:
         lifetime = MAX_BOOTSTRAP_SECONDS
     # Every comparison is written so that a time which is not a number is refused.
     if not expires_at > now - leeway:
