@@ -60,6 +60,16 @@ def test_a_second_look_is_the_same_claims_without_a_second_verification(calls: l
     assert calls == [text]
 
 
+def test_text_and_bytes_of_a_token_are_one_token(calls: list[str]) -> None:
+    one = verifier()
+    text = minter().mint(subject="u", tenant="AA")
+    first = one.verify(text.encode(), now=NOW)
+    assert isinstance(first, VerifiedClaims)
+    assert one.verify(text, now=NOW) is one.verify(text.encode(), now=NOW) is first
+    assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is first
+    assert calls == [text]
+
+
 def test_a_size_of_zero_switches_it_off(calls: list[str]) -> None:
     one = verifier(0)
     text = minter().mint(subject="u", tenant="AA")
@@ -171,6 +181,9 @@ def test_a_token_is_remembered_for_its_own_type_only(calls: list[str]) -> None:
         pytest.param("", Reason.TOKEN_MALFORMED, id="nothing"),
         pytest.param(None, Reason.TOKEN_MALFORMED, id="None"),
         pytest.param(b"a.b.c", Reason.TOKEN_MALFORMED, id="bytes"),
+        pytest.param(b"x" * 8193, Reason.TOKEN_TOO_LARGE, id="bytes that are too many"),
+        pytest.param("é.a.b".encode(), Reason.TOKEN_MALFORMED, id="bytes beyond ASCII"),
+        pytest.param(bytearray(b"a.b.c"), Reason.TOKEN_MALFORMED, id="another kind of bytes"),
     ],
 )
 def test_what_is_no_token_is_refused_and_not_remembered(text: Any, reason: Reason) -> None:

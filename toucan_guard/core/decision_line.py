@@ -109,10 +109,10 @@ def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
     subject, token_id = claims.subject, claims.token_id
     if pseudonyms is not None:
         subject, token_id = pseudonyms.of("subject", subject), pseudonyms.of("token_id", token_id)
+    tenant = "null" if claims.tenant is None else encode_basestring_ascii(claims.tenant)
     return (
         f'{_signer(claims.issuer, claims.key_id)},"token_id":{encode_basestring_ascii(token_id)},'
-        f'"subject":{encode_basestring_ascii(subject)},"tenant":'
-        f'{"null" if claims.tenant is None else encode_basestring_ascii(claims.tenant)},"grants":{_grants(claims.grants)}'
+        f'"subject":{encode_basestring_ascii(subject)},"tenant":{tenant},"grants":{_grants(claims.grants)}'
     )
 
 

@@ -180,7 +180,7 @@ class CachedVerifier:
         return entry.claims if entry.first <= now <= entry.last else None
 
     def verify(self, token: str | bytes, *, now: float, token_type: str = EMBED) -> VerifiedClaims | Deny:
-        """Verify a token as ``core.token.verify`` does, remembering those that are valid.
+        """Verify a token as ``core.token.verify`` does, remembering those that are valid, as text and bytes alike.
 
         Never raises.
         """
@@ -188,16 +188,17 @@ class CachedVerifier:
         ring = self._source.ring
         if ring is not self._ring:
             self._follow(ring)
+        given: object = token  # typed as text or bytes, but hosts may give anything
         # A bootstrap token is spent at its first use, so remembering it would only push others out. What is no text,
         # too large or not ASCII is refused without being hashed.
         if (
             token_type != EMBED
-            or not isinstance(token, (str, bytes))
-            or len(token) > policy.max_token_bytes
-            or not token.isascii()
+            or not isinstance(given, (str, bytes))
+            or len(given) > policy.max_token_bytes
+            or not given.isascii()
         ):
             return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
-        raw = token.encode("ascii") if isinstance(token, str) else token
+        raw = given.encode("ascii") if isinstance(given, str) else given
         missed, key = self._missed
         self._missed = _NOTHING
         if raw != missed:
