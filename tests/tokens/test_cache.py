@@ -34,8 +34,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every full verification that was made."""
     made: list[str] = []
 
-    def counting(token: str, **options: Any) -> VerifiedClaims | Deny:
-        made.append(token)
+    def counting(token: str | bytes, **options: Any) -> VerifiedClaims | Deny:
+        made.append(token.decode() if isinstance(token, bytes) else token)
         return core_token.verify(token, **options)
 
     monkeypatch.setattr(cache_module, "verify", counting)
@@ -57,6 +57,16 @@ def test_a_second_look_is_the_same_claims_without_a_second_verification(calls: l
     assert isinstance(first, VerifiedClaims)
     assert one.verify(text, now=NOW + 1) is first
     assert one.verify(text, now=NOW + 299) is first
+    assert calls == [text]
+
+
+def test_text_and_bytes_of_a_token_are_one_token(calls: list[str]) -> None:
+    one = verifier()
+    text = minter().mint(subject="u", tenant="AA")
+    first = one.verify(text.encode(), now=NOW)
+    assert isinstance(first, VerifiedClaims)
+    assert one.verify(text, now=NOW) is one.verify(text.encode(), now=NOW) is first
+    assert one.remembered(b"Bearer " + text.encode(), scheme=b"Bearer ", now=NOW) is first
     assert calls == [text]
 
 
@@ -171,6 +181,9 @@ def test_a_token_is_remembered_for_its_own_type_only(calls: list[str]) -> None:
         pytest.param("", Reason.TOKEN_MALFORMED, id="nothing"),
         pytest.param(None, Reason.TOKEN_MALFORMED, id="None"),
         pytest.param(b"a.b.c", Reason.TOKEN_MALFORMED, id="bytes"),
+        pytest.param(b"x" * 8193, Reason.TOKEN_TOO_LARGE, id="bytes that are too many"),
+        pytest.param("é.a.b".encode(), Reason.TOKEN_MALFORMED, id="bytes beyond ASCII"),
+        pytest.param(bytearray(b"a.b.c"), Reason.TOKEN_MALFORMED, id="another kind of bytes"),
     ],
 )
 def test_what_is_no_token_is_refused_and_not_remembered(text: Any, reason: Reason) -> None:
@@ -235,6 +248,34 @@ def test_a_flood_of_valid_tokens_keeps_the_cache_within_its_bounds() -> None:
     for number in range(500):
         assert reason_of(one.verify(minter().mint(subject=str(number), tenant="AA"), now=NOW + number / 10)) is None
     assert len(cache) == 50
+
+
+def test_room_that_is_given_back_is_room_for_others(calls: list[str]) -> None:
+    cache = TokenCache(3, max_seconds=60)
+    one = CachedVerifier(POLICY, ring(), cache)
+    texts = [minter().mint(subject=f"u{number}", tenant="AA") for number in range(3)]
+    for later in (0, 60, 120):  # each is over, and verified again
+        for text in texts:
+            assert reason_of(one.verify(text, now=NOW + later)) is None
+    assert len(cache) == 3
+    cache.clear()
+    for text in texts:
+        one.verify(text, now=NOW + 121)
+    calls.clear()
+    for text in texts:
+        one.verify(text, now=NOW + 122)
+    assert (len(cache), calls) == (3, [])
+
+
+def test_what_is_kept_again_takes_its_room_once() -> None:
+    cache = TokenCache(2)
+    claims = verifier().verify(minter().mint(subject="u", tenant="AA"), now=NOW)
+    assert isinstance(claims, VerifiedClaims)
+    for key in (b"1", b"2", b"2", b"1", b"2"):
+        cache.put(key, claims, token_bytes=300, policy=POLICY, now=NOW)
+    assert len(cache) == 2
+    cache.put(b"3", claims, token_bytes=300, policy=POLICY, now=NOW)
+    assert [cache.entry(key, now=NOW) is not None for key in (b"1", b"2", b"3")] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,10 @@ def identity_text(claims: VerifiedClaims, pseudonyms: Pseudonyms | None) -> str:
     subject, token_id = claims.subject, claims.token_id
     if pseudonyms is not None:
         subject, token_id = pseudonyms.of("subject", subject), pseudonyms.of("token_id", token_id)
+    tenant = "null" if claims.tenant is None else encode_basestring_ascii(claims.tenant)
     return (
-        f'"issuer":{_text(claims.issuer)},"key_id":{_text(claims.key_id)},'
-        f'"token_id":{encode_basestring_ascii(token_id)},"subject":{encode_basestring_ascii(subject)},'
-        f'"tenant":{_text(claims.tenant)},"grants":{_grants(claims.grants)}'
+        f'{_signer(claims.issuer, claims.key_id)},"token_id":{encode_basestring_ascii(token_id)},'
+        f'"subject":{encode_basestring_ascii(subject)},"tenant":{tenant},"grants":{_grants(claims.grants)}'
     )
 
 
@@ -135,6 +135,11 @@ def _members(part: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=1024)
 def _text(value: str | None) -> str:
     return "null" if value is None else encode_basestring_ascii(value)
+
+
+@lru_cache(maxsize=256)
+def _signer(issuer: str, key_id: str | None) -> str:
+    return _members({"issuer": issuer, "key_id": key_id})
 
 
 @lru_cache(maxsize=1024)

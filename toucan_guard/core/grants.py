@@ -17,6 +17,8 @@ from toucan_guard.core.errors import MintError
 
 ANY_ID: Final = "*"
 
+# The usual one first: to ask whether anything else is one takes longer.
+_MAPPINGS: Final = (dict, Mapping)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -64,17 +66,17 @@ def read_grants(claims: Iterable[object]) -> tuple[Grant, ...] | None:
     An unknown key is refused and not skipped: a misspelt restriction must not become a wider permission.
     """
     grants = []
-    for claim in claims:
-        # Three keys are there, and these three: so there is no other.
-        if not isinstance(claim, (dict, Mapping)) or len(claim) != 3:
-            return None
-        try:
+    try:
+        for claim in claims:
+            # Three keys are there, and these three: so there is no other.
+            if not isinstance(claim, _MAPPINGS) or len(claim) != 3:
+                return None
             actions = claim["actions"]
             if not isinstance(actions, list):
                 return None
             grants.append(_shared(claim["type"], claim["id"], *actions))
-        except (KeyError, MintError, TypeError):  # a part that is a list or an object has no hash
-            return None
+    except (KeyError, MintError, TypeError):  # a part that is a list or an object has no hash
+        return None
     return tuple(grants)
 
 

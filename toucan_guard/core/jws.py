@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from toucan_guard.core.decisions import Deny, Reason
-from toucan_guard.core.sealed import sealing
 from toucan_guard.core.strict_json import strict_json
 
 MAX_KID_LENGTH: Final = 256
@@ -82,7 +81,8 @@ class JoseHeader:
     refusal: Deny | None
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would take twice as long to make: it is read once, by whoever had it parsed, and never kept.
+@dataclass(slots=True, eq=False, repr=False)
 class CompactJws:
     """A compact JWS that is well-formed; nothing about it is verified yet.
 
@@ -107,9 +107,6 @@ class CompactJws:
         return f"CompactJws(header={self.header!r})"
 
 
-_compact_jws: Final = sealing(CompactJws)
-
-
 def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bool = False) -> CompactJws | Deny:
     """Read a compact JWS in the one way that is right.
 
@@ -131,16 +128,14 @@ def parse_compact(token: str | bytes, *, max_bytes: int, allow_empty_payload: bo
     header_segment, dot, payload_segment = signing_input.partition(b".")
     if not dot or payload_segment.find(b".") >= 0:
         return Deny(Reason.TOKEN_MALFORMED, "the token does not have exactly three segments")
-    decoded = decode_segments((payload_segment, signature_segment))
-    if decoded is None or not header_segment:
-        return _BAD_SEGMENT
-    payload, signature = decoded
-    if not signature or not (payload or allow_empty_payload):
+    payload = decode_segment(payload_segment)
+    signature = decode_segment(signature_segment)
+    if not header_segment or not signature or not (payload or (payload is not None and allow_empty_payload)):
         return _BAD_SEGMENT
     jose = _usual_header(header_segment) if len(header_segment) <= _USUAL_HEADER else _read_header(header_segment)
     if isinstance(jose, Deny):
         return jose
-    return _compact_jws(jose, payload, signing_input, signature)
+    return CompactJws(jose, payload, signing_input, signature)
 
 
 _BAD_SEGMENT: Final = Deny(Reason.TOKEN_MALFORMED, "a segment of the token is empty or not canonical base64url")
@@ -222,22 +217,13 @@ def decode_segment(segment: bytes) -> bytes | None:
 
     One text for one value: foreign bytes, padding and stray bits in the last character are refused.
     """
-    decoded = decode_segments((segment,))
-    return None if decoded is None else decoded[0]
-
-
-def decode_segments(segments: Iterable[bytes]) -> list[bytes] | None:
-    """Several segments in one go: see ``decode_segment``. None where one of them is not canonical."""
-    decoded = []
+    padding, last = _ENDS[len(segment) % 4]
+    if segment and segment[-1] not in last:
+        return None
     try:
-        for segment in segments:
-            padding, last = _ENDS[len(segment) % 4]
-            if segment and segment[-1] not in last:
-                return None
-            decoded.append(binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True))
+        return binascii.a2b_base64(segment.translate(_TO_STANDARD) + padding, strict_mode=True)
     except ValueError:
         return None
-    return decoded
 
 
 def encode_segment(raw: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -25,11 +25,13 @@ class RlsPolicy:
         attributes: Name to declaration.
         tables: Name to rules. A table that is not here is closed.
         version: A digest of the content; the same for TOML and JSON that say the same.
+        readers: The attributes' names, and what reads the value of each: ``Attribute.read``.
     """
 
-    __slots__ = ("attributes", "tables", "version")
+    __slots__ = ("attributes", "readers", "tables", "version")
 
     attributes: Mapping[str, Attribute]
+    readers: tuple[tuple[str, Callable[[object], object]], ...]
     tables: Mapping[str, TableRule]
     version: str
 
@@ -42,6 +44,7 @@ class RlsPolicy:
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         object.__setattr__(self, "attributes", MappingProxyType(by_name))
+        object.__setattr__(self, "readers", tuple((name, known.read) for name, known in by_name.items()))
         object.__setattr__(self, "tables", MappingProxyType(by_table))
         object.__setattr__(self, "version", digest)
 

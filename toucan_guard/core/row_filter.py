@@ -46,7 +46,9 @@ class RowFilter:
     _fingerprint: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", usable_attributes(self.policy, self.attributes))
+        given: object = self.attributes  # typed as a mapping, but whoever makes a filter may give anything
+        usable = usable_attributes(self.policy, given if isinstance(given, MAPPINGS) else {})
+        object.__setattr__(self, "attributes", usable)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -96,14 +98,13 @@ class RowFilter:
         return f"RowFilter(policy={self.policy.version!r}, attributes={self.attribute_names!r})"
 
 
-def usable_attributes(policy: RlsPolicy, given: object) -> Mapping[str, object]:
-    """What is of the declared type, with Python values and lists as tuples; nothing where there is no mapping."""
+def usable_attributes(policy: RlsPolicy, given: Mapping[str, object]) -> Mapping[str, object]:
+    """What is of the declared type, with Python values and lists as tuples."""
     usable: dict[str, object] = {}
-    if isinstance(given, MAPPINGS):
-        for name, attribute in policy.attributes.items():
-            value = attribute.read(given.get(name))
-            if value is not None:
-                usable[name] = value
+    for name, read in policy.readers:
+        value = read(given.get(name))
+        if value is not None:
+            usable[name] = value
     return MappingProxyType(usable)
 
 

@@ -40,6 +40,7 @@ OPERATORS_OF: Final[Mapping[Type, frozenset[str]]] = {
     "uuid": _EQUALITY,
 }
 
+_LISTS: Final = (list, tuple, set, frozenset)
 _INTEGERS: Final = range(-(2**63), 2**63)
 _EXACT_IN_A_FLOAT: Final = 2**53
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -69,13 +70,17 @@ class Attribute:
 
     def read(self, claim: object) -> object:
         """The claim's value as Python has it, a list as a tuple; None where it is not of this type."""
-        if self.shape == "one":
-            return read_value(self.type, claim)
-        if isinstance(claim, list | tuple | set | frozenset):
-            values = [read_value(self.type, item) for item in claim]
-            return None if None in values else tuple(dict.fromkeys(values))
-        value = read_value(self.type, claim) if self.shape == "either" else None
-        return None if value is None else (value,)
+        read, shape = _READERS[self.type], self.shape
+        if shape != "list":
+            value = read(claim)
+            if shape == "one":
+                return value
+            if value is not None:
+                return (value,)
+        if not isinstance(claim, _LISTS):
+            return None
+        values = [read(item) for item in claim]
+        return None if None in values else tuple(dict.fromkeys(values))
 
     @property
     def expected(self) -> str:

@@ -2,7 +2,7 @@
 
 The constructor of a frozen dataclass sets each field by a call, which takes ten times as long as setting an attribute.
 Where a value is made for each token or request, that adds up. ``sealing`` gives such a class a second constructor: it
-fills an instance that is open, of a class made for that, and then closes it by giving it its own class.
+fills an instance that is open, of a class made for that, whose last step closes it: it gives it its own class.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ def sealing(closed: Callable[_P, _T]) -> Callable[_P, _T]:
     without ``__post_init__``.
     """
     cls: Any = closed
+
+    def close(made: Any) -> None:
+        made.__class__ = cls
+
     plain: Any = make_dataclass(
         cls.__name__,
         [
             (item.name, Any, field(default=item.default, default_factory=item.default_factory, init=item.init))
             for item in fields(cls)
         ],
+        namespace={"__post_init__": close},
         slots=True,
     )
     # The same memory layout: a class that adds nothing to the other's slots (Python's data model, 3.3.2.4).
@@ -37,15 +42,10 @@ def sealing(closed: Callable[_P, _T]) -> Callable[_P, _T]:
         {
             "__slots__": (),
             "__init__": plain.__init__,
+            "__post_init__": close,
             "__setattr__": object.__setattr__,
             "__delattr__": object.__delattr__,
         },
     )
-
-    def make(*args: _P.args, **named: _P.kwargs) -> _T:
-        made: Any = opened(*args, **named)
-        made.__class__ = cls
-        sealed: _T = made
-        return sealed
-
-    return make
+    made: Callable[_P, _T] = opened
+    return made

@@ -192,8 +192,8 @@ def verify(
         if isinstance(jws, Deny):
             return jws
         typ = jws.jose.typ
-        foreign = typ == "jwt" and token_type == EMBED and policy.insecure_typ_jwt
-        if typ != token_type and not foreign:
+        foreign = typ != token_type
+        if foreign and not (typ == "jwt" and token_type == EMBED and policy.insecure_typ_jwt):
             return Deny(Reason.TOKEN_TYPE_NOT_ALLOWED, f"the token's typ is not {token_type!r}")
         key = check_signature(jws, keys)
         if isinstance(key, Deny):
@@ -237,7 +237,8 @@ def recheck(claims: VerifiedClaims, *, policy: TokenPolicy, now: float) -> Deny 
     # Every comparison is written so that a time which is not a number is refused.
     if not expires_at > now - leeway:
         return _EXPIRED
-    if not issued_at <= now + leeway or not (not_before is None or not_before <= now + leeway):
+    latest = now + leeway
+    if not issued_at <= latest or not (not_before is None or not_before <= latest):
         return _NOT_YET_VALID
     # The remaining life is bounded too, so that a token from a clock that runs ahead does not outlive the lifetime.
     if not expires_at - issued_at <= lifetime or not expires_at - now <= lifetime + leeway:

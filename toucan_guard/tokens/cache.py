@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-
-from cachetools import LRUCache
 
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
@@ -61,35 +60,48 @@ class TokenCache:
         # One bound does the work of two: an entry is charged for its bytes, and at least for its share of them. So the
         # entries never exceed the size, nor their bytes the limit.
         self._share = -(-max_bytes // size) if size else 0
-        self._entries: LRUCache[bytes, _Entry] = LRUCache(self._share * size, getsizeof=_charge)
-        # A look-up that fails costs a fifth of ``.get()``, which looks twice.
-        self.find: Final = self._entries.__getitem__
-        """What is kept under a key, its time over or not; raises ``KeyError``."""
+        self._limit = self._share * size
+        self._charged = 0
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # the least used first
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def find(self, key: bytes) -> _Entry | None:
+        """What is kept under a key, its time over or not; None where nothing is."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
+
     def entry(self, key: bytes, *, now: float) -> _Entry | None:
         """What is kept under a key, or None."""
-        try:
-            entry = self.find(key)
-        except KeyError:
-            return None
-        if now < entry.until:
+        entry = self.find(key)
+        if entry is None or now < entry.until:
             return entry
-        del self._entries[key]
+        self._forget(key)
         return None
 
     def put(self, key: bytes, claims: VerifiedClaims, *, token_bytes: int, policy: TokenPolicy, now: float) -> None:
         """Keep claims until their token ends, or at most for ``max_seconds``."""
         charge = max(self._share, _BYTES_PER_ENTRY + _BYTES_PER_TOKEN_BYTE * token_bytes)
-        if charge <= self._entries.maxsize:  # nothing is, where the size is 0
-            until = min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds)
-            self._entries[key] = _Entry(claims, charge, until)
+        if charge > self._limit:  # everything is, where the size is 0
+            return
+        entries = self._entries
+        if key in entries:
+            self._forget(key)
+        self._charged += charge
+        while self._charged > self._limit:
+            self._charged -= entries.popitem(last=False)[1].charge
+        entries[key] = _Entry(claims, charge, min(claims.expires_at + policy.leeway_seconds, now + self._max_seconds))
+
+    def _forget(self, key: bytes) -> None:
+        self._charged -= self._entries.pop(key).charge
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._charged = 0
 
 
 class CachedVerifier:
@@ -151,9 +163,8 @@ class CachedVerifier:
             return None
         token = credentials[len(scheme) :]
         key = hashlib.sha256(self._prefix + token).digest()
-        try:
-            entry = self._cache.find(key)
-        except KeyError:
+        entry = self._cache.find(key)
+        if entry is None:
             self._missed = (token, key)
             return None
         return entry.claims if entry.first <= now <= entry.last else self._looked_at(key, token, now)
@@ -169,7 +180,7 @@ class CachedVerifier:
         return entry.claims if entry.first <= now <= entry.last else None
 
     def verify(self, token: str | bytes, *, now: float, token_type: str = EMBED) -> VerifiedClaims | Deny:
-        """Verify a token as ``core.token.verify`` does, remembering those that are valid.
+        """Verify a token as ``core.token.verify`` does, remembering those that are valid, as text and bytes alike.
 
         Never raises.
         """
@@ -177,16 +188,17 @@ class CachedVerifier:
         ring = self._source.ring
         if ring is not self._ring:
             self._follow(ring)
+        given: object = token  # typed as text or bytes, but hosts may give anything
         # A bootstrap token is spent at its first use, so remembering it would only push others out. What is no text,
         # too large or not ASCII is refused without being hashed.
         if (
             token_type != EMBED
-            or not isinstance(token, str)
-            or len(token) > policy.max_token_bytes
-            or not token.isascii()
+            or not isinstance(given, (str, bytes))
+            or len(given) > policy.max_token_bytes
+            or not given.isascii()
         ):
             return self._told(verify(token, policy=policy, keys=self._finder, now=now, token_type=token_type))
-        raw = token.encode("ascii")
+        raw = given.encode("ascii") if isinstance(given, str) else given
         missed, key = self._missed
         self._missed = _NOTHING
         if raw != missed:
@@ -195,11 +207,11 @@ class CachedVerifier:
             if entry is not None:
                 refusal = recheck(entry.claims, policy=policy, now=now)
                 return entry.claims if refusal is None else refusal
-        result = verify(token, policy=policy, keys=self._finder, now=now)
-        if isinstance(result, VerifiedClaims):
-            self._cache.put(key, result, token_bytes=len(token), policy=policy, now=now)
-            return result
-        return self._told(result)
+        result = verify(raw, policy=policy, keys=self._finder, now=now)
+        if isinstance(result, Deny):
+            return self._told(result)
+        self._cache.put(key, result, token_bytes=len(raw), policy=policy, now=now)
+        return result
 
     def recheck(self, claims: VerifiedClaims, *, now: float) -> VerifiedClaims | Deny:
         """Look again at claims that were verified earlier and kept elsewhere, in an embed session for example.
@@ -259,10 +271,6 @@ def _kid_of(subject: str | bytes | VerifiedClaims, max_bytes: int) -> str | None
     jws = parse_compact(subject, max_bytes=max_bytes)
     kid = None if isinstance(jws, Deny) else jws.header.get("kid")
     return kid if isinstance(kid, str) else None
-
-
-def _charge(entry: _Entry) -> int:
-    return entry.charge
 
 
 def _digest(parts: Sequence[bytes]) -> bytes:

@@ -1,12 +1,11 @@
 """Checking signatures: one function for one key, made when the key is loaded.
 
 Which algorithm a key is used with is settled before a token comes (RFC 8725 §3.1), so the function knows it and a
-token cannot choose. The mathematics are those of ``cryptography`` and of the standard library's HMAC.
+token cannot choose. The mathematics are those of ``cryptography``.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from toucan_guard.tokens.algorithms import PublicKey
 
@@ -33,7 +33,7 @@ _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = MappingProxyType(
 def signature_check(algorithm: str, material: bytes | PublicKey) -> SignatureCheck:
     """The check for a key and an algorithm that go together (see ``material_problems``)."""
     if isinstance(material, bytes):
-        return _hmac_check(material, f"sha{algorithm[2:]}")
+        return _hmac_check(material, _HASHES[algorithm[2:]])
     if isinstance(material, RSAPublicKey):
         return _rsa_check(material, algorithm)
     if isinstance(material, EllipticCurvePublicKey):
@@ -41,14 +41,18 @@ def signature_check(algorithm: str, material: bytes | PublicKey) -> SignatureChe
     return _eddsa_check(material)
 
 
-def _hmac_check(secret: bytes, digest: str) -> SignatureCheck:
+def _hmac_check(secret: bytes, digest: hashes.HashAlgorithm) -> SignatureCheck:
     """RFC 7518 §3.2. What does not depend on the token is worked out once: a copy of it is taken further."""
-    keyed = hmac.new(secret, digestmod=digest)
+    keyed = HMAC(secret, digest)
 
     def check(signing_input: bytes, signature: bytes) -> bool:
         code = keyed.copy()
         code.update(signing_input)
-        return hmac.compare_digest(code.digest(), signature)
+        try:
+            code.verify(signature)  # compares in constant time
+        except InvalidSignature:
+            return False
+        return True
 
     return check
 
