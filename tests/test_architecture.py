@@ -115,6 +115,7 @@ def test_layers_do_not_import_layers(path: Path) -> None:
             },
             id="os stays out of the cores",
         ),
+        pytest.param("cachetools", {"admission"}, id="what is found about requests is kept in one place"),
         pytest.param("sqlalchemy", {"rls"}, id="sqlalchemy is an adapter's"),
         pytest.param("psycopg", {"rls", "cli"}, id="psycopg is an adapter's, and connects for the command line"),
         pytest.param("sqlglot", {"rls"}, id="sqlglot is an adapter's"),

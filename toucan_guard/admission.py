@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from cachetools import LRUCache
 from starlette.types import Scope
 
 from toucan_guard.core.decision_line import DecisionLine
@@ -29,6 +30,7 @@ from toucan_guard.turned_away import Verdict
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _MOST_FINDINGS: Final = 1024
+_MOST_KINDS: Final = 256  # of tokens, for requests that say the same
 _MOST_ORIGINS: Final = 64  # of a kind; what a token with more says is kept beside its claims only, where it is counted
 _MOST_ANSWERS: Final = 16  # of an app, told apart by the names of their headers
 _LONGEST: Final = 512  # bytes of a method and of headers; whoever says more is judged each time
@@ -151,8 +153,8 @@ class Admissions:
     ) -> None:
         self._policy = policy
         self._tenants_listed = tenants_listed
-        self._findings: dict[Said, dict[object, Finding]] = {}
-        self._count = 0
+        # Counted by kinds. What was asked for least lately makes room: who says ever other things pushes out no others.
+        self._findings: LRUCache[Said, dict[object, Finding]] = LRUCache(_MOST_FINDINGS, getsizeof=len)
         self._identity_of = identity_of
 
     def knows(self, said: Said) -> bool:
@@ -172,8 +174,9 @@ class Admissions:
             known: Admission | None = kept.get(said)
             if known is not None:
                 return known
-        findings = self._findings.get(said)
-        if findings is None:
+        try:
+            findings = self._findings[said]
+        except KeyError:
             return None
         rows = self._rows_of(claims)
         found = None if isinstance(rows, Deny) else findings.get(self._kind(claims, rows))
@@ -209,11 +212,8 @@ class Admissions:
             return
         found = Finding(trail, embed.embedder, line)
         if claims.origins is None or len(claims.origins) <= _MOST_ORIGINS:
-            if self._count >= _MOST_FINDINGS:
-                self._findings, self._count = {}, 0
-            kinds, kind = self._findings.setdefault(said, {}), self._kind(claims, embed.rls)
-            self._count += kind not in kinds  # several may have come at once
-            kinds[kind] = found
+            kinds = self._findings.get(said, {})
+            self._findings[said] = {**(kinds if len(kinds) < _MOST_KINDS else {}), self._kind(claims, embed.rls): found}
         self._keep(claims, said, Admission(found, embed, self._identity_of(claims)))
 
     def _keep(self, claims: VerifiedClaims, said: Said, admission: Admission) -> None:

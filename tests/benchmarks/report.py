@@ -13,7 +13,7 @@ from pathlib import Path
 from rows import Row
 
 _NAMED = (
-    "toucan-guard", "starlette", "fastapi", "pyjwt", "joserfc", "cryptography", "structlog", "orjson",
+    "toucan-guard", "starlette", "fastapi", "pyjwt", "joserfc", "cryptography", "cachetools", "structlog", "orjson",
     "asgi-cross-origin-protection", "uvicorn", "uvloop", "httptools", "sqlalchemy", "sqlglot", "psycopg",
 )  # fmt: skip
 

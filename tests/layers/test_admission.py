@@ -390,7 +390,7 @@ async def test_tokens_of_one_kind_that_come_at_once_count_as_one(
     async with anyio.create_task_group() as group:
         for number in range(5):
             group.start_soon(request_of, world, world.token(subject=f"user-{number}"), SAID)
-    assert world.admissions._count == 1
+    assert world.admissions._findings.currsize == 1
 
 
 async def test_a_new_token_that_was_revoked_is_asked_about(
@@ -487,6 +487,30 @@ async def test_a_token_is_remembered_for_a_few_kinds_of_requests(
     assert most == 1024
     assert (await request_of(world, token))[1]
     assert not (await request_of(world, token))[1]
+
+
+async def test_what_many_say_is_not_pushed_out_by_one_who_says_ever_other_things(
+    make_settings: Any, admitted: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    await admitted(world, SAID)
+    flooding = world.token(subject="user-2")
+    for number in range(2500):
+        await request_of(world, flooding, {"referer": f"{PORTAL}/{number}"})
+        if number % 500 == 0:
+            assert not (await request_of(world, world.token(subject=f"viewer-{number}"), SAID))[1]
+    assert not (await request_of(world, world.token(subject="user-3"), SAID))[1]
+
+
+async def test_of_requests_that_say_the_same_only_so_many_kinds_of_tokens_are_kept(
+    make_settings: Any, request_of: Any
+) -> None:
+    world = World(make_settings())
+    for number in range(600):
+        token = world.token(origins=[PORTAL, f"https://c{number}.customers.example"])
+        for asked in (True, False):
+            assert (await request_of(world, token, SAID))[1] is asked
+        assert world.admissions._findings.currsize <= 256
 
 
 # What is asked each time.
