@@ -139,6 +139,9 @@ class Admission(NamedTuple):
     identity: str
 
 
+Kinds = dict[object, Finding]
+
+
 class Admissions:
     """What is known of the tokens and requests of one guard.
 
@@ -154,19 +157,23 @@ class Admissions:
         self._policy = policy
         self._tenants_listed = tenants_listed
         # Counted by kinds. What was asked for least lately makes room: who says ever other things pushes out no others.
-        self._findings: LRUCache[Said, dict[object, Finding]] = LRUCache(_MOST_FINDINGS, getsizeof=len)
+        self._findings: LRUCache[Said, Kinds] = LRUCache(_MOST_FINDINGS, getsizeof=len)
         self._identity_of = identity_of
 
-    def knows(self, said: Said) -> bool:
-        """Whether a token was let in with a request that said this."""
-        return said in self._findings
+    def kinds(self, said: Said) -> Kinds | None:
+        """What was found about each kind of token that was let in with a request that said this, if one was."""
+        try:
+            return self._findings[said]
+        except KeyError:  # half as dear as a look whether it is there
+            return None
 
-    def admission(self, claims: VerifiedClaims, said: Said, *, again: bool) -> Admission | None:
+    def admission(self, claims: VerifiedClaims, said: Said, kinds: Kinds | None, *, again: bool) -> Admission | None:
         """What lets this token in with a request that says this; None where the layers have to be asked.
 
         Args:
             claims: What the token says.
             said: What the request says.
+            kinds: What ``kinds`` has found about that, where it was asked.
             again: The token has been here before, so it may come once more: what comes once is not worth keeping.
         """
         kept = claims.derived.get(self)
@@ -174,12 +181,11 @@ class Admissions:
             known: Admission | None = kept.get(said)
             if known is not None:
                 return known
-        try:
-            findings = self._findings[said]
-        except KeyError:
+        kinds = kinds or self.kinds(said)
+        if kinds is None:
             return None
         rows = self._rows_of(claims)
-        found = None if isinstance(rows, Deny) else findings.get(self._kind(claims, rows))
+        found = None if isinstance(rows, Deny) else kinds.get(self._kind(claims, rows))
         if found is None or isinstance(rows, Deny):
             return None
         embed = make_embed(

@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.admission import Admissions, Sought, keep
+from toucan_guard.admission import Admissions, Kinds, Sought, keep
 from toucan_guard.admitted import AdmittedConnection
 from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.core.credentials import COOKIE_PREFIX
@@ -142,17 +142,20 @@ class AdmissionMiddleware:
         if credentials is not None:
             now = self._clock()
             claims: VerifiedClaims | Deny | None = self._verifier.remembered(credentials, scheme=_SCHEME, now=now)
+            kinds: Kinds | None = None
             again = claims is not None
             if claims is None:
                 if not credentials.startswith(_SCHEME):
                     return None
-                if self._admissions.knows(said):
+                kinds = self._admissions.kinds(said)
+                if kinds is not None:
                     # Enough of it to see that it is too large.
-                    token = credentials[len(_SCHEME) : self._longest + 1].decode("latin-1")
-                    if token == token.strip():  # white space around it is the layer's to take away
+                    token = credentials[len(_SCHEME) : self._longest + 1]
+                    # White space around it is the layer's to take away.
+                    if token[:1] > b" " and token[-1:] > b" " and token.isascii():
                         claims = self._verifier.verify(token, now=now)
             if isinstance(claims, VerifiedClaims):
-                admission = self._admissions.admission(claims, said, again=again)
+                admission = self._admissions.admission(claims, said, kinds, again=again)
                 if admission is not None:
                     if not self._standing.holds(claims, now):
                         return None
@@ -172,7 +175,7 @@ class AdmissionMiddleware:
             verdict = None
             if isinstance(claims, Deny):
                 # The layer that refuses need not verify it again.
-                refused = RefusedToken(self._verifier, token, claims)
+                refused = RefusedToken(self._verifier, token.decode("latin-1"), claims)
                 verdict = None if self._verifier.lacks_key(claims) else verdict_of(claims)
         accept = raw.get(b"accept")
         refusal: Refusal | None = None
