@@ -27,7 +27,6 @@ from toucan_guard.trail import HeaderEdit, Step, Trail, trail_of
 _MOST: Final = 256
 _MOST_HEARD: Final = 1024
 _LONGEST: Final = 1024  # bytes of what a request says
-_ID_LENGTH: Final = 36  # an answer says how long it is
 _ORIGIN, _TOKEN = "origin", "embed_token"  # the layers whose refusals are kept
 
 Verdict = tuple[str, str] | None
@@ -75,8 +74,6 @@ class Refusal(NamedTuple):
         request_id, event_id = new_id(), new_id()
         if recorder.trusted_proxies:
             request_id = inherited_request_id(scope, recorder.trusted_proxies) or request_id
-            if len(request_id) != _ID_LENGTH:
-                return False
         if self.published:
             scope["state"] = {**(scope.get("state") or {}), "embed": None}
         try:
@@ -103,8 +100,10 @@ class Refusal(NamedTuple):
         if not recorded:
             return False
         body = b"%b%b%b" % (self.before, request_id.encode(), self.after)
+        length = b"%d" % len(body)
+        headers = [(name, length if name == b"content-length" else value) for name, value in self.headers]
         try:
-            await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers]})
+            await send({"type": "http.response.start", "status": self.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         except BaseException as error:
             connection = self._connection(recorder, scope, receive, send, event_id=event_id, request_id=request_id)
@@ -154,9 +153,8 @@ class Refusals:
         refusal = trail.refusal
         if refusal is None or not trail.steps or trail.claims is not None or trail.exempt or trail.said is None:
             return
-        # What it wants to read may be said twice. And an id of another length is what a proxy gives to all requests.
-        if len(trail.raw) != len(scope["headers"]) or len(trail.request_id) != _ID_LENGTH:
-            return
+        if len(trail.raw) != len(scope["headers"]):
+            return  # what it wants to read may be said twice
         *before, last = trail.steps
         if (
             last.decision is not refusal
@@ -170,7 +168,7 @@ class Refusals:
         key: tuple[object, ...]
         if last.layer == _ORIGIN:
             key = said, accept
-        elif last.layer == _TOKEN and verdict == verdict_of(refusal):
+        elif last.layer == _TOKEN and verdict is not None and verdict == verdict_of(refusal):
             key = said, accept, verdict
         else:
             return
