@@ -72,15 +72,29 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
     credentials = once.get(b"authorization")
     if credentials is None or not credentials.startswith(b"Bearer ") or scope["type"] == "websocket":
         return False
+    left = without_bearer(scope["headers"], once, credentials)
+    if left is not None:
+        scope["headers"] = left
+    return left is not None
+
+
+def without_bearer(headers: Iterable[Header], once: Mapping[bytes, bytes], credentials: bytes) -> HeaderList | None:
+    """Headers without these credentials; None where others look like ours, and have to go as well.
+
+    Args:
+        headers: As they arrived.
+        once: The same, see ``strip_bearer``.
+        credentials: The one ``Authorization`` among them.
+    """
     # To look for bytes with ``in`` costs an exception first, inside of Python: it asks whether they are a number.
     if not once.keys() <= _USUAL and b"\n".join(once).find(b"embed") >= 0 and any(map(_looks_like_ours, once)):
-        return False
-    headers = scope["headers"] = [*scope["headers"]]
+        return None
+    left = [*headers]
     try:
-        headers.remove((b"authorization", credentials))
+        left.remove((b"authorization", credentials))
     except ValueError:  # pairs of another kind
-        headers[:] = [header for header in headers if header[0] != b"authorization"]
-    return True
+        left = [header for header in left if header[0] != b"authorization"]
+    return left
 
 
 def _without_credentials(header: tuple[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -97,7 +97,8 @@ class DecisionLine:
         to_route = f"{self._decided}{_more(more_steps)}{self._was_asked}" if more_steps else self._to_route
         line = (
             f'{_START}{moment(int(now * 1000))}","event_id":"{event_id}","request_id":"{request_id}","trace_id":'
-            f"{'null' if trace_id is None else encode_basestring_ascii(trace_id)},{to_route}{'null' if route is None else _text(route)},"
+            f"{'null' if trace_id is None else encode_basestring_ascii(trace_id)},"
+            f"{to_route}{'null' if route is None else _text(route)},"
             f'"status":{"null" if status is None else status},"first_byte_ms":'
             # Written like this, a number of thousandths costs a third of a float.
             f"{first_byte // 1000}.{_DECIMALS[first_byte % 1000]}{self._came_from}{identity},"

@@ -20,7 +20,7 @@ from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import VerifiedClaims
-from toucan_guard.headers import strip_bearer, strip_credentials
+from toucan_guard.headers import strip_credentials, without_bearer
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
 from toucan_guard.query import carries_bootstrap_token
@@ -159,8 +159,11 @@ class AdmissionMiddleware:
                 if admission is not None:
                     if not self._standing.holds(claims, now):
                         return None
-                    if len(raw) != len(headers) or not strip_bearer(scope, raw):
+                    left = without_bearer(headers, raw, credentials) if len(raw) == len(headers) else None
+                    if left is None:
                         strip_credentials(scope)
+                    else:
+                        scope["headers"] = left
                     return AdmittedConnection(
                         self._recorder,
                         scope,
