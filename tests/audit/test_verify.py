@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from toucan_guard.audit.chain import Chain
 from toucan_guard.audit.verdict import HONEST, TAMPERING, Verdict
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.core.audit_chain import FIRST_PREVIOUS, digest_of, linked_line, previous_of, read_link
+from toucan_guard.core.audit_event import close_event
+from toucan_guard.core.audit_line import dump_json
 from toucan_guard.core.errors import ConfigError
 
 KEY = b"correct-horse-battery-staple-0123456789"
@@ -20,6 +23,9 @@ OTHER_KEY = b"another-horse-battery-staple-9876543210"
 
 Chained = Callable[..., list[bytes]]
 Judge = Callable[..., Verdict]
+
+
+_EVENT = {"schema": 1, "event": "decision", "outcome": "allow", "status": 200}
 
 
 def _told(verdict: Verdict) -> list[tuple[str, int]]:
@@ -346,3 +352,22 @@ class TestBounds:
             dice.choice([dice.randbytes(40), dice.choice(lines)[: dice.randrange(300)]]) for _ in range(99)
         ]
         assert judge([*lines, *noise]).tampered
+
+
+@pytest.mark.parametrize("length", [3, 12, 100, -2])
+def test_a_line_whose_newline_is_late_with_the_cut_line_of_another_process_behind_it(
+    key: bytes | None, length: int, judge: Judge
+) -> None:
+    """Two processes write to a disk that is full now and then; nothing of it is anybody's fault."""
+    one, other = (Chain(key, settings=None, dump=dump_json) for _ in range(2))
+    log = [chain.link(chain.begin()) for chain in (one, other)]
+    late = one.link({**_EVENT, "event_id": "e-1"})[:-1]
+    cut = other.link({**_EVENT, "event_id": "e-2"})[:length]
+    other.cut(len(cut))
+    log += [late + cut + b"\n", one.link({**_EVENT, "event_id": "e-3"}), other.link({**_EVENT, "event_id": "e-4"})]
+    log += [chain.link(close_event(now=0, dropped=0)) for chain in (one, other)]
+    verdict = judge(log, key)
+    assert (verdict.tampered, verdict.findings, verdict.lines) == (False, (), 7)
+    # What nobody owns up to was put there.
+    for behind in (b"x", cut + b"x", cut[:-1]):
+        assert judge([*log[:2], late + behind + b"\n", *log[3:]], key).tampered

@@ -126,19 +126,22 @@ def test_marks_that_are_none_are_no_marks(marks: bytes) -> None:
 def test_a_whole_line_behind_a_cut_one_is_found() -> None:
     whole = _line()[:-1]
     cut = _line(6)[:100]
-    assert links_in(cut + whole) == (cut, (read_link(whole),))
-    assert links_in(cut + whole[:-1]) == (cut + whole[:-1], ())
-    assert links_in(b"") == (b"", ())
+    assert links_in(cut + whole) == ([cut], [read_link(whole)])
+    assert links_in(cut + whole[:-1]) == ([cut, whole[:-1]], [])
+    assert links_in(b"") == ([], [])
     assert lines_on(cut + whole + b"\n") == (whole,)
 
 
 def test_lines_that_stand_on_one_are_told_apart() -> None:
     one, two, three = (_line(number)[:-1] for number in (5, 6, 7))
     cut = _line(8)[:100]
-    links = (read_link(one), read_link(two), read_link(three))
-    assert links_in(one) == (b"", links[:1])
-    assert links_in(one + two + three) == (b"", links)
-    assert links_in(cut + one + cut + two) == (cut + one + cut, links[1:2])
+    links = [read_link(one), read_link(two), read_link(three)]
+    assert links_in(one) == ([], links[:1])
+    assert links_in(one + two + three) == ([], links)
+    assert links_in(cut + one + cut + two) == ([cut, cut], links[:2])
+    for rest in (cut, cut[:5], cut[:12], b"{", b"x"):
+        assert links_in(one + rest) == ([rest], links[:1])
+        assert links_in(one + rest + two) == ([rest], links[:2])
     assert lines_on(one + two + three + b"\n") == (one, two, three)
     assert lines_on(one + b"\n") == (one + b"\n",)
 

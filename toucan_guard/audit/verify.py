@@ -67,10 +67,12 @@ class ChainVerifier:
             number: Its place in the file, from 1.
         """
         place = Place(file, number)
-        fragment, links = links_in(line.removesuffix(b"\n"))
+        content = line.removesuffix(b"\n")
+        fragments, links = links_in(content)
         if not links:
-            return self._take_other(fragment, place, ended=line.endswith(b"\n"))
-        if fragment:
+            return self._take_other(content, place, ended=line.endswith(b"\n"))
+        for fragment in fragments:
+            # The newline behind the last one may be of the line in front of it, or of whoever wrote next.
             self._fragments.take(fragment, place, ended=False)
         if len(links) > 1:
             self._tell_of_joined(links, place)

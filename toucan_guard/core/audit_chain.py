@@ -36,6 +36,7 @@ _LINE: Final = re.compile(
     re.DOTALL,
 )
 _START: Final = b'{"chain":"'
+_STARTS: Final = re.compile(rb'(?=\{"chain":")')
 _BEGINNING: Final = re.compile(rb'(?=\{"chain":"[0-9a-f-]{36}","seq":)')
 
 
@@ -156,24 +157,23 @@ def read_link(line: bytes) -> Link | None:
     )
 
 
-def links_in(line: bytes) -> tuple[bytes, tuple[Link, ...]]:
-    """Every whole line of a chain that stands on one line, in order; and what is in front of them.
+def links_in(line: bytes) -> tuple[Sequence[bytes], Sequence[Link]]:
+    """What stands on one line (without its newline): fragments, and whole lines of chains, each in order.
 
     Several stand together where one was cut, or has lost its newline, and another process wrote behind it.
     """
+    fragments: list[bytes] = []
     links: list[Link] = []
-    at = line.rfind(_START, 1)
-    while at > 0:
-        link = read_link(line[at:])
-        if link is not None:
-            links.append(link)
-            line = line[:at]
-        at = line.rfind(_START, 1, at + len(_START) - 1)
-    first = read_link(line)
-    if first is not None:
-        links.append(first)
-        line = b""
-    return line, tuple(reversed(links))
+    for part in _STARTS.split(line):
+        whole = read_link(part)
+        rest = b"" if whole is not None else part
+        if whole is None and (begins := _LINE.match(part)) is not None:
+            whole, rest = read_link(begins[0]), part[begins.end() :]
+        if whole is not None:
+            links.append(whole)
+        if rest:
+            fragments.append(rest)
+    return fragments, links
 
 
 def lines_on(line: bytes) -> Sequence[bytes]:
