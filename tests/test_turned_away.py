@@ -508,13 +508,13 @@ async def test_keys_are_asked_about_each_time(worlds: Any, make_token: Any) -> N
         (None, Reason.KEY_UNKNOWN),
     ):
         for world in (keeps, asks):
-            world.guard._keys.ring = ring  # type: ignore[misc]
+            world.guard._keys.ring = ring  # type: ignore[misc] # what a fetch of keys would do
         for _ in range(3):
             answer, asked = await keeps.ask(_bearer(token))
             assert answer.reason == reason
             assert asked or reason != Reason.KEY_UNKNOWN
         assert asked == (reason == Reason.KEY_UNKNOWN)
-    keeps.guard._keys.ring = KeyRing.from_secret(TEST_SECRET)  # type: ignore[misc]
+    keeps.guard._keys.ring = KeyRing.from_secret(TEST_SECRET)  # type: ignore[misc] # as above
     assert (await keeps.ask(_bearer(token)))[0].status == 200
 
 

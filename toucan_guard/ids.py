@@ -21,7 +21,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562 §5.7): sorts by time, and its random part does not repeat between workers."""
-    global _now  # noqa: PLW0603
+    global _now  # noqa: PLW0603 - one for the process, as the ends are
     milliseconds = time.time_ns() // 1_000_000
     now = _now
     if now[0] != milliseconds:

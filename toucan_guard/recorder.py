@@ -90,12 +90,12 @@ class Recorder:
         self._metrics = metrics
         self._templates = RouteTemplates()
         self.routes_of = routes_of
-        self._lines = sink if getattr(sink, "takes_lines", False) and metrics is None else None
+        self._takes_lines = getattr(sink, "takes_lines", False) and metrics is None
 
     @property
     def takes_lines(self) -> bool:
         """Whether a line will do, because nobody looks into each event; or nothing is recorded at all."""
-        return not observers and (self._lines is not None or (self._sink is None and self._metrics is None))
+        return not observers and (self._takes_lines or (self._sink is None and self._metrics is None))
 
     def write_line(
         self,
@@ -126,8 +126,7 @@ class Recorder:
         Raises:
             AuditWriteError: See ``record``.
         """
-        sink = self._lines
-        if observers or sink is None:
+        if observers or not self._takes_lines:
             return self._sink is None and self._metrics is None and not observers
         try:
             client = client_address(scope, self.trusted_proxies)
@@ -153,12 +152,7 @@ class Recorder:
             return False  # no text where a text belongs
         if written is None:
             return False
-        try:
-            sink.write(written)
-        except Exception as error:  # noqa: BLE001 - see _not_written
-            self._not_written(error)
-        else:
-            self.dropped = 0
+        self._write(written)
         return True
 
     def identity_of(self, claims: VerifiedClaims) -> str:
@@ -201,7 +195,7 @@ class Recorder:
         claims, access = trail.claims, trail.access
         tables = _NO_TABLES if access is None else access.receipts
         # Where nobody looks into an event, its line is enough, of which most is the same each time.
-        if self._lines is not None and not observers:
+        if self._takes_lines and not observers:
             known = _as_admitted(trail, status)
             facts = {} if known is not None else facts_of(trail)
             try:
@@ -268,25 +262,21 @@ class Recorder:
             self._metrics.count(event)
         self._write(event)
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Event | bytes) -> None:
         if self._sink is None:
             return
         try:
             self._sink.write(event)
-        except Exception as error:  # noqa: BLE001 - see _not_written
-            self._not_written(error)
+        except Exception as error:  # noqa: BLE001 - whatever a sink of the host's raises, the event was not written
+            # The text of a foreign error may quote what could not be written.
+            _log.error("toucan_guard audit: %s", error if isinstance(error, AuditWriteError) else type(error).__name__)
+            self.dropped += 1
+            if self._metrics is not None:
+                self._metrics.count_dropped()
+            if self._strict:
+                raise AuditWriteError("the event was not written") from None
         else:
             self.dropped = 0
-
-    def _not_written(self, error: Exception) -> None:
-        """Whatever a sink of the host's has raised, the event was not written."""
-        # The text of a foreign error may quote what could not be written.
-        _log.error("toucan_guard audit: %s", error if isinstance(error, AuditWriteError) else type(error).__name__)
-        self.dropped += 1
-        if self._metrics is not None:
-            self._metrics.count_dropped()
-        if self._strict:
-            raise AuditWriteError("the event was not written") from None
 
 
 def line_of(

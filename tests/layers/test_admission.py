@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import gc
 import secrets
 import time
@@ -1083,6 +1084,39 @@ async def test_a_task_that_outlives_its_connection_hears_that_it_is_over(
     trail = existing_trail(scope)
     assert trail is not None
     assert (trail.embed.subject, trail.edits, trail.audit) == ("user-1", (), None)
+
+
+async def test_a_connection_that_is_dropped_in_another_context_is_recorded_and_its_rows_are_closed(
+    make_settings: Any, admitted: Any
+) -> None:
+    kept: list[Any] = []
+
+    class Never:
+        def __await__(self) -> Any:
+            yield
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/never":
+            kept.append(current_row_access.get())
+            await Never()
+        await chart(scope, receive, send)
+
+    async def nothing(*_: Any) -> Any: ...
+
+    world = World(make_settings(), app)
+    token = await admitted(world)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/never",
+        "headers": [(b"authorization", f"Bearer {token}".encode())],
+    }
+    connection = world.app(scope, nothing, nothing)
+    contextvars.copy_context().run(connection.send, None)
+    with audit_capture() as events, pytest.raises(ValueError, match="different Context"):
+        connection.close()
+    assert [(event["outcome"], event["reason"]) for event in events] == [("error", "unanswered")]
+    assert kept[0].closed
 
 
 async def test_a_guard_behind_one_that_records_nothing_records_what_that_one_admits(

@@ -15,7 +15,6 @@ from toucan_guard.audit.forks import tell_of_forks
 from toucan_guard.core.audit_chain import (
     FIRST_PREVIOUS,
     MAX_CUTS,
-    PREVIOUS_LENGTH,
     Cut,
     body_of,
     chain_secret,
@@ -23,6 +22,7 @@ from toucan_guard.core.audit_chain import (
     digest_of,
     key_name,
     linked_line,
+    previous_of,
     room_of,
 )
 from toucan_guard.core.audit_event import Event, open_event
@@ -92,7 +92,7 @@ class Chain:
         digest = self._digest(body)
         self._last = linked = linked_line(body, digest, keyed=self._keyed)
         self._before = previous, cuts
-        self._previous = digest[:PREVIOUS_LENGTH]
+        self._previous = previous_of(digest)
         self._number += 1
         self._cuts = ()
         return linked

@@ -71,7 +71,7 @@ class LineSink:
                 line = chain.link(event)
                 try:
                     self._logger.info(line)
-                except BaseException as error:
+                except BaseException as error:  # whatever it was, the line is taken back
                     chain.cut(error.written if isinstance(error, LineCut) else 0)
                     raise
 

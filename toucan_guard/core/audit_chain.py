@@ -25,8 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 MAX_CUTS: Final = 8
-PREVIOUS_LENGTH: Final = 32  # of a digest's digits, in the line behind it
-FIRST_PREVIOUS: Final = "0" * PREVIOUS_LENGTH
+FIRST_PREVIOUS: Final = "0" * 32
 
 Digest = Callable[[bytes], str]
 
@@ -112,7 +111,7 @@ def start_of(chain: str, number: int) -> bytes:
 
 def previous_of(digest: str) -> str:
     """What a line says of the one before it: the first 128 bits of that one's digest."""
-    return digest[:PREVIOUS_LENGTH]
+    return digest[:32]
 
 
 def body_of(chain: str, number: int, previous: str, cuts: Sequence[Cut], line: bytes) -> bytes:

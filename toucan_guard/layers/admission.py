@@ -38,7 +38,7 @@ _MAY_CARRY: Final = _CARRIERS | {b"cookie"}
 
 
 class AdmissionMiddleware:
-    """Lets in what the layers have let in before, and valid tokens of the same kind.
+    """Lets in what the layers have let in before, and valid tokens of the same kind; refuses again what they refused.
 
     Every connection begins here with nobody's rows, whatever context the server has reused for it.
 
@@ -107,8 +107,11 @@ class AdmissionMiddleware:
                     if not await known.settled(error):
                         raise
                 finally:
-                    current_row_access.reset(previous)
-                    known.finish()
+                    try:
+                        # First: in a context that is not ours any more, the reset fails.
+                        known.finish()
+                    finally:
+                        current_row_access.reset(previous)
                 return
             if known is not None and await known.answer(self._recorder, scope, receive, send, began=began):
                 return
