@@ -188,6 +188,14 @@ def _table(table: TableRule, schema: str, app: Mapping[str, str], full_access: S
     yield sql.fill(sql.TABLE, **parts, comment=table.name if table.name.isprintable() else ascii(table.name))
     if needs := tuple(_needs(table)):
         yield sql.fill(sql.COLUMNS, **parts, needs=",\n    ".join(needs))
+    # In front of the grants: it locks the table, which they do not. A vacuum that came between the two would wait for
+    # the grant while the lock waits for the vacuum: a deadlock.
+    yield sql.fill(
+        sql.POLICIES,
+        **parts,
+        rule=_rule_text(table, parts),
+        policies="".join(_policies(table, app["app"], full_access)),
+    )
     shown = "" if table.show is None else f" ({', '.join(map(identifier, sorted(table.show)))})"
     yield f"REVOKE ALL ON TABLE {name} FROM {app['app']}"
     yield f"GRANT USAGE ON SCHEMA {identifier(table_parts(table.name, schema)[0])} TO {app['app']}"
@@ -195,12 +203,6 @@ def _table(table: TableRule, schema: str, app: Mapping[str, str], full_access: S
     if table.write:
         yield f"GRANT INSERT, UPDATE, DELETE ON TABLE {name} TO {app['app']}"
         yield sql.fill(sql.SEQUENCES, **parts)
-    yield sql.fill(
-        sql.POLICIES,
-        **parts,
-        rule=_rule_text(table, parts),
-        policies="".join(_policies(table, app["app"], full_access)),
-    )
     if table.show is not None:
         view = f"{SCHEMA}.{identifier(table.name)}"
         columns = ", ".join(map(identifier, sorted(table.show)))
