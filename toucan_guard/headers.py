@@ -72,28 +72,24 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
     credentials = once.get(b"authorization")
     if credentials is None or not credentials.startswith(b"Bearer ") or scope["type"] == "websocket":
         return False
-    left = without_bearer(scope["headers"], once, credentials)
+    left = without_bearer(scope["headers"], once)
     if left is not None:
         scope["headers"] = left
     return left is not None
 
 
-def without_bearer(headers: Iterable[Header], once: Mapping[bytes, bytes], credentials: bytes) -> HeaderList | None:
-    """Headers without these credentials; None where others look like ours, and have to go as well.
+def without_bearer(headers: Iterable[Header], once: Mapping[bytes, bytes]) -> HeaderList | None:
+    """Headers without their bearer token; None where others look like ours, and have to go as well.
 
     Args:
         headers: As they arrived.
-        once: The same, see ``strip_bearer``.
-        credentials: The one ``Authorization`` among them.
+        once: The same, with one ``Authorization`` among them; see ``strip_bearer``.
     """
     # To look for bytes with ``in`` costs an exception first, inside of Python: it asks whether they are a number.
     if not once.keys() <= _USUAL and b"\n".join(once).find(b"embed") >= 0 and any(map(_looks_like_ours, once)):
         return None
     left = [*headers]
-    try:
-        left.remove((b"authorization", credentials))
-    except ValueError:  # pairs of another kind
-        left = [header for header in left if header[0] != b"authorization"]
+    del left[[*once].index(b"authorization")]  # none is repeated, so both are in one order
     return left
 
 

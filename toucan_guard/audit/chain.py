@@ -16,13 +16,11 @@ from toucan_guard.core.audit_chain import (
     FIRST_PREVIOUS,
     MAX_CUTS,
     Cut,
-    body_of,
     chain_secret,
     cut_of,
-    digest_of,
+    hash_of,
     key_name,
     linked_line,
-    previous_of,
     room_of,
 )
 from toucan_guard.core.audit_event import Event, open_event
@@ -49,7 +47,7 @@ class Chain:
         secret = None if key is None else chain_secret(key)
         self._keyed = secret is not None
         self._key_name = None if secret is None else key_name(secret)
-        self._digest = digest_of(secret)
+        self._hashed = hash_of(secret)
         self._settings = settings
         self._version = _version()
         self._dump = dump
@@ -88,11 +86,17 @@ class Chain:
             line = event
         else:
             line = encode_line(event, max_bytes=MAX_LINE_BYTES - room_of(cuts), dump=self._dump)
-        body = body_of(self._id, self._number, previous, cuts, line)
-        digest = self._digest(body)
-        self._last = linked = linked_line(body, digest, keyed=self._keyed)
+        linked, self._previous = linked_line(
+            line,
+            chain=self._id,
+            number=self._number,
+            previous=previous,
+            cuts=cuts,
+            hashed=self._hashed,
+            keyed=self._keyed,
+        )
+        self._last = linked
         self._before = previous, cuts
-        self._previous = previous_of(digest)
         self._number += 1
         self._cuts = ()
         return linked

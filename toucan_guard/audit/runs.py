@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from toucan_guard.audit.verdict import ChainSummary, Findings, Place
-from toucan_guard.core.audit_chain import FIRST_PREVIOUS, Digest, Link, previous_of
+from toucan_guard.core.audit_chain import FIRST_PREVIOUS, Hash, Link, previous_of
 
 _ALTERED: Final = "This line is not what was written."
 
@@ -37,17 +37,17 @@ class ChainRuns:
     Args:
         name: The chain's id.
         keyed: Whether its first line that was met is keyed: all of them must be alike.
-        digest: Makes the digest of a line; None where the key is not at hand.
+        hashed: Makes the digest of a line; None where the key is not at hand.
         key_name: The name of the key that was given.
         findings: Where to say what is found.
     """
 
     def __init__(
-        self, name: str, *, keyed: bool, digest: Digest | None, key_name: str | None, findings: Findings
+        self, name: str, *, keyed: bool, hashed: Hash | None, key_name: str | None, findings: Findings
     ) -> None:
         self._name = name
         self._keyed = keyed
-        self._digest = digest
+        self._hashed = hashed
         self._key_name = key_name
         self._findings = findings
         self._runs: list[_Run] = []
@@ -92,11 +92,11 @@ class ChainRuns:
 
     def _check(self, link: Link, place: Place) -> str:
         """Check a line by itself; the digest that it should have, as far as that can be told."""
-        if self._digest is None:
+        if self._hashed is None:
             if not link.keyed:
                 self._findings.add("altered", place, self._name, _ALTERED)
             return link.digest
-        digest = self._digest(link.body)
+        digest = self._hashed(link.body).hexdigest()
         if digest == link.digest and link.keyed == self._keyed:
             self._fits = True
             return digest
@@ -169,7 +169,7 @@ class ChainRuns:
 
     def _summary(self, last: _Run) -> ChainSummary:
         closed = self._closed_at == last.last
-        if self._digest is None:
+        if self._hashed is None:
             self._findings.add(
                 "unchecked",
                 last.end,
@@ -198,7 +198,7 @@ class ChainRuns:
             settings=self._opened.get("settings"),
             closed=closed,
             keyed=self._keyed,
-            checked=self._digest is not None,
+            checked=self._hashed is not None,
         )
 
 

@@ -20,7 +20,7 @@ from toucan_guard.audit.verdict import Findings, Place, Verdict
 from toucan_guard.core.audit_chain import (
     Link,
     chain_secret,
-    digest_of,
+    hash_of,
     key_name,
     links_in,
     looks_linked,
@@ -47,8 +47,8 @@ class ChainVerifier:
     def __init__(self, key: bytes | None = None, *, mixed: bool = False, expect: Iterable[str] = ()) -> None:
         secret = None if key is None else chain_secret(key)
         self._key_name = None if secret is None else key_name(secret)
-        self._plain = digest_of(None)
-        self._mac = None if secret is None else digest_of(secret)
+        self._plain = hash_of(None)
+        self._mac = None if secret is None else hash_of(secret)
         self._mixed = mixed
         self._expected = dict(map(_anchor, expect))
         self._findings = Findings()
@@ -126,7 +126,7 @@ class ChainVerifier:
             chain = self._chains[link.chain] = ChainRuns(
                 link.chain,
                 keyed=link.keyed,
-                digest=self._mac if link.keyed else self._plain,
+                hashed=self._mac if link.keyed else self._plain,
                 key_name=self._key_name,
                 findings=self._findings,
             )

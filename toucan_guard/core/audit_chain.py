@@ -22,12 +22,22 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 MAX_CUTS: Final = 8
-FIRST_PREVIOUS: Final = "0" * 32
+_HALF: Final = 32
+FIRST_PREVIOUS: Final = "0" * _HALF
 
-Digest = Callable[[bytes], str]
+
+class Hashed(Protocol):
+    """What ``hashlib`` and ``hmac`` make of bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest, in lower-case hex digits."""
+        ...
+
+
+Hash = Callable[[bytes], Hashed]
 
 _LINE: Final = re.compile(
     rb'(\{"chain":"([0-9a-f-]{36})","seq":(0|[1-9][0-9]{0,17}),"prev":"([0-9a-f]{32})",(?:"cut":(\[[^"{}]*(?:"[0-9a-f]{16}"[^"{}]*)*\]),)?'
@@ -85,16 +95,16 @@ def key_name(secret: bytes) -> str:
     return hmac.digest(secret, b"name", "sha256").hex()[:8]
 
 
-def digest_of(secret: bytes | None) -> Digest:
+def hash_of(secret: bytes | None) -> Hash:
     """The function that makes a line's digest of its body."""
     if secret is None:
-        return lambda body: hashlib.sha256(body).hexdigest()
+        return hashlib.sha256
     keyed = hmac.new(secret, digestmod="sha256")
 
-    def mac(body: bytes) -> str:
+    def mac(body: bytes) -> Hashed:
         made = keyed.copy()  # the key's two blocks are hashed once
         made.update(body)
-        return made.hexdigest()
+        return made
 
     return mac
 
@@ -111,31 +121,32 @@ def start_of(chain: str, number: int) -> bytes:
 
 def previous_of(digest: str) -> str:
     """What a line says of the one before it: the first 128 bits of that one's digest."""
-    return digest[:32]
+    return digest[:_HALF]
 
 
-def body_of(chain: str, number: int, previous: str, cuts: Sequence[Cut], line: bytes) -> bytes:
-    """What a line's digest is of.
+def linked_line(
+    line: bytes, *, chain: str, number: int, previous: str, cuts: Sequence[Cut], hashed: Hash, keyed: bool
+) -> tuple[bytes, str]:
+    """An event's line as a line of a chain, and what the next one says of it.
 
     Args:
+        line: The event as one JSON line, its newline included, as is that of the result.
         chain: The chain's id.
         number: The line's number.
         previous: See ``previous_of``; ``FIRST_PREVIOUS`` in the first line.
         cuts: Lines before this one that were not written whole.
-        line: The event as one JSON line.
+        hashed: See ``hash_of``.
+        keyed: Whether that has a key.
     """
     marks = f'"cut":{json.dumps(cuts, separators=(",", ":"))},' if cuts else ""
-    return f'{{"chain":"{chain}","seq":{number},"prev":"{previous}",{marks}'.encode() + line[1:-2]
+    body = f'{{"chain":"{chain}","seq":{number},"prev":"{previous}",{marks}'.encode() + line[1:-2]
+    digest = hashed(body).hexdigest()
+    return body + f',"{"mac" if keyed else "hash"}":"{digest}"}}\n'.encode(), digest[:_HALF]
 
 
 def room_of(cuts: Sequence[Cut]) -> int:
     """The most bytes that a chain adds to a line: id, number, digest, marks, and a newline in front."""
     return 208 + 32 * len(cuts)
-
-
-def linked_line(body: bytes, digest: str, *, keyed: bool) -> bytes:
-    """The whole line, its newline included."""
-    return body + f',"{"mac" if keyed else "hash"}":"{digest}"}}\n'.encode()
 
 
 def read_link(line: bytes) -> Link | None:

@@ -162,7 +162,7 @@ class AdmissionMiddleware:
                 if admission is not None:
                     if not self._standing.holds(claims, now):
                         return None
-                    left = without_bearer(headers, raw, credentials) if len(raw) == len(headers) else None
+                    left = without_bearer(headers, raw) if len(raw) == len(headers) else None
                     if left is None:
                         strip_credentials(scope)
                     else:
