@@ -24,6 +24,7 @@ import bench_sizes
 import bench_sqlalchemy
 import bench_start
 import bench_tokens
+import chart
 import report
 from rows import Row
 
@@ -64,7 +65,7 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(report.as_json(rows))
     if arguments.svg:
-        arguments.svg.write_text(report.as_svg(rows))
+        arguments.svg.write_text(chart.as_svg(rows))
     return 0
 
 

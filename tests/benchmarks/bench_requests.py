@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Any
 
 import stacks as r
@@ -61,23 +60,6 @@ def cached() -> Iterator[Row]:
     )
 
 
-class _Fresh:
-    """Requests with a token that nobody has seen."""
-
-    def __init__(self, maker: Any) -> None:
-        self._maker = maker
-        self._numbers = count()
-        self._waiting: list[list[tuple[bytes, bytes]]] = []
-
-    def prepare(self, calls: int) -> None:
-        self._waiting = [
-            r.headers(r.bearer(r.mint(self._maker, subject=f"user-{next(self._numbers)}"))) for _ in range(calls)
-        ]
-
-    def __call__(self) -> list[tuple[bytes, bytes]]:
-        return self._waiting.pop()
-
-
 def every_token_new() -> Iterator[Row]:
     """The worst day: no token is seen twice."""
     for algorithm, make in _KEYS.items():
@@ -86,7 +68,7 @@ def every_token_new() -> Iterator[Row]:
         public = key if secret else key.public_key()
         pem = None if secret else public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         guard = r.guard() if secret else r.guard(secret=None, keys=None, keys_file=written(pem))
-        fresh, other = _Fresh(r.minter(key)), _Fresh(r.minter(key))
+        fresh, other = r.Fresh(r.minter(key)), r.Fresh(r.minter(key))
         contest = Contest(
             {
                 "bare": r.asking(r.bare, list, 200),
@@ -137,7 +119,7 @@ def forged() -> Iterator[Row]:
             None if secret else key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         )
         guard = r.guard() if secret else r.guard(secret=None, keys_file=written(pem))
-        good, bad = _Fresh(r.minter(key)), _Fresh(_named(r.minter(stranger), key))
+        good, bad = r.Fresh(r.minter(key)), r.Fresh(_named(r.minter(stranger), key))
         contest = Contest(
             {"new": r.asking(guard, good, 200), "forged": r.asking(guard, bad, 401)},
             rounds=21,

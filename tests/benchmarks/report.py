@@ -1,4 +1,4 @@
-"""The rows as a table, as JSON, and as one chart for the README."""
+"""The rows as a table and as JSON; the chart is ``chart.py``'s."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -46,38 +45,6 @@ def as_table(rows: Sequence[Row]) -> str:
 
 def as_json(rows: Sequence[Row]) -> str:
     return json.dumps({**machine(), "rows": [row.as_json() for row in rows]}, indent=1)
-
-
-def as_svg(rows: Sequence[Row]) -> str:
-    """Each ratio that has something to reach, as a share of it: a bar that ends before the line has reached it."""
-    drawn = [row for row in rows if row.reach and not row.unit]
-    height, left, width = 22, 610, 330
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height * len(drawn) + 46}"',
-        'font-family="system-ui, sans-serif" font-size="12" role="img" aria-labelledby="t">',
-        '<title id="t">Measured ratios as a share of what is to be reached</title>',
-        "<style>text{fill:#24292f}.bar{fill:#2f7d6d}.over{fill:#c2571a}.line{stroke:#57606a}",
-        "@media(prefers-color-scheme:dark){text{fill:#d0d7de}.line{stroke:#8b949e}}</style>",
-    ]
-    scale = width / 2
-    for number, row in enumerate(drawn):
-        share = row.reach / row.figure.median if row.least else row.figure.median / row.reach
-        y = 34 + number * height
-        shown = min(share, 2.0)
-        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(row.what)}</text>')
-        kind = "bar" if row.reached else "over"
-        parts.append(f'<rect class="{kind}" x="{left}" y="{y}" width="{shown * scale:.1f}" height="15" rx="2"/>')
-        parts.append(
-            f'<text x="{left + shown * scale + 6:.1f}" y="{y + 12}">{row.figure.median:.2f} of {row.reach:g}</text>'
-        )
-    parts.append(
-        f'<line class="line" x1="{left + scale}" x2="{left + scale}" y1="24" y2="{34 + height * len(drawn)}" '
-        'stroke-dasharray="3 3"/>'
-    )
-    parts.append(
-        f'<text x="{left + scale}" y="16" text-anchor="middle">to be reached (bars end at twice that)</text></svg>'
-    )
-    return "\n".join(parts)
 
 
 def _reach(row: Row) -> str:

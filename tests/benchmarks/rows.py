@@ -9,6 +9,21 @@ from measure import Figure
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How a cost grows: one line of the plot.
+
+    Attributes:
+        over: What there is more and more of.
+        name: Which of the lines over it this is.
+        points: How many, to microseconds.
+    """
+
+    over: str
+    name: str
+    points: dict[int, Figure]
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table.
 
@@ -19,6 +34,7 @@ class Row:
         reach: What it should be at most; ``least`` turns that round; None where it is only reported.
         unit: Empty for a ratio.
         beside: The amounts behind a ratio, such as ``{"guard": "21.3 us"}``.
+        curve: What the plot shows of it.
     """
 
     group: str
@@ -28,6 +44,7 @@ class Row:
     least: bool = False
     unit: str = ""
     beside: dict[str, str] | None = None
+    curve: Curve | None = None
 
     @property
     def reached(self) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,26 @@ def mint(maker: TokenMinter, subject: str = "user-17", **changes: Any) -> str:
         **changes,
     }
     return maker.mint(subject=subject, **given)
+
+
+class Fresh:
+    """Requests with a token that nobody has seen."""
+
+    def __init__(self, maker: TokenMinter, **claims: Any) -> None:
+        self._maker = maker
+        self._claims = claims
+        self._numbers = count()
+        self._waiting: list[list[tuple[bytes, bytes]]] = []
+
+    def prepare(self, calls: int) -> None:
+        """Make so many of them, outside of what is timed."""
+        self._waiting = [
+            headers(bearer(mint(self._maker, subject=f"user-{next(self._numbers)}", **self._claims)))
+            for _ in range(calls)
+        ]
+
+    def __call__(self) -> list[tuple[bytes, bytes]]:
+        return self._waiting.pop()
 
 
 class _Decoding(AuthenticationBackend):

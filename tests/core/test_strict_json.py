@@ -75,6 +75,8 @@ def test_orjson_is_taken_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
         pytest.param(b'"a\x01b"', id="a raw control character"),
         pytest.param(b"[" * 33 + b"]" * 33, id="33 levels"),
         pytest.param(b'{"a":' * 33 + b"1" + b"}" * 33, id="33 levels of objects"),
+        pytest.param(b"[[]," * 32 + b"[" + b"]" * 33, id="33 levels behind others"),
+        pytest.param(b"[" * 210 + b"]" * 210, id="210 levels"),
         pytest.param(b"[" * 5000 + b"]" * 5000, id="5,000 levels"),
         pytest.param(b"[1]2", id="junk behind"),
         pytest.param(b"[1,]", id="a comma too many"),
@@ -100,6 +102,7 @@ def test_what_two_readers_may_disagree_about_is_refused(raw: bytes) -> None:
         pytest.param(b"[5e-324,1.7976931348623157e308,1e16,1e+16,0.1,123456789012345680000.0]", id="floats"),
         pytest.param(b"[" * 32 + b"]" * 32, id="32 levels"),
         pytest.param(b"[" + b"[]," * 40 + b"[]]", id="many brackets that are not nested"),
+        pytest.param(b'[{},"[",' * 31 + b"[1]" + b"]" * 31, id="32 levels behind others"),
         pytest.param(b'"' + b"[" * 40 + b'"', id="brackets in a text"),
         pytest.param('"\u2028\x7f"'.encode(), id="characters that some libraries escape"),
     ],
@@ -131,8 +134,18 @@ def _texts(draw: st.DrawFn) -> bytes:
     return raw
 
 
+@st.composite
+def _deep(draw: st.DrawFn) -> bytes:
+    """About as many levels as are allowed, with others beside them."""
+    begins = draw(
+        st.lists(st.sampled_from(["[", '{"a":', "[[],", '["{",', '{"b":{"c":[]},"a":']), min_size=28, max_size=36)
+    )
+    ends = "".join("]" if begin[0] == "[" else "}" for begin in reversed(begins))
+    return f"{''.join(begins)}{draw(st.sampled_from(['1', '[]', '{}']))}{ends}".encode()
+
+
 @pytest.mark.usefixtures("codec")
-@given(_texts() | st.binary(max_size=12))
+@given(_texts() | _deep() | st.binary(max_size=12))
 @example(b'{"a":1,"a":1}')
 def test_no_text_is_read_otherwise_than_slowly(raw: bytes) -> None:
     assert outcome(strict_json, raw) == outcome(read_slowly, raw)

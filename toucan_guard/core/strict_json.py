@@ -14,11 +14,12 @@ import json
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from pydantic_core import from_json, to_json
 
 MAX_JSON_DEPTH: Final = 32
+_NESTED: Final[frozenset[type]] = frozenset({dict, list})
 
 Codec = tuple[Callable[[bytes], object], Callable[[object], bytes]]
 
@@ -48,15 +49,16 @@ def strict_json(raw: bytes) -> object:
     Raises:
         ValueError: It is not strict JSON. The message never quotes the input.
     """
-    # Nesting cannot be deeper than there are brackets, so that most texts are not walked at all.
-    if raw.count(b"{") + raw.count(b"[") <= MAX_JSON_DEPTH:
-        try:
-            decoded = _read(raw)
-            if _write(decoded) == raw:
-                return decoded
-        except (ValueError, TypeError):
-            pass  # the reader below has the last word
-    return read_slowly(raw)
+    try:
+        decoded = _read(raw)
+        # Nesting cannot be deeper than there are brackets, so that most texts are not walked at all.
+        if _write(decoded) == raw and (
+            raw.count(b"{") + raw.count(b"[") <= MAX_JSON_DEPTH or not _is_deeper(decoded, MAX_JSON_DEPTH)
+        ):
+            return decoded
+    except (ValueError, TypeError):
+        pass
+    return read_slowly(raw)  # has the last word
 
 
 def read_slowly(raw: bytes) -> object:
@@ -93,15 +95,15 @@ def _finite(text: str) -> float:
 
 
 def _is_deeper(value: object, limit: int) -> bool:
-    level = [value]
+    level: list[Any] = [value] if value.__class__ in _NESTED else []
     for _ in range(limit):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-    return any(isinstance(value, dict | list) for value in level)
+        below: list[Any] = []
+        for parent in level:
+            below.extend(parent.values() if isinstance(parent, dict) else parent)
+        level = [child for child in below if child.__class__ in _NESTED]
+        if not level:
+            return False
+    return True
 
 
 _DECODER: Final = json.JSONDecoder(
