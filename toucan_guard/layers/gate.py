@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, deny
-from toucan_guard.core.decisions import Decision, Deny
+from toucan_guard.core.decisions import Allow, Decision, Deny
 from toucan_guard.trail import trail_of
 
 
@@ -40,7 +40,7 @@ class GateMiddleware:
             return await self.app(scope, receive, send)
         trail = trail_of(scope)
         decision = self._decide(scope)
-        if inspect.isawaitable(decision):
+        if not isinstance(decision, Allow | Deny) and inspect.isawaitable(decision):
             decision = await decision
         trail.add(self._name, decision, report_only=self._report_only)
         if isinstance(decision, Deny) and not self._report_only:
