@@ -3,6 +3,7 @@
 Once a bare ASGI app, which does nothing at all, and once an endpoint of FastAPI's that returns a dictionary.
 
 The load comes from this machine too, in turns of a second: both stacks lose the same share of the processors to it.
+What the load does not take part in is the processor time of the server's own processes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import stacks as r
 from measure import Figure
@@ -48,8 +50,17 @@ def guarded_endpoint():
 """
 
 
+class _Server(NamedTuple):
+    port: int
+    process: int
+
+    def busy(self) -> float:
+        """Seconds of processor that it and its workers have used; 0 where the system does not tell."""
+        return sum(map(_processor_seconds, (self.process, *_children(self.process))))
+
+
 @contextmanager
-def _served(folder: Path, *app: str) -> Iterator[int]:
+def _served(folder: Path, *app: str) -> Iterator[_Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,7 +77,7 @@ def _served(folder: Path, *app: str) -> Iterator[int]:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-        yield port
+        yield _Server(port, process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(10)
@@ -78,50 +89,70 @@ def requests_per_second() -> Iterator[Row]:
         ("CORSMiddleware", "cors", None),
         ("hand-made", "by_hand", None),
     ):
-        yield _compared(
-            f"{what} : bare (uvicorn, 2 processes)",
-            ("served:bare",),
-            (f"served:{other}", "--factory"),
-            reach,
-            name=what,
-        )
-    yield _compared(
-        "FastAPI guarded : FastAPI (uvicorn, 2 processes)",
+        yield from _compared(what, ("served:bare",), (f"served:{other}", "--factory"), reach)
+    yield from _compared(
+        "FastAPI guarded",
         ("served:endpoint", "--factory"),
         ("served:guarded_endpoint", "--factory"),
+        bare_name="FastAPI",
     )
 
 
 def _compared(
     what: str,
     bare: tuple[str, ...],
-    guarded: tuple[str, ...],
+    stack: tuple[str, ...],
     reach: float | None = None,
     *,
-    name: str = "guarded",
+    bare_name: str = "bare",
     turns: int = 8,
     seconds: float = 1.5,
-) -> Row:
+) -> Iterator[Row]:
     folder = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     (folder / "served.py").write_text(_SERVED.format(here=str(Path(__file__).parent), folder=str(folder)))
     request = _raw(r.headers(r.bearer(r.mint(r.minter()))))
-    rates: dict[str, list[float]] = {"bare": [], name: []}
-    with _served(folder, *bare) as first, _served(folder, *guarded) as second:
-        ports = {"bare": first, name: second}
-        for port in ports.values():
-            _load(port, request, seconds)
+    rates: dict[str, list[float]] = {bare_name: [], what: []}
+    busy: dict[str, list[float]] = {bare_name: [], what: []}
+    with _served(folder, *bare) as first, _served(folder, *stack) as second:
+        servers = {bare_name: first, what: second}
+        for server in servers.values():
+            _load(server.port, request, seconds)
         for turn in range(turns):
-            for each in ("bare", name) if turn % 2 else (name, "bare"):
-                rates[each].append(_load(ports[each], request, seconds))
-    ratios = [g / b for g, b in zip(rates[name], rates["bare"], strict=True)]
-    return Row(
+            for each in (bare_name, what) if turn % 2 else (what, bare_name):
+                before = servers[each].busy()
+                done, took = _load(servers[each].port, request, seconds)
+                rates[each].append(done / took)
+                busy[each].append((servers[each].busy() - before) / done * 1e6)
+    yield Row(
         "server",
-        f"requests per second, {what}",
-        Figure.of(ratios),
+        f"requests per second, {what} : {bare_name} (uvicorn, 2 processes)",
+        Figure.of([ours / theirs for ours, theirs in zip(rates[what], rates[bare_name], strict=True)]),
         reach,
         least=True,
         beside={each: f"{Figure.of(values).median:.0f}/s" for each, values in rates.items()},
     )
+    yield Row(
+        "server",
+        f"processor time of a request that {what} adds to {bare_name} (uvicorn, 2 processes)",
+        Figure.of([ours - theirs for ours, theirs in zip(busy[what], busy[bare_name], strict=True)]),
+        unit="us",
+        beside={each: f"{Figure.of(values).median:.0f} us" for each, values in busy.items()},
+    )
+
+
+def _children(process: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _processor_seconds(process: int) -> float:
+    try:
+        user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _raw(headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -129,8 +160,8 @@ def _raw(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"GET /dashboards/delays HTTP/1.1\r\n" + lines + b"\r\n"
 
 
-def _load(port: int, request: bytes, seconds: float) -> float:
-    """Requests per second over several connections, each with one request under way."""
+def _load(port: int, request: bytes, seconds: float) -> tuple[int, float]:
+    """Requests that were answered, and seconds; over several connections, each with one request under way."""
     connections = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(_CONNECTIONS)]
     try:
         for connection in connections:
@@ -145,7 +176,7 @@ def _load(port: int, request: bytes, seconds: float) -> float:
                     raise RuntimeError(answer[:80])
                 connection.sendall(request)
                 done += 1
-        return done / (time.perf_counter() - began)
+        return done, time.perf_counter() - began
     finally:
         for connection in connections:
             connection.close()
