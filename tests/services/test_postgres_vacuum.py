@@ -65,7 +65,7 @@ def tidy(database: Any, table: str, pids: list[int]) -> None:
 
 def wait_until_held_up(database: Any, tidying: list[Future[None]], pids: list[int]) -> None:
     """Until each of them has ended or waits for a lock."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     with database.admin() as connection:
         while time.monotonic() < deadline:
             going = [future for future in tidying if not future.done()]
@@ -92,4 +92,4 @@ def test_the_tables_are_tidied_at_any_moment_of_it(database: Any, done: int) -> 
                 writer.execute(statement.encode())
             writer.rollback()
         for future in tidying:
-            future.result(timeout=30)
+            future.result(timeout=60)
