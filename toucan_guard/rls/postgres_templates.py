@@ -14,6 +14,8 @@ HEAD: Final = """\
 -- Row-level security for the policy @version@, written by `toucan-guard rls-sql`.
 -- Run it as a superuser, or as the tables' owner with CREATEROLE; it can be run again at any time.
 -- It holds no secret: the key comes with `toucan-guard rls-sql --set-key`.
+-- It waits for what reads the tables now, and whoever comes later waits behind it: in a busy database, give it
+-- PGOPTIONS='-c lock_timeout=5s', and run it again where it gives up.
 
 BEGIN;
 
