@@ -17,11 +17,10 @@ name_of: Final = itemgetter(0)
 """The name of a header."""
 
 _API_KEY: Final = HEADER.encode()
-# What browsers and proxies send. Nothing of it looks like ours: that need not be looked for.
-_USUAL: Final = frozenset(
+USUAL: Final = frozenset(
     {
         b"accept", b"accept-encoding", b"accept-language", b"authorization", b"cache-control", b"connection",
-        b"content-length", b"content-type", b"cookie", b"dnt", b"forwarded", b"host", b"if-modified-since",
+        b"content-length", b"content-type", b"dnt", b"forwarded", b"host", b"if-modified-since",
         b"if-none-match", b"origin", b"pragma", b"priority", b"referer", b"save-data", b"sec-ch-ua",
         b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
         b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"te", b"traceparent", b"tracestate",
@@ -30,6 +29,8 @@ _USUAL: Final = frozenset(
         b"x-requested-with",
     }
 )  # fmt: skip
+"""What browsers and proxies send. None of these looks like ours, or carries a credential of ours but one."""
+
 _TELLING: Final = frozenset({b"cookie", b"sec-websocket-protocol", _API_KEY})
 
 
@@ -72,21 +73,22 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
     credentials = once.get(b"authorization")
     if credentials is None or not credentials.startswith(b"Bearer ") or scope["type"] == "websocket":
         return False
-    left = without_bearer(scope["headers"], once)
+    left = without_bearer(scope["headers"], once, usual=once.keys() <= USUAL)
     if left is not None:
         scope["headers"] = left
     return left is not None
 
 
-def without_bearer(headers: Iterable[Header], once: Mapping[bytes, bytes]) -> HeaderList | None:
+def without_bearer(headers: Iterable[Header], once: Mapping[bytes, bytes], *, usual: bool) -> HeaderList | None:
     """Headers without their bearer token; None where others look like ours, and have to go as well.
 
     Args:
         headers: As they arrived.
         once: The same, with one ``Authorization`` among them; see ``strip_bearer``.
+        usual: All of them are ``USUAL`` ones.
     """
     # To look for bytes with ``in`` costs an exception first, inside of Python: it asks whether they are a number.
-    if not once.keys() <= _USUAL and b"\n".join(once).find(b"embed") >= 0 and any(map(_looks_like_ours, once)):
+    if not usual and b"\n".join(once).find(b"embed") >= 0 and any(map(_looks_like_ours, once)):
         return None
     left = [*headers]
     del left[[*once].index(b"authorization")]  # none is repeated, so both are in one order

@@ -20,7 +20,7 @@ from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.token import VerifiedClaims
-from toucan_guard.headers import strip_credentials, without_bearer
+from toucan_guard.headers import USUAL, strip_credentials, without_bearer
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
 from toucan_guard.query import carries_bootstrap_token
@@ -34,7 +34,6 @@ from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdi
 _SCHEME: Final = b"Bearer "
 _SESSION: Final = COOKIE_PREFIX.encode()
 _CARRIERS: Final = frozenset({b"x-embed-token", b"x-api-key", b"sec-websocket-protocol"})
-_MAY_CARRY: Final = _CARRIERS | {b"cookie"}
 
 
 class AdmissionMiddleware:
@@ -131,8 +130,9 @@ class AdmissionMiddleware:
         headers = scope["headers"]
         raw = dict(headers)
         credentials = raw.get(b"authorization")
+        usual = raw.keys() <= USUAL
         if (
-            (not raw.keys().isdisjoint(_MAY_CARRY) and _carries_another(raw))
+            (not usual and _carries_another(raw))
             or (scope.get("query_string") and _asks_for_another(scope, credentials))
             or (len(raw) != len(headers) and repeats(headers, raw))  # somebody has to look
             or self._is_exempt(scope["method"], scope["path"])
@@ -162,7 +162,7 @@ class AdmissionMiddleware:
                 if admission is not None:
                     if not self._standing.holds(claims, now):
                         return None
-                    left = without_bearer(headers, raw) if len(raw) == len(headers) else None
+                    left = without_bearer(headers, raw, usual=usual) if len(raw) == len(headers) else None
                     if left is None:
                         strip_credentials(scope)
                     else:
