@@ -149,6 +149,9 @@ def test_explain_writes_nothing_to_the_real_record(run: Any, tmp_path: Path) -> 
     ("arguments", "words"),
     [
         pytest.param(["/", "-H", "Origin"], "Name: value", id="half a header"),
+        pytest.param(["/", "-H", "Origin https://evil.example"], "Name: value", id="a header without its first colon"),
+        pytest.param(["/", "-H", ": https://evil.example"], "Name: value", id="a header without a name"),
+        pytest.param(["/", "--app-header", "X Frame Options: DENY"], "Name: value", id="the app's header with a space"),
         pytest.param(["/", "--token-file", "no/such/file"], "cannot be read", id="no token file"),
         pytest.param(["https://[charts.example/"], "not a URL", id="half an address"),
         pytest.param(["dashboards/delays"], "begin a path with /", id="a path without its slash"),
@@ -158,6 +161,25 @@ def test_explain_says_what_it_cannot_use(run: Any, arguments: list[str], words: 
     result = run("explain", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("header", "meant"),
+    [
+        pytest.param("Orign: https://evil.example", "Origin", id="a letter is missing"),
+        pytest.param("referrer: https://evil.example/", "Referer", id="the word as it is spelt elsewhere"),
+        pytest.param("Authorisation: Bearer a.b.c", "Authorization", id="another spelling"),
+        pytest.param("Sec-Fetch-User: ?1", None, id="a browser's own header that is like one of them"),
+        pytest.param("X-Forwarded-For: 203.0.113.9", None, id="a header that says nothing to the guard"),
+        pytest.param("ORIGIN: https://portal.example", None, id="another case"),
+    ],
+)
+def test_explain_notes_a_header_that_is_nearly_one_that_decides(
+    run: Any, make_token: Any, header: str, meant: str | None
+) -> None:
+    result = run("explain", "/d", "-H", header, "--token-file", "-", "--json", stdin=make_token())
+    assert (result.exit_code, json.loads(result.stdout)["outcome"]) == (0, "allow")
+    assert (f"did you mean {meant}?" in result.stderr) if meant else (result.stderr == "")
 
 
 def test_inspect_shows_claims_and_verdict(run: Any, make_token: Any) -> None:

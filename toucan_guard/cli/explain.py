@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -33,6 +35,26 @@ Headers = list[tuple[bytes, bytes]]
 
 _MEMORY: Final = {"store_url": None, "store_url_file": None, "store_region": None, "workers": 1}
 _FRAMING_HEADERS: Final = ("content-security-policy", "x-frame-options")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+# What decides, as a note writes it; a header of another name is legitimate and says nothing to the guard.
+_READ_HEADERS: Final = {
+    name.lower(): name
+    for name in (
+        "Origin",
+        "Referer",
+        "Authorization",
+        "X-Embed-Token",
+        "X-API-Key",
+        "Cookie",
+        "Host",
+        "Sec-Fetch-Site",
+        "Sec-Fetch-Dest",
+        "Sec-Fetch-Mode",
+        "Access-Control-Request-Method",
+        "Access-Control-Request-Headers",
+    )
+}
+_LIKE_THEM: Final = ("sec-fetch-user", "access-control-request-private-network", "cookie2")
 
 
 def explain(  # noqa: PLR0917 - the parameters are the command's options
@@ -55,6 +77,8 @@ def explain(  # noqa: PLR0917 - the parameters are the command's options
     where it is refused, and with 2 where that depends on keys or a store that cannot be asked."""
     settings = settings_or_leave()
     headers = [_header(text) for text in header or ()]
+    for name, _ in headers:
+        _note_a_near_miss(name.decode("latin-1"))
     if token_file is not None:
         headers.append((b"authorization", b"Bearer " + read_token(token_file).encode("latin-1", "replace")))
     scope = _scope(_parts(url), method.upper(), headers, websocket=websocket)
@@ -89,10 +113,18 @@ def _parts(url: str) -> SplitResult:
 
 
 def _header(text: str) -> tuple[bytes, bytes]:
+    """A header as an option has it; leaves where its name is none (RFC 9110 §5.1): with the first colon forgotten, that
+    of ``https:`` would be taken for it, and the guard would never see the header that was meant."""
     name, separator, value = text.partition(":")
-    if not separator or not name.strip():
+    if not separator or not _TOKEN.fullmatch(name.strip()):
         wrong_use(f"{text!r} is not a header: write 'Name: value'")
     return name.strip().lower().encode("latin-1", "replace"), value.strip().encode("latin-1", "replace")
+
+
+def _note_a_near_miss(name: str) -> None:
+    near = difflib.get_close_matches(name, _READ_HEADERS, n=1, cutoff=0.8)
+    if near and name not in (*_READ_HEADERS, *_LIKE_THEM):
+        complain(f"! The guard does not read {name!r} (did you mean {_READ_HEADERS[near[0]]}?)", style="yellow")
 
 
 def _scope(parts: SplitResult, method: str, headers: Headers, *, websocket: bool) -> dict[str, Any]:
