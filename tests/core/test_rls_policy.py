@@ -181,6 +181,11 @@ MISTAKES: list[Any] = [
         ["attributes.a b: an attribute's name has letters"],
     ),
     ("a table without rules", "[tables.t]\nwrite = true", ["tables.t: has no rules: add all or any"]),
+    (
+        "a rule without its list",
+        '[attributes]\na = "string"\n[tables.t]\nwrite = true\nop = "eq"\ncolumn = "c"\nattribute = "a"',
+        ["line 6, tables.t: a rule stands in a list: write all = [ { column = …, op = …, attribute = … } ]"],
+    ),
     ("a table that is a number", "[tables]\nt = 1", ["tables.t: must be a table"]),
     ("a table without its quotes", "[tables.sales.flights]\nopen = true", ["tables.sales: does not know 'flights'"]),
     ("a table with two dots", '[tables."a.b.c"]\nopen = true', ['[tables."sales.flights"]']),
@@ -286,6 +291,14 @@ def test_a_mistake_is_named_with_its_place(text: str, said: list[str]) -> None:
         RlsPolicy.from_toml(text)
     for part in said:
         assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["op", "opn", "opened", "al", "colum"])
+def test_no_typing_mistake_is_answered_with_the_advice_to_open_a_table(key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        RlsPolicy.from_toml(f"[tables.t]\n{key} = true")
+    assert "mean open" not in str(raised.value)
+    assert "open = true" not in str(raised.value)
 
 
 def test_all_mistakes_are_named_at_once() -> None:

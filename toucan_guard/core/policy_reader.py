@@ -34,6 +34,8 @@ _OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 _ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _MAX_DEPTH: Final = 32
 _KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
+_TABLE: Final = ("all", "any", "open", "write", "columns")
+_LEAF: Final = ("column", "op", "attribute")
 _WHOLE: Final = "the policy"
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
@@ -165,7 +167,13 @@ class _Reader:
         if not self._is_table(name):
             self._say(place, 'a table is named as in the database, with its schema in quotes: [tables."sales.flights"]')
         content = self._object(body, place)
-        self._only(content, place, ("all", "any", "open", "write", "columns"))
+        bare = [key for key in _LEAF if key in content]
+        if bare:
+            rule_there = ", ".join(f"{key} = …" for key in bare)
+            self._say(place, f"a rule stands in a list: write all = [ {{ {rule_there} }} ]", at=f"{place}.{bare[0]}")
+        others = {key: value for key, value in content.items() if key not in bare}
+        # A typing mistake is no wish to open a table.
+        self._only(others, place, _TABLE, meant=tuple(key for key in _TABLE if key != "open"))
         opened = self._flag(content, "open", place, default=False)
         groups = [kind for kind in _KINDS if kind in content]
         rule: Rule | None = None
@@ -175,8 +183,10 @@ class _Reader:
             self._say(place, f"is open and has rules under {groups[0]}: keep one of them")
         elif groups:
             rule = self._rule({groups[0]: content[groups[0]]}, place, 0)
-        elif not opened and isinstance(body, dict):
-            self._say(place, "has no rules: add all or any, or say open = true if every embed may see every row")
+        elif not opened and not bare and isinstance(body, dict):
+            strange = any(key not in _TABLE for key in content)
+            mend = "" if strange else ", or say open = true if every embed may see every row"
+            self._say(place, f"has no rules: add all or any{mend}")
         write = self._flag(content, "write", place, default=False)
         return TableRule(name, rule, opened, write, self._show(content, place))
 
@@ -217,7 +227,7 @@ class _Reader:
 
     def _leaf(self, rule: Mapping[str, object], place: str) -> Leaf | None:
         before = len(self._problems)
-        self._only(rule, place, ("column", "op", "attribute"))
+        self._only(rule, place, _LEAF)
         column, op, name = rule.get("column"), rule.get("op"), rule.get("attribute")
         if not isinstance(column, str) or not self._named(column):
             self._say(place, "column must be the name of a column")
@@ -265,11 +275,14 @@ class _Reader:
         self._say(place, "must be a table")
         return {}
 
-    def _only(self, content: Mapping[str, object], place: str, known: tuple[str, ...]) -> None:
+    def _only(
+        self, content: Mapping[str, object], place: str, known: tuple[str, ...], *, meant: tuple[str, ...] | None = None
+    ) -> None:
+        """Note every key that is not known; ``meant`` are those that a hint may name, all by default."""
         for key in content:
             if key not in known:
                 at = key if place == _WHOLE else f"{place}.{key}"
-                hint = did_you_mean(key, known)
+                hint = did_you_mean(key, known if meant is None else meant)
                 self._say(place, f"does not know {shown(key)}; it has {one_of(known)}{hint}", at=at)
 
     def _flag(self, content: Mapping[str, object], name: str, place: str, *, default: bool) -> bool:
