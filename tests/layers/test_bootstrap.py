@@ -83,6 +83,25 @@ async def test_a_frame_gets_a_cookie_and_a_clean_url(
 
 
 @pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        pytest.param({}, "serve over https, or on localhost", id="nothing, as over http"),
+        pytest.param(
+            {**FRAME, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, "on a frame's navigation only", id="a fetch"
+        ),
+    ],
+)
+async def test_the_detail_tells_another_request_from_a_browser_that_tells_nothing(
+    headers: dict[str, str], said: str, guard: Any, http: Any, make_token: Any, audit_lines: Any
+) -> None:
+    refused = await http(guard, "GET", "/", headers, query=f"embed_token={make_token(bootstrap=True)}")
+    assert (refused.status, refused.reason) == (401, Reason.BOOTSTRAP_NOT_NAVIGATION)
+    (line,) = audit_lines()
+    assert said in line["detail"]
+    assert ("https" in line["detail"]) == (not headers)
+
+
+@pytest.mark.parametrize(
     ("method", "headers", "reason"),
     [
         pytest.param("GET", {}, Reason.BOOTSTRAP_NOT_NAVIGATION, id="no browser"),

@@ -24,6 +24,14 @@ from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
 from toucan_guard.trail import Trail, header_values, trail_of
 
 _LAYER: Final = "bootstrap"
+_OTHER_REQUEST: Final = Deny(
+    Reason.BOOTSTRAP_NOT_NAVIGATION, "a bootstrap token is accepted on a frame's navigation only"
+)
+_UNTOLD: Final = Deny(
+    Reason.BOOTSTRAP_NOT_NAVIGATION,
+    "the browser sent no Sec-Fetch headers, which it sends to https and to localhost only, so nothing says that this "
+    "is a frame's navigation: serve over https, or on localhost",
+)
 
 
 class BootstrapExchangeMiddleware:
@@ -55,9 +63,10 @@ class BootstrapExchangeMiddleware:
 
     async def _exchange(self, scope: Scope, trail: Trail) -> OpenedSession | Deny:
         assert trail.claims is not None  # noqa: S101 - looked at by the caller
-        navigation = is_frame_navigation(header_values(scope, b"sec-fetch-dest"))
+        fetch_dest = header_values(scope, b"sec-fetch-dest")
+        navigation = is_frame_navigation(fetch_dest)
         if scope["type"] != "http" or scope["method"] != "GET" or not navigation:
-            return Deny(Reason.BOOTSTRAP_NOT_NAVIGATION, "a bootstrap token is accepted on a frame's navigation only")
+            return _OTHER_REQUEST if fetch_dest else _UNTOLD
         if trail.embedder is None:
             # Without this a hostile frame inside an allowed page could plant a session of its own.
             return Deny(Reason.EMBEDDER_UNKNOWN, "a bootstrap token needs a Referer that is on the list")
