@@ -164,9 +164,12 @@ _PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _MAX_NAME_BYTES: Final = 63
 
 
+REFUSED: Final = "the query cannot be filtered: "
+
+
 def refuse(why: str) -> NoReturn:
     """Say no, in the words that every refusal of a statement begins with."""
-    raise QueryRefused(f"the query cannot be filtered: {why}") from None
+    raise QueryRefused(f"{REFUSED}{why}") from None
 
 
 def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:

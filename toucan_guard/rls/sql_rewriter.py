@@ -18,9 +18,10 @@ from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
 from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
-from toucan_guard.rls.sql_nodes import check_nodes, refuse
+from toucan_guard.rls.sql_nodes import REFUSED, check_nodes, refuse
 from toucan_guard.rls.sql_reader import read_statement
 from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
+from toucan_guard.rls.unnamed_table import unnamed_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,9 @@ class _Rewriter:
         rules = None if "." in name else self._policy.tables.get(full)
         if rules is None or (rules.rule is None and not rules.open):
             close = [known for known in self._policy.tables if known.casefold() == full.casefold() and known != full]
-            hint = f"write it as {close[0]}" if close else "add its rules, or open = true if every embed may read it"
-            refuse(f"the policy does not name the table {full!r}: {hint}")
+            if close:
+                refuse(f"the policy does not name the table {full!r}: write it as {close[0]}")
+            raise unnamed_table(QueryRefused, full, self._policy.tables, prefix=REFUSED)
         return rules
 
     def _rows(self, rules: TableRule) -> str:

@@ -13,6 +13,7 @@ from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import TableRule
 from toucan_guard.rls.context import RowAccess, require_row_access
 from toucan_guard.rls.sqlalchemy_refusals import RefusedQuery
+from toucan_guard.rls.unnamed_table import unnamed_table
 
 
 class NoEmbed(DontWrapMixin, NoEmbedContext):
@@ -55,9 +56,7 @@ class Guard:
         name = table_name(table)
         rules = None if "." in str(table.name) else self.policy.tables.get(name)
         if rules is None or (rules.rule is None and not rules.open):
-            raise RefusedQuery(
-                f"the policy does not name the table {name!r}: add its rules, or open = true if every embed may read it"
-            )
+            raise unnamed_table(RefusedQuery, name, self.policy.tables)
         return rules
 
 

@@ -196,6 +196,17 @@ def test_receipts_for_what_was_filtered() -> None:
     assert filter_sql("SELECT * FROM flights", access.row_filter, dialect="sqlite").params["tg_0"] == "AA"
 
 
+def test_a_table_that_the_policy_does_not_name_is_never_answered_with_another_that_it_names() -> None:
+    with pytest.raises(QueryRefused) as raised:
+        filter_sql("SELECT * FROM flihgts", tenant(), dialect="sqlite")
+    assert str(raised.value) == "the query cannot be filtered: the policy does not name the table 'flihgts'"
+    assert raised.value.__notes__[0].startswith("Did you mean flights?")
+    for name in ("sqlite_master", "pg_catalog.pg_class", "information_schema.tables", "duckdb_settings"):
+        for dialect in ("sqlite", "postgres", "duckdb"):
+            with pytest.raises(QueryRefused, match="the database's own, which is not open to embeds"):
+                filter_sql(f"SELECT * FROM {name}", tenant(), dialect=dialect)
+
+
 def test_a_schema_is_written_as_the_policy_has_it() -> None:
     assert '"sales"."flights"' in filter_sql("SELECT * FROM SALES.Flights", tenant(), dialect="postgres").sql
     assert "`sales`.`flights`" in filter_sql('SELECT * FROM "sales".flights', tenant(), dialect="sqlite").sql
