@@ -65,8 +65,8 @@ def api_key_contradictions(given: Collection[str], found: Mapping[str, object]) 
     named = {name.removesuffix("_file") for name in given}
     if "api_keys_file" in given and "token_service_key" not in named:
         yield (
-            "TOUCAN_GUARD_TOKEN_SERVICE_KEY (or TOKEN_SERVICE_KEY_FILE) is required with TOUCAN_GUARD_API_KEYS_FILE: "
-            "the tokens of API keys are signed and verified with what is made from it"
+            "TOUCAN_GUARD_TOKEN_SERVICE_KEY (or TOUCAN_GUARD_TOKEN_SERVICE_KEY_FILE) is required with "
+            "TOUCAN_GUARD_API_KEYS_FILE: the tokens of API keys are signed and verified with what is made from it"
         )
     for name in ("token_service_key", "api_key_pepper"):
         if name in named and "api_keys_file" not in given:

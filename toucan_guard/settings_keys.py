@@ -10,6 +10,7 @@ from toucan_guard.tokens.jwks_fetch import require_http
 from toucan_guard.tokens.jwks_url import jwks_url_problem
 
 KEY_SOURCES: Final = ("keys", "keys_file", "secret", "secret_file", "jwks_url")
+_OTHER_SOURCES: Final = ("keys", "secret", "secret_file", "jwks_url", "api_keys_file")
 
 
 def read_jwks_url(value: object) -> str:
@@ -32,7 +33,7 @@ def key_contradictions(given: Collection[str]) -> Iterator[str]:
         yield (f"{' and '.join(sources)} are given together: keep one source of keys (several keys go into one JWKS)")
     elif not sources and "api_keys_file" not in given:
         yield (
-            "TOUCAN_GUARD_KEYS_FILE (or KEYS, SECRET, SECRET_FILE, JWKS_URL, API_KEYS_FILE) is required: "
+            f"TOUCAN_GUARD_KEYS_FILE (or {', '.join(map(variable, _OTHER_SOURCES))}) is required: "
             "give the keys that verify tokens"
         )
     if "jwks_max_stale_seconds" in given and "jwks_url" not in given:

@@ -90,7 +90,10 @@ def _exempt(item: str) -> str:
     elif "?" in item or "#" in item:
         wrong = "has a query or fragment: only the path is compared, so remove it"
     elif "*" in item:
-        wrong = "has a wildcard: write whole paths in EXEMPT_PATHS and whole segments in EXEMPT_PREFIXES"
+        wrong = (
+            "has a wildcard: write whole paths in TOUCAN_GUARD_EXEMPT_PATHS and whole segments in "
+            "TOUCAN_GUARD_EXEMPT_PREFIXES"
+        )
     elif "%" in item:
         wrong = "has a percent sign: write the decoded path, as the application sees it"
     elif not item.isprintable() or item != item.strip():

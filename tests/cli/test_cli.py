@@ -348,6 +348,32 @@ def test_two_public_keys_in_one_set_are_a_rotation(run: Any, tmp_path: Path) -> 
     assert [verdict("old", "new.jwks.json"), verdict("new", "new.jwks.json")] == [1, 0]
 
 
+def test_the_mend_for_a_short_secret_is_a_command_whose_file_is_taken(run: Any, tmp_path: Path) -> None:
+    """For SECRET, and for the other secrets that the same sentence is said of."""
+    short = run("check", TOUCAN_GUARD_SECRET="short", TOUCAN_GUARD_AUDIT_CHAIN_KEY="short")
+    assert short.stdout.count("`toucan-guard keygen -a HS256`") == 2
+    command = short.stdout.split("`")[1].split()
+    assert run(*command[1:], "--out", str(tmp_path)).exit_code == 0
+    (made,) = tmp_path.glob("*.secret")
+    for given in (
+        {"TOUCAN_GUARD_SECRET": made.read_text().strip()},
+        {"TOUCAN_GUARD_SECRET": None, "TOUCAN_GUARD_SECRET_FILE": str(made)},
+        {"TOUCAN_GUARD_AUDIT_CHAIN_KEY": made.read_text().strip()},
+        {"TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE": str(made)},
+    ):
+        clear = dict.fromkeys(("TOUCAN_GUARD_SECRET_FILE", "TOUCAN_GUARD_AUDIT_CHAIN_KEY"))
+        clear["TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE"] = None
+        checked = run("check", "--json", **{**clear, **given})
+        assert (checked.exit_code, checked.stdout) == (0, '{\n  "errors": [],\n  "findings": []\n}\n')
+
+
+def test_a_secret_that_is_given_as_keys_is_sent_to_its_own_variable(run: Any) -> None:
+    refused = run("check", TOUCAN_GUARD_SECRET=None, TOUCAN_GUARD_KEYS=TEST_SECRET)
+    assert "a secret for HS256 is set as TOUCAN_GUARD_SECRET" in refused.stdout
+    assert TEST_SECRET not in refused.output
+    assert run("check", TOUCAN_GUARD_KEYS=None, TOUCAN_GUARD_SECRET=TEST_SECRET).exit_code == 0
+
+
 @pytest.mark.parametrize("taken", ["k.private.jwk.json", "k.public.pem", "k.jwks.json"])
 def test_keygen_makes_all_files_or_none(run: Any, tmp_path: Path, taken: str) -> None:
     (tmp_path / taken).write_text("mine")

@@ -54,7 +54,7 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     settings = settings_or_leave(ApiKeySettings)
     path, pepper = _file_of(settings), settings.api_key_pepper
     if pepper is None:
-        wrong_use(f"{_PEPPER} (or API_KEY_PEPPER_FILE) is not set: the file keeps digests that are made with it")
+        wrong_use(f"{_PEPPER} (or {_PEPPER}_FILE) is not set: the file keeps digests that are made with it")
     now = int(time.time())
     try:
         begins = now if not_before is None else read_time(not_before)

@@ -101,7 +101,9 @@ def _report_only_value(ours: FrameAncestors, report_uri: str | None) -> bytes:
     if report_uri is None:
         return ours.header_value.encode("ascii")
     if _REPORT_URI.fullmatch(report_uri) is None:
-        raise ConfigError("FRAME_REPORT_URI is a URL in ASCII without spaces, commas and semicolons; escape them")
+        raise ConfigError(
+            "TOUCAN_GUARD_FRAME_REPORT_URI is a URL in ASCII without spaces, commas and semicolons; escape them"
+        )
     return f"{ours.header_value}; report-uri {report_uri}".encode("ascii")
 
 

@@ -257,5 +257,7 @@ def _parse_source(text: str, *, development: bool, allow_any: bool) -> Origin | 
 
 def _allowed_any(text: str, *, allow_any: bool) -> str:
     if not allow_any:
-        raise ValueError(f"{quoted(text)} lets every web site frame us; name them, or switch INSECURE_ANY_ORIGIN on")
+        raise ValueError(
+            f"{quoted(text)} lets every web site frame us; name them, or set TOUCAN_GUARD_INSECURE_ANY_ORIGIN=true"
+        )
     return text

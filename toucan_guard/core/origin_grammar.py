@@ -229,7 +229,7 @@ def _split_scheme(text: str) -> tuple[str, str]:
             '"null" is no origin that can be listed: every sandboxed frame and local file sends it; remove it'
         )
     if text == "*":
-        raise ValueError('"*" lets every web site in; name the origins, or switch INSECURE_ANY_ORIGIN on')
+        raise ValueError('"*" lets every web site in; name the origins, or set TOUCAN_GUARD_INSECURE_ANY_ORIGIN=true')
     scheme, separator, authority = text.partition("://")
     if not separator:
         raise ValueError(f"{quoted(text)}: an origin starts with its scheme; write https:// and then the host")
@@ -327,7 +327,7 @@ def refuse_http(scheme: str, text: str) -> None:
     if scheme == "http":
         raise ValueError(
             f"{quoted(text)}: everybody on the way can change a page that comes over http; write https://, "
-            "or set ENVIRONMENT=development on your own machine"
+            "or set TOUCAN_GUARD_ENVIRONMENT=development on your own machine"
         )
 
 
@@ -336,5 +336,5 @@ def refuse_loopback(scheme: str, host: str, text: str) -> None:
     if scheme == "https" and _is_loopback(host):
         raise ValueError(
             f"{quoted(text)}: any program on the visitor's machine can be that host; remove it, "
-            "or set ENVIRONMENT=development on your own machine"
+            "or set TOUCAN_GUARD_ENVIRONMENT=development on your own machine"
         )

@@ -17,7 +17,7 @@ from cryptography.x509 import load_der_x509_certificate
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192  # a longer one costs milliseconds for each token, which is a gift to whoever floods us
 
-MAKE_ONE: Final = "make a new one with `toucan-guard keygen`"
+MAKE_ONE: Final = "make a new one with `toucan-guard keygen -a HS256`"
 
 # Secrets that stand in documentation, templates and leaked configurations, in lower case and without punctuation.
 # Several were found in thousands of deployments: Superset's and Redash's defaults (CVE-2023-27524, CVE-2021-41192), the
@@ -91,9 +91,12 @@ def secret_problem(secret: bytes, minimum: int) -> str | None:
     if secret != secret.strip() and _is_text(secret):
         return "the secret begins or ends with white space; remove it, and look for a line break at its end"
     if _KEY_TEXT.search(secret) or _is_key_body(secret):
-        return "the secret is the text of an asymmetric key or certificate, which others may know; set it as KEYS"
+        return (
+            "the secret is the text of an asymmetric key or certificate, which others may know; "
+            "set it as TOUCAN_GUARD_KEYS"
+        )
     if _JWK_TEXT.search(secret):
-        return "the secret is a JSON Web Key; set it as KEYS"
+        return "the secret is a JSON Web Key; set it as TOUCAN_GUARD_KEYS"
     if len(secret) < minimum:
         return f"the secret is shorter than {minimum} bytes; {MAKE_ONE}"
     if is_placeholder(secret):

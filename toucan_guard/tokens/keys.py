@@ -149,7 +149,9 @@ class KeyRing:
             return cls.from_jwks(content)
         if "-----BEGIN " in content:
             return cls.from_pem(content)
-        raise ConfigError("the keys are neither a JSON Web Key Set nor PEM")
+        raise ConfigError(
+            "the keys are neither a JSON Web Key Set nor PEM: a secret for HS256 is set as TOUCAN_GUARD_SECRET instead"
+        )
 
     @classmethod
     def from_jwks(cls, text: str | bytes | Mapping[str, object]) -> KeyRing:
