@@ -435,7 +435,7 @@ def test_a_table_that_the_policy_does_not_name_is_found_wherever_it_stands(engin
 
 def test_a_near_miss_is_noted_for_the_developer_and_kept_out_of_the_refusals_text(engine: Engine) -> None:
     with pytest.raises(QueryRefused) as raised:
-        compiled(select(_table("flihgts").c.id), engine)
+        compiled(select(Table("flihgts", MetaData(), Column("id", Integer)).c.id), engine)
     assert "'flights'" not in str(raised.value)
     assert raised.value.__notes__[0].startswith("Did you mean flights?")
 
