@@ -79,6 +79,7 @@ def require_grant(
         return embed
 
     granted.describes_grant = describe_grant(type, id_param, id, action)  # type: ignore[attr-defined]
+    granted.grant_id_param = id_param  # type: ignore[attr-defined]
     return granted
 
 

@@ -11,27 +11,30 @@ from typing import Annotated, Any, Final, NamedTuple
 import typer
 from rich.table import Table
 from rich.text import Text
-from starlette.routing import Mount, WebSocketRoute
+from starlette.routing import PARAM_REGEX, Mount, WebSocketRoute
 
 from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wrong_use
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
+from toucan_guard.settings_values import did_you_mean
 from toucan_guard.stack import ToucanGuard
 from toucan_guard.templates import flat_routes
 from toucan_guard.token_service import GenerateToken, RefreshToken
 
+_COLUMNS: Final = ("path", "methods", "guard", "grant")
 # Endpoints of FastAPI itself: what it says of the API holds nobody's rows.
 _DOCUMENTATION: Final = "fastapi.applications"
 _DESCRIPTION: Final = "(the API's description)"
 
 
 class RouteRow(NamedTuple):
-    """One route of the inventory."""
+    """One route of the inventory; ``problem`` is why it can answer nobody."""
 
     path: str
     methods: str
     guard: str
     grant: str
+    problem: str = ""
 
 
 def routes(
@@ -40,8 +43,8 @@ def routes(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
-    or that asks for no grant, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open
-    to everybody it is a finding too, unless that is meant."""
+    that asks for no grant, or for one that its path cannot name, is a finding. What FastAPI itself says of the API
+    needs no grant behind the guard; open to everybody it is a finding too, unless that is meant."""
     app = _load(target)
     rows = list(inventory(app))
     if not rows:
@@ -52,14 +55,18 @@ def routes(
         say_json([row._asdict() for row in rows])
     else:
         table = Table()
-        for title in RouteRow._fields:
+        for title in _COLUMNS:
             table.add_column(title, overflow="fold")  # what is cut off may be what was looked for
         for row in rows:
             style = "" if row not in found else "red" if row.guard == "open" else "yellow"
-            table.add_row(*(Text(printable(cell), style=style) for cell in row))
+            table.add_row(*(Text(printable(cell), style=style) for cell in row[: len(_COLUMNS)]))
         out.print(table)
         counted = "1 route" if len(rows) == 1 else f"{len(rows)} routes"
-        say(f"{counted}, {len(found)} without guard or grant", "yellow" if found else "green")
+        bare = sum(_is_bare(row) for row in found)
+        say(f"{counted}, {bare} without guard or grant", "yellow" if bare else "green")
+        for row in rows:
+            if row.problem:
+                say(f"! {row.path} ({row.methods}): {row.problem}", "yellow")
         if any(row.grant == _DESCRIPTION for row in found):
             say("Everybody can read what FastAPI says of the API: FastAPI(openapi_url=None) takes it away,", "yellow")
             say("a guard around the whole app asks for a token, and --public-docs says that it is meant.", "yellow")
@@ -68,6 +75,10 @@ def routes(
 
 
 def _is_finding(row: RouteRow) -> bool:
+    return _is_bare(row) or bool(row.problem)
+
+
+def _is_bare(row: RouteRow) -> bool:
     return row.guard == "open" or (row.guard == "guarded" and not row.grant)
 
 
@@ -128,7 +139,7 @@ def _of_route(route: Any, prefix: str, *, guarded: bool, exempt: ExemptMiddlewar
         state = "api key"
     elif guarded and exempt is not None and exempt.is_exempt("GET", path) and methods != "WEBSOCKET":
         state = "exempt"
-    yield RouteRow(path, methods, state, ", ".join(_grants_of(route)))
+    yield RouteRow(path, methods, state, ", ".join(_grants_of(route)), "; ".join(_problems_of(route, path)))
 
 
 def _layers_of(route: Any) -> Iterator[object]:
@@ -159,6 +170,32 @@ def _grants_below(dependant: Any) -> Iterator[str]:
         if described:
             yield str(described)
         yield from _grants_below(dependency)
+
+
+def _problems_of(route: Any, path: str) -> Iterator[str]:
+    """Why a grant cannot be asked for: its object's id stands in no parameter of the path."""
+    names = [name for name, _ in PARAM_REGEX.findall(path)]
+    for wanted in _parameters_of(route):
+        if wanted not in names:
+            hint = did_you_mean(wanted, names)
+            yield f"the path has no parameter {wanted!r} for the grant{hint}, so every request is answered with 500"
+
+
+def _parameters_of(route: Any) -> Iterator[str]:
+    for layer in _layers_of(route):
+        if isinstance(layer, GrantMiddleware) and layer.id_param is not None:
+            yield layer.id_param
+    dependant = getattr(route, "dependant", None)
+    if dependant is not None:
+        yield from _parameters_below(dependant)
+
+
+def _parameters_below(dependant: Any) -> Iterator[str]:
+    for dependency in dependant.dependencies:
+        wanted = getattr(dependency.call, "grant_id_param", None)
+        if wanted is not None:
+            yield str(wanted)
+        yield from _parameters_below(dependency)
 
 
 def _exempt_of(guard: ToucanGuard) -> ExemptMiddleware | None:

@@ -44,16 +44,16 @@ class GrantMiddleware:
             raise ConfigError("GrantMiddleware takes either id_param or id")
         self.app = app
         self.describes = describe_grant(type, id_param, id, action)
+        self.id_param = id_param
         self._type = type
         self._action = action
-        self._id_param = id_param
         self._id = id
         self._tables = checked_tables(require_row_filter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
-        object_id = self._id if self._id_param is None else object_id_of(scope, self._id_param)
+        object_id = self._id if self.id_param is None else object_id_of(scope, self.id_param)
         try:
             check_grant(scope, self._type, str(object_id), self._action)
         except Refused as refused:
