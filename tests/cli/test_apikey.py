@@ -164,6 +164,37 @@ def test_a_key_that_could_never_work_is_not_made(
     assert not path.exists()
 
 
+@pytest.mark.parametrize("label", ["", "  "])
+def test_a_key_without_a_label_is_not_made(label: str, run: Any, path: Path) -> None:
+    made = run("create", "--label", label)
+    assert (made.exit_code, made.stdout, path.exists()) == (2, "", False)
+    assert "--label is empty" in made.stderr
+
+
+def test_every_mistake_of_a_new_key_is_named_at_once(run: Any, path: Path) -> None:
+    mistakes = {
+        "--grant": ("foo", "'foo' is not a grant"),
+        "--origin": ("portal.example", "write https://"),
+        "--attribute": ("carier=AA", "no attribute 'carier' (did you mean carrier?)"),
+        "--role": ("explorer", "'' is not a grant"),
+        "--lifetime": ("9999", "TOKEN_LIFETIME_SECONDS"),
+        "--not-after": ("tomorrow", "--not-after must be a time in UTC"),
+    }
+    options = [part for option, (given, _) in mistakes.items() for part in (option, given)]
+    made = run("create", "--label", "", *options, "--attribute", "carrier")
+    assert (made.exit_code, made.stdout, path.exists()) == (2, "", False)
+    for words in ("--label is empty", "'carrier' is not an attribute", *(said for _, said in mistakes.values())):
+        assert words in made.stderr
+
+
+def test_a_day_is_its_beginning_in_utc(run: Any) -> None:
+    made = json.loads(
+        run("create", "--label", "x", "--not-before", "2099-01-01", "--not-after", "2100-01-01", "--json").stdout
+    )
+    assert (made["not_before"], made["not_after"]) == ("2099-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
+    assert "or a day such as" in run("create", "--label", "x", "--not-after", "2027-02-30").stderr
+
+
 def test_without_the_file_s_name_nothing_works(run: Any) -> None:
     names = ("TOUCAN_GUARD_API_KEYS_FILE", "TOUCAN_GUARD_API_KEY_PEPPER", "TOUCAN_GUARD_TOKEN_SERVICE_KEY")
     bare = {**dict.fromkeys(names), "TOUCAN_GUARD_SECRET": "k3uJ7f-Qx9_2mVb8sZr4TnW1yLc6HdEaPqKo"}
@@ -209,6 +240,11 @@ def test_a_broken_file_is_told_and_left_alone(run: Any, path: Path) -> None:
 def test_a_missing_file_is_an_error_but_for_the_first_key(run: Any) -> None:
     done = run("list")
     assert (done.exit_code, "cannot be read" in done.stderr) == (2, True)
+    assert "`toucan-guard apikey create`" in done.stderr
+    checked = CliRunner().invoke(app, ["check"])
+    assert (checked.exit_code, "make the first key with `toucan-guard apikey create`" in checked.stdout) == (1, True)
+    run("create", "--label", "x")
+    assert CliRunner().invoke(app, ["check"]).exit_code == 0
 
 
 def _findings() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import toucan_guard
 from toucan_guard.audit.open import open_sink
 from toucan_guard.cli import app
 from toucan_guard.testing import TEST_SECRET
@@ -39,6 +40,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return CliRunner().invoke(app, list(arguments), input=stdin)
 
     return invoke
+
+
+def test_the_version_is_the_package_s(run: Any) -> None:
+    asked = run("--version", TOUCAN_GUARD_ISSUER=None)
+    assert (asked.exit_code, asked.stdout) == (0, f"{toucan_guard.__version__}\n")
+    assert "Look at a guard from outside" in run("--help").stdout
 
 
 def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
@@ -565,6 +572,23 @@ documented.add_middleware(ToucanGuard, settings=settings)
 described = FastAPI(routes=[Mount("/embed", app=documented)])
 described.mount("/looks_like_it", Starlette(routes=[Route("/docs", page)]))
 plain = FastAPI()
+
+mistyped = FastAPI(openapi_url=None)
+
+@mistyped.get("/dashboards/{dashboard_id}", dependencies=[
+    Depends(require_grant("dashboard", "dash_id", action="view")),
+    Depends(require_grant("site", id="all", action="enter")),
+])
+def mistyped_dashboard():
+    return {}
+
+mistyped.mount("/{id}", Starlette(routes=[
+    Route("/inside/{file:path}", page, middleware=[grant]),
+    Route("/other", page, middleware=[
+        Middleware(GrantMiddleware, type="report", id_param="report", action="view"),
+    ]),
+]))
+mistyped.add_middleware(ToucanGuard, settings=settings)
 """
 
 DOCUMENTATION = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
@@ -586,8 +610,9 @@ def test_routes_lists_grants_and_exemptions(run: Any, hosts_app: str) -> None:
             "methods": "GET",
             "guard": "guarded",
             "grant": "dashboard:{dashboard_id}:view",
+            "problem": "",
         },
-        {"path": "/healthz", "methods": "GET", "guard": "exempt", "grant": ""},
+        {"path": "/healthz", "methods": "GET", "guard": "exempt", "grant": "", "problem": ""},
     ]
     assert result.exit_code == 0
 
@@ -640,6 +665,22 @@ def test_routes_finds_a_guarded_route_without_a_grant(run: Any, hosts_app: str) 
     result = run("routes", f"{hosts_app}:wrapped")
     assert result.exit_code == 1
     assert "1 route, 1 without guard or grant" in result.stdout
+
+
+def test_routes_finds_a_grant_whose_parameter_the_path_does_not_have(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:mistyped", "--json")
+    assert result.exit_code == 1
+    problems = {row["path"]: row["problem"] for row in json.loads(result.stdout)}
+    assert problems == {
+        "/dashboards/{dashboard_id}": "the path has no parameter 'dash_id' for the grant (did you mean dashboard_id?), "
+        "so every request is answered with 500",
+        "/{id}/inside/{file:path}": "",
+        "/{id}/other": "the path has no parameter 'report' for the grant, so every request is answered with 500",
+    }
+    told = run("routes", f"{hosts_app}:mistyped")
+    assert told.exit_code == 1
+    assert "3 routes, 0 without guard or grant" in told.stdout
+    assert "! /dashboards/{dashboard_id} (GET): the path has no parameter 'dash_id'" in told.stdout
 
 
 def test_routes_shows_a_long_grant_whole(run: Any, hosts_app: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ Exit status 0 for good, 1 for a finding, 2 for wrong use or what could not be do
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from toucan_guard import __version__
 from toucan_guard.cli import apikey, audit, audit_report, check, explain, inspect, keygen, mint, revoke, rls_sql, routes
 
 app = typer.Typer(
@@ -17,6 +20,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[  # noqa: FBT002
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version, and leave.")
+    ] = False,
+) -> None:
+    """What stands in front of every command."""
+
+
 audit.audit.command("report")(audit_report.report)
 app.add_typer(audit.audit)
 app.command("check")(check.check)

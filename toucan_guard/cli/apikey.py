@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.settings import ApiKeySettings, GuardSettings
+from toucan_guard.settings_values import did_you_mean
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_members, read_time, written_time
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import LOOK_SECONDS, api_key_digest
@@ -26,6 +28,7 @@ from toucan_guard.tokens.api_keys import LOOK_SECONDS, api_key_digest
 app: Final = typer.Typer(help="API keys of the token service.", no_args_is_help=True)
 
 _DAY: Final = 86_400
+_DAY_FORM: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FILE: Final = "TOUCAN_GUARD_API_KEYS_FILE"
 _PEPPER: Final = "TOUCAN_GUARD_API_KEY_PEPPER"
 
@@ -45,8 +48,10 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     attribute: Annotated[_Texts, typer.Option(help="attribute=value that it may give, as in carrier=AA.")] = None,
     role: Annotated[_Texts, typer.Option(help="name=type:<id>:action[,action]: a name for grants.")] = None,
     lifetime: Annotated[int | None, typer.Option(min=1, help="Seconds that its tokens live at most.")] = None,
-    not_before: Annotated[str | None, typer.Option(help="Works from then on, as in 2026-12-01T00:00:00Z.")] = None,
-    not_after: Annotated[str | None, typer.Option(help="Works until then.")] = None,
+    not_before: Annotated[
+        str | None, typer.Option(help="Works from then on, as in 2026-12-01 or 2026-12-01T08:00:00Z.")
+    ] = None,
+    not_after: Annotated[str | None, typer.Option(help="Works until then; a day is its beginning in UTC.")] = None,
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Works for so many days.")] = None,
     as_json: _Json = False,  # noqa: FBT002
 ) -> None:
@@ -56,16 +61,16 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
     if pepper is None:
         wrong_use(f"{_PEPPER} (or {_PEPPER}_FILE) is not set: the file keeps digests that are made with it")
     now = int(time.time())
-    try:
-        begins = now if not_before is None else read_time(not_before)
-        ends = None if not_after is None else read_time(not_after)
-    except ValueError as error:
-        wrong_use(f"a time {error}")
+    problems: list[str] = []
+    if not label.strip():
+        problems.append("--label is empty: say whose key it is, and where it lies")
+    begins = _moment("--not-before", not_before, problems) or now
+    ends = _moment("--not-after", not_after, problems)
     if days is not None:
-        if ends is not None:
-            wrong_use("--days and --not-after say the same: give one of them")
+        if not_after is not None:
+            problems.append("--days and --not-after say the same: give one of them")
         ends = begins + days * _DAY
-    limits = _limits(settings, tenant, origin, grant, attribute, lifetime)
+    limits = _limits(settings, tenant, origin, grant, attribute, lifetime, problems)
     word = environment or ("live" if settings.environment == "production" else "test")
     roles: dict[str, list[Grant]] = {}
     for text in role or ():
@@ -73,7 +78,9 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
         try:
             roles.setdefault(name, []).append(read_grant(granted))
         except MintError as error:
-            wrong_use(*error.problems)
+            problems += error.problems
+    if problems:
+        wrong_use(*problems)
     made: list[ApiKey] = []
     secret = pepper.get_secret_value().encode()
 
@@ -191,11 +198,27 @@ def _new_key(environment: str, book: ApiKeyBook) -> ApiKey:
             return format_api_key(environment, key_id, secrets.token_bytes(SECRET_BYTES))
 
 
+def _moment(option: str, text: str | None, problems: list[str]) -> float | None:
+    """A time, or a day, which is its beginning in UTC."""
+    if text is None:
+        return None
+    try:
+        return read_time(f"{text}T00:00:00Z" if _DAY_FORM.fullmatch(text) else text)
+    except ValueError as error:
+        problems.append(f"{option} {error}, or a day such as 2026-12-01")
+        return None
+
+
 def _limits(  # noqa: PLR0917 - the options of one command
-    settings: GuardSettings, tenant: _Texts, origin: _Texts, grant: _Texts, attribute: _Texts, lifetime: int | None
+    settings: GuardSettings,
+    tenant: _Texts,
+    origin: _Texts,
+    grant: _Texts,
+    attribute: _Texts,
+    lifetime: int | None,
+    problems: list[str],
 ) -> ApiKeyLimits:
-    """The limits, unless they could never be met in this deployment: then a mistake would show at the host."""
-    problems: list[str] = []
+    """The limits. Those that could never be met in this deployment are noted: the mistake would show at the host."""
     origins: OriginAllowlist | None = None
     if origin:
         try:
@@ -207,10 +230,15 @@ def _limits(  # noqa: PLR0917 - the options of one command
                 problems.append("an origin is not among TOUCAN_GUARD_ALLOWED_ORIGINS, so no token could be used there")
     values: dict[str, list[Any]] = {}
     for text in attribute or ():
-        name, value = read_attribute(text)
+        try:
+            name, value = read_attribute(text)
+        except MintError as error:
+            problems += error.problems
+            continue
         values.setdefault(name, []).extend(value if isinstance(value, list) else [value])
         if settings.policy is not None and name not in settings.policy.attributes:
-            problems.append(f"the row-level policy has no attribute {name!r}")
+            hint = did_you_mean(name, settings.policy.attributes)
+            problems.append(f"the row-level policy has no attribute {name!r}{hint}")
     if lifetime is not None and lifetime > settings.token_lifetime_seconds:
         problems.append(f"TOUCAN_GUARD_TOKEN_LIFETIME_SECONDS is {settings.token_lifetime_seconds}: lower --lifetime")
     grants: list[Grant] = []
@@ -219,8 +247,6 @@ def _limits(  # noqa: PLR0917 - the options of one command
             grants.append(read_grant(text))
         except MintError as error:
             problems += error.problems
-    if problems:
-        wrong_use(*problems)
     return ApiKeyLimits(
         tenants=tuple(tenant) if tenant else None,
         origins=origins,

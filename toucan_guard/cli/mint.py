@@ -67,19 +67,27 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
 
 
 def read_grant(text: str) -> Grant:
-    """A grant as an option has it; leaves where it is none."""
+    """A grant as an option has it.
+
+    Raises:
+        MintError: It is none.
+    """
     kind, _, rest = text.partition(":")
     object_id, separator, actions = rest.rpartition(":")
     if not separator:
-        wrong_use(f"{text!r} is not a grant: write type:id:action, as in dashboard:delays:view")
+        raise MintError(f"{text!r} is not a grant: write type:id:action, as in dashboard:delays:view")
     return Grant(kind, object_id, tuple(actions.split(",")))
 
 
 def read_attribute(text: str) -> tuple[str, Any]:
-    """An attribute as an option has it; leaves where it is none."""
+    """An attribute as an option has it.
+
+    Raises:
+        MintError: It is none.
+    """
     name, separator, value = text.partition("=")
     if not separator:
-        wrong_use(f"{text!r} is not an attribute: write name=value")
+        raise MintError(f"{text!r} is not an attribute: write name=value")
     try:
         return name, json.loads(value)
     except ValueError:

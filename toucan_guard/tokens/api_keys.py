@@ -323,4 +323,10 @@ def _read(path: Path) -> tuple[_Stamp, str]:
 
 
 def _unreadable(error: OSError) -> str:
-    return f"names a file that cannot be read ({error.strerror}): check path and rights"
+    missing = isinstance(error, FileNotFoundError)
+    mend = (
+        "make the first key with `toucan-guard apikey create`, or check the path"
+        if missing
+        else "check path and rights"
+    )
+    return f"names a file that cannot be read ({error.strerror}): {mend}"
