@@ -225,6 +225,20 @@ async def test_what_may_be_refused_for_something_else_is_asked_about_each_time(
     await _same(keeps, asks, asked=True, headers=headers, method=method, **more)
 
 
+async def test_the_detail_about_another_scheme_is_nobody_else_s(worlds: Any) -> None:
+    keeps, asks = worlds()
+    for _ in range(3):
+        await _same(keeps, asks, asked=True, headers={"authorization": "Token a.b.c"})
+    for asked in ASKED:
+        await _same(keeps, asks, asked=asked)
+    answer, _ = await keeps.ask({"authorization": "Token a.b.c"})
+    assert answer.reason == Reason.TOKEN_MISSING
+    (line,) = keeps.recorded()
+    assert "has not the scheme Bearer" in line["detail"]
+    await keeps.ask()
+    assert "Bearer" not in keeps.recorded()[0]["detail"]
+
+
 async def test_what_a_repeated_accept_has_led_to_is_not_given_to_others(worlds: Any) -> None:
     keeps, asks = worlds()
     for _ in ASKED:

@@ -159,6 +159,27 @@ async def test_without_a_credential_nothing_opens(
     assert not _passed(app, answer)
 
 
+@pytest.mark.parametrize(
+    ("authorization", "told"),
+    [
+        pytest.param("TOKEN", True, id="the token alone"),
+        pytest.param("Token TOKEN", True, id="another scheme"),
+        pytest.param("", True, id="an empty one"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+async def test_the_detail_tells_of_an_authorization_without_the_scheme_and_not_what_it_says(
+    authorization: str | None, told: bool, guard: Any, http: Any, make_token: Any, audit_lines: Any
+) -> None:
+    token = make_token()
+    headers = {} if authorization is None else {"authorization": authorization.replace("TOKEN", token)}
+    await http(guard(), "GET", "/", headers)
+    (line,) = audit_lines()
+    assert line["reason"] == Reason.TOKEN_MISSING
+    assert ("has not the scheme Bearer" in line["detail"]) == told
+    assert token not in repr(line)
+
+
 async def test_an_options_request_needs_a_token_like_any_other(
     app: Recorder, guard: Any, http: Any, make_token: Any
 ) -> None:

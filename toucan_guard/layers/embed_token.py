@@ -42,6 +42,9 @@ from toucan_guard.trail import Trail, header_values, publish_embed, trail_of
 _LAYER: Final = "embed_token"
 _MOST_IN_FRONT: Final = 1024
 _NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
+_NO_BEARER: Final = Deny(
+    Reason.TOKEN_MISSING, "the request carries no embed token: its Authorization header has not the scheme Bearer"
+)
 
 
 class EmbedTokenMiddleware:
@@ -128,9 +131,10 @@ class EmbedTokenMiddleware:
     async def _authenticate(self, scope: Scope, trail: Trail) -> VerifiedClaims | Deny:
         now = self._clock()
         trail.read(scope)
+        authorization = trail.values_of(b"authorization", longest=self._longest)
         credential = explicit_credential(
             self._carriers,
-            authorization=trail.values_of(b"authorization", longest=self._longest),
+            authorization=authorization,
             x_embed_token=trail.values_of(b"x-embed-token", longest=self._longest),
             subprotocols=scope.get("subprotocols") or (),
             bootstrap_tokens=trail.bootstrap_tokens,
@@ -150,9 +154,12 @@ class EmbedTokenMiddleware:
             # A guard in front of this one took the credential away and vouches for what it said, as far as it verifies
             # with the same key: its name, or none, may stand for another key here.
             return await self._rechecked(trail.claims)
+        nothing = _NO_BEARER if authorization else _NO_TOKEN
         if self._sessions is None:
-            return _NO_TOKEN
+            return nothing
         session = self._session_credential(scope, trail)
+        if session is None:
+            return nothing
         if isinstance(session, SessionCredential):
             try:
                 found = await self._sessions.find(session.handle, session.secret, now=now)
@@ -173,13 +180,13 @@ class EmbedTokenMiddleware:
             rechecked = self._verifier.recheck(claims, now=self._clock())
         return rechecked
 
-    def _session_credential(self, scope: Scope, trail: Trail) -> SessionCredential | Deny:
+    def _session_credential(self, scope: Scope, trail: Trail) -> SessionCredential | Deny | None:
         cookies = session_cookies(header_values(scope, b"cookie"))
         if isinstance(cookies, Deny):
             return cookies
         query_handles = handle_values(scope.get("query_string", b""))
         if not cookies and not query_handles:
-            return _NO_TOKEN
+            return None
         fetch_site = header_values(scope, b"sec-fetch-site")
         unreadable = session_readable(
             websocket=scope["type"] == "websocket",
@@ -192,8 +199,7 @@ class EmbedTokenMiddleware:
             return unreadable
         referers = header_values(scope, b"referer") if fetch_site == ("same-origin",) else []
         referer_handles = handle_values(referers[0].partition("#")[0].partition("?")[2]) if len(referers) == 1 else []
-        session = session_credential(cookies, query_handles=query_handles, referer_handles=referer_handles)
-        return _NO_TOKEN if session is None else session
+        return session_credential(cookies, query_handles=query_handles, referer_handles=referer_handles)
 
 
 def _exposed_api_key(trail: Trail) -> Deny | None:
