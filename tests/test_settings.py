@@ -390,6 +390,9 @@ class TestUnknownNames:
             ("TOUCAN_GUARD_ZZZZZZZZ", "remove it"),
             ("TOUCAN_GUARD_", "remove it"),
             ("TOUCAN_GUARD", "remove it"),
+            ("TOUCAN_GAURD_AUDIT_HMAC_KEY", "TOUCAN_GUARD_AUDIT_HMAC_KEY"),
+            ("TOCAN_GUARD_REGION", "TOUCAN_GUARD_REGION"),
+            ("toucan_guards_region", "TOUCAN_GUARD_REGION"),
         ],
     )
     def test_an_unknown_variable_is_refused(
@@ -404,7 +407,15 @@ class TestUnknownNames:
     def test_other_names_are_nobody_s_business(
         self, monkeypatch: pytest.MonkeyPatch, from_env: FromEnvironment
     ) -> None:
-        for name in ("TOUCAN_GUARDIAN_URL", "TOUCAN_REGION", "MY_TOUCAN_GUARD_REGION", "REGION"):
+        for name in (
+            "TOUCAN_GUARDIAN_REGION",
+            "TOUCAN_GAURD",
+            "TOUCAN_REGION",
+            "TOUCAN_BOARD_REGION",
+            "MY_TOUCAN_GUARD_REGION",
+            "X_TOUCAN_GUARD_REGION",
+            "REGION",
+        ):
             monkeypatch.setenv(name, "x")
         assert from_env().region is None
 

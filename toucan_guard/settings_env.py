@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
 from typing import Any, ClassVar, Final, Self
 
 from pydantic import (
@@ -26,6 +27,10 @@ from toucan_guard.settings_values import PREFIX, Mistake, Text, did_you_mean, on
 
 # Kubernetes puts these into every pod of a namespace that has a service named toucan-guard.
 _SERVICE_LINK: Final = re.compile(r"TOUCAN_GUARD_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_[0-9]+_\w+)", re.ASCII)
+
+
+_OURS: Final = "TOUCANGUARD"
+_ALIKE: Final = 0.85
 
 
 class _MaskedDict(dict[Any, Any]):
@@ -204,6 +209,22 @@ def _unknown_variables(known: Iterable[str]) -> Iterator[str]:
             )
         elif name.upper().startswith(PREFIX) or _squeezed(name) == _squeezed(PREFIX):
             yield f"{_shown(name)} is not a setting{did_you_mean(name.upper(), ours)}: correct its name or remove it"
+        elif meant := _with_a_slip_in_front(name, ours):
+            yield f"{_shown(name)} is not a setting (did you mean {meant}?): correct its name or remove it"
+
+
+def _with_a_slip_in_front(name: str, ours: Iterable[str]) -> str | None:
+    """The variable that differs in a letter of the prefix or two, as ``TOUCAN_GAURD_SECRET`` does from ours."""
+    for meant in ours:
+        rest = _squeezed(meant.removeprefix(PREFIX))
+        if not _squeezed(name).endswith(rest):
+            continue
+        front = _squeezed(name).removesuffix(rest)
+        # Where all of the prefix is there, what stands in front of it makes the variable somebody else's.
+        near = abs(len(front) - len(_OURS)) <= 1 and not front.endswith(_OURS)
+        if near and SequenceMatcher(None, front, _OURS).ratio() > _ALIKE:
+            return meant
+    return None
 
 
 def _unknown_keywords(known: Iterable[str], given: Iterable[str]) -> Iterator[str]:

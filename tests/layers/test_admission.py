@@ -54,6 +54,10 @@ NOW = 1_800_000_000.0
 HANDLE = "a" * 26
 
 
+async def receive_nothing() -> Any:
+    return {"type": "http.request", "body": b""}
+
+
 async def chart(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": scope["state"]["embed"].subject.encode()})
@@ -274,6 +278,30 @@ async def test_a_header_that_is_no_bytes_is_answered_for_on_the_record(
         await http(guard, headers=headers)
     answer = await http(served, headers=headers)
     assert (answer.status, audit_lines()[-1]["status"], len(audit_lines())) == (status, status, 3)
+
+
+@pytest.mark.parametrize("size", [100, 0], ids=["remembering", "asking each time"])
+async def test_headers_may_be_anything_that_can_be_gone_through(
+    make_settings: Any, make_token: Any, audit_lines: Any, size: int
+) -> None:
+    seen, sent = [], []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        await chart(scope, receive, send)
+
+    async def keep(message: Any) -> None:
+        sent.append(message)
+
+    guard = ToucanGuard(app, settings=make_settings(token_cache_size=size))
+    headers = [(b"host", b"charts.example"), (b"authorization", b"Bearer " + make_token().encode())]
+    for given in (headers, tuple(headers), iter(headers), (pair for pair in headers)):
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": given}
+        await guard(scope, receive_nothing, keep)
+
+    assert seen == [headers[:1]] * 4
+    assert [message["status"] for message in sent if "status" in message] == [200] * 4
+    assert len(audit_lines()) == 4
 
 
 async def test_nobody_is_admitted_by_what_somebody_else_was(

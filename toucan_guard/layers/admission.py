@@ -90,12 +90,14 @@ class AdmissionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES or TRAIL in scope:
             return await self.app(scope, receive, send)
+        if scope["headers"].__class__ is not list:  # ASGI allows what can be gone through once
+            scope["headers"] = [*scope["headers"]]
         if self._remembers and scope["type"] == "http":
             began = time.perf_counter()
             try:
                 known = self._known(scope, receive, send, began)
-            except (AttributeError, TypeError):
-                known = None  # a header that is no bytes: the layers answer for it, on the record
+            except (AttributeError, LookupError, TypeError, ValueError):
+                known = None  # headers that are none: the layers answer for them, on the record
             if isinstance(known, AdmittedConnection):
                 previous = current_row_access.set(known.access)
                 try:

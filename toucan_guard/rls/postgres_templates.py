@@ -15,7 +15,7 @@ HEAD: Final = """\
 -- Run it as a superuser, or as the tables' owner with CREATEROLE; it can be run again at any time.
 -- It holds no secret: the key comes with `toucan-guard rls-sql --set-key`.
 -- It waits for what reads the tables now, and whoever comes later waits behind it: in a busy database, give it
--- PGOPTIONS='-c lock_timeout=5s', and run it again where it gives up.
+-- PGOPTIONS='-c lock_timeout=500ms', and run it again where it gives up. Not while an index is built concurrently.
 
 BEGIN;
 
@@ -81,13 +81,28 @@ CREATE TABLE IF NOT EXISTS toucan_guard.context_key (
   outer_pad bytea NOT NULL,
   added timestamp with time zone NOT NULL DEFAULT now()
 )""",
-    "ALTER TABLE toucan_guard.context_key OWNER TO toucan_guard_owner",
-    "REVOKE ALL ON TABLE toucan_guard.context_key FROM PUBLIC, @app@",
-    "ALTER TABLE toucan_guard.context_key ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
-    "DROP POLICY IF EXISTS toucan_guard_owner ON toucan_guard.context_key",
+    # Only where something has to change: every transaction that shows rows reads this table, and would wait for us with
+    # other tables in its hands that we are waiting for.
     """\
-CREATE POLICY toucan_guard_owner ON toucan_guard.context_key TO toucan_guard_owner
-  USING (id IS NOT NULL) WITH CHECK (id IS NOT NULL)""",
+DO $toucan_guard$
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid AND polname = 'toucan_guard_owner'
+    WHERE pg_class.oid = 'toucan_guard.context_key'::regclass AND relowner = 'toucan_guard_owner'::regrole
+      AND relrowsecurity AND relforcerowsecurity
+      AND polpermissive AND polcmd = '*' AND polroles = ARRAY['toucan_guard_owner'::regrole::oid]
+      AND pg_get_expr(polqual, polrelid) = '(id IS NOT NULL)'
+      AND pg_get_expr(polwithcheck, polrelid) = '(id IS NOT NULL)'
+  ) THEN
+    ALTER TABLE toucan_guard.context_key OWNER TO toucan_guard_owner;
+    ALTER TABLE toucan_guard.context_key ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+    DROP POLICY IF EXISTS toucan_guard_owner ON toucan_guard.context_key;
+    CREATE POLICY toucan_guard_owner ON toucan_guard.context_key TO toucan_guard_owner
+      USING (id IS NOT NULL) WITH CHECK (id IS NOT NULL);
+  END IF;
+END
+$toucan_guard$""",
+    "REVOKE ALL ON TABLE toucan_guard.context_key FROM PUBLIC, @app@",
 )
 
 # The setting is <key id>.<signature>.<body>, the first two in 16 and 64 hex digits (postgres_context.py).
@@ -138,22 +153,31 @@ CONTEXT_RIGHTS: Final = (
     "GRANT EXECUTE ON FUNCTION toucan_guard.context() TO @app@",
 )
 
-# What is not written again below is gone then, and its table closed.
+# What is not written again below is gone then, and its table closed. Views go before the tables that are read through
+# them, and tables before their partitions: so does whoever reads them, and nobody waits for the other in a circle.
 DROP: Final = r"""DO $toucan_guard$
 DECLARE
   old record;
 BEGIN
   FOR old IN
-    SELECT polname, polrelid::regclass AS relation FROM pg_policy
-    WHERE polname LIKE 'toucan\_guard\_%' AND polrelid <> 'toucan_guard.context_key'::regclass
+    SELECT oid::regclass AS relation FROM pg_class
+    WHERE relkind = 'v' AND relnamespace = 'toucan_guard'::regnamespace ORDER BY oid
+  LOOP
+    EXECUTE format('DROP VIEW %s', old.relation);
+  END LOOP;
+  FOR old IN
+    WITH RECURSIVE above AS (
+      SELECT polrelid, polname, polrelid AS top, ARRAY[polrelid] AS path FROM pg_policy
+      WHERE polname LIKE 'toucan\_guard\_%' AND polrelid <> 'toucan_guard.context_key'::regclass
+      UNION ALL SELECT polrelid, polname, inhparent, inhparent || path FROM above JOIN pg_inherits ON inhrelid = top
+    ), placed AS (
+      SELECT DISTINCT ON (polrelid, polname) polrelid, polname, path FROM above
+      ORDER BY polrelid, polname, cardinality(path) DESC, path
+    )
+    SELECT polname, polrelid::regclass AS relation FROM placed ORDER BY cardinality(path), path, polname
   LOOP
     EXECUTE format('DROP POLICY %I ON %s', old.polname, old.relation);
     EXECUTE format('REVOKE ALL ON %s FROM %I', old.relation, @app_text@);
-  END LOOP;
-  FOR old IN
-    SELECT oid::regclass AS relation FROM pg_class WHERE relkind = 'v' AND relnamespace = 'toucan_guard'::regnamespace
-  LOOP
-    EXECUTE format('DROP VIEW %s', old.relation);
   END LOOP;
 END
 $toucan_guard$"""
@@ -222,10 +246,13 @@ BEGIN
   -- The table, its partitions, and whatever else inherits from it.
   FOR relation IN
     WITH RECURSIVE tree AS (
-      SELECT @table_text@::regclass::oid AS oid
-      UNION SELECT inhrelid FROM tree JOIN pg_inherits ON inhparent = tree.oid
+      SELECT @table_text@::regclass::oid AS oid, ARRAY[@table_text@::regclass::oid] AS path
+      UNION ALL SELECT inhrelid, path || inhrelid FROM tree JOIN pg_inherits ON inhparent = tree.oid
+    ), placed AS (
+      SELECT DISTINCT ON (oid) oid, path FROM tree ORDER BY oid, cardinality(path), path
     )
-    SELECT tree.oid FROM tree JOIN pg_class ON pg_class.oid = tree.oid AND relkind IN ('r', 'p')
+    SELECT placed.oid FROM placed JOIN pg_class ON pg_class.oid = placed.oid AND relkind IN ('r', 'p')
+    ORDER BY cardinality(path), path
   LOOP
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', relation);
 @policies@  END LOOP;
