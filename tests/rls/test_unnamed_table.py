@@ -28,7 +28,7 @@ TABLES = ("flights", "sales.fares")
 )
 def test_nobody_is_advised_to_open_a_table_of_the_database_itself(name: str) -> None:
     refused = unnamed_table(QueryRefused, name, TABLES)
-    assert str(refused) == f"the table {name!r} is the database's own, which is not open to embeds"
+    assert str(refused) == f"the table {name!r} is named like the database's own, which are not open to embeds"
     assert "open = true" not in "".join(traceback.format_exception(refused))
 
 

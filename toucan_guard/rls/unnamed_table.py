@@ -29,7 +29,7 @@ def unnamed_table(kind: type[_Refused], name: str, tables: Collection[str], *, p
         prefix: What the text begins with.
     """
     if _is_of_the_system(name):
-        return kind(f"{prefix}the table {name!r} is the database's own, which is not open to embeds")
+        return kind(f"{prefix}the table {name!r} is named like the database's own, which are not open to embeds")
     refused = kind(f"{prefix}the policy does not name the table {name!r}")
     near = difflib.get_close_matches(name, sorted(tables), 1)
     refused.add_note(f"Did you mean {near[0]}? If not: {_OPENING[0].lower()}{_OPENING[1:]}" if near else _OPENING)

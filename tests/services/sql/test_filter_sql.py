@@ -203,7 +203,7 @@ def test_a_table_that_the_policy_does_not_name_is_never_answered_with_another_th
     assert raised.value.__notes__[0].startswith("Did you mean flights?")
     for name in ("sqlite_master", "pg_catalog.pg_class", "information_schema.tables", "duckdb_settings"):
         for dialect in ("sqlite", "postgres", "duckdb"):
-            with pytest.raises(QueryRefused, match="the database's own, which is not open to embeds"):
+            with pytest.raises(QueryRefused, match="the database's own, which are not open to embeds"):
                 filter_sql(f"SELECT * FROM {name}", tenant(), dialect=dialect)
 
 
