@@ -97,15 +97,50 @@ class TestVerify:
         assert KEY not in result.output
 
     def test_a_keyed_chain_without_its_key_proves_nothing(self, run: Any, log: Any) -> None:
-        result = run("audit", "verify", log(key=KEY))
+        path = log(key=KEY)
+        path.write_bytes(path.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2","outcome":"error"'))
+        result = run("audit", "verify", path)
         assert result.exit_code == 2
         assert "give the key" in result.output
+        assert "? 7 lines of one chain were made with a key that was not given" in result.stdout
+        assert "✓" not in result.output
+        assert "as they were written" not in result.output
+
+    def test_only_what_was_checked_is_as_it_was_written(self, run: Any, log: Any) -> None:
+        result = run("audit", "verify", log("a.jsonl", ({},) * 2), log("b.jsonl", key=KEY))
+        assert result.exit_code == 2
+        assert "✓ 4 lines of one chain are as they were written" in result.stdout
+        assert "? 7 lines of one chain were made with a key that was not given" in result.stdout
+
+    @pytest.mark.parametrize("order", [(KEY, OTHER_KEY), (OTHER_KEY, KEY)])
+    @pytest.mark.parametrize("begins", [0, 2], ids=["whole", "without the lines that name the keys"])
+    def test_a_key_that_was_changed_is_given_beside_the_new_one(
+        self, order: tuple[str, str], begins: int, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        arguments: list[Any] = []
+        for number, key in enumerate(order):
+            (tmp_path / f"key-{number}").write_text(key)
+            arguments += ["--key-file", tmp_path / f"key-{number}"]
+        lines = [log(name, key=key).read_bytes().splitlines(keepends=True)[begins:]
+                 for name, key in (("old.jsonl", KEY), ("new.jsonl", OTHER_KEY))]  # fmt: skip
+        path = tmp_path / "audit.jsonl"
+        path.write_bytes(b"".join(lines[0] + lines[1]))
+        result = run("audit", "verify", path, *arguments)
+        assert result.exit_code == 0, result.output
+        assert f"✓ {14 - 2 * begins} lines of 2 chains are as they were written" in result.stdout
+        assert run("audit", "verify", path, *arguments[:2]).exit_code == 1
+        for number in range(0, 14 - 2 * begins, 3):
+            changed = [*lines[0], *lines[1]]
+            changed[number] = changed[number].replace(b'"event":"', b'"event": "')
+            path.write_bytes(b"".join(changed))
+            assert run("audit", "verify", path, *arguments).exit_code == 1
 
     def test_another_key_does_not_fit(self, run: Any, log: Any, tmp_path: Path) -> None:
         (tmp_path / "key").write_text(OTHER_KEY)
         result = run("audit", "verify", log(key=KEY), "--key-file", tmp_path / "key")
         assert result.exit_code == 1
         assert "does not agree with the key" in result.stdout
+        assert "Where that key was yours, give it too" in result.stdout
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),

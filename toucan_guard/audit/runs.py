@@ -76,7 +76,7 @@ class ChainRuns:
         """Take a line of this chain."""
         self._lines += 1
         if link.event == "open" and link.number == 0:
-            self._opened = _facts(link)
+            self._opened = facts_of(link)
         elif link.event == "close":
             self._closed_at = link.number
         digest = self._check(link, place)
@@ -110,7 +110,7 @@ class ChainRuns:
                     place,
                     self._name,
                     f"This chain does not agree with the key {self._key_name} that was given: it says that it was made "
-                    f"with the key {made_with!s:.8}.",
+                    f"with the key {made_with!s:.8}. Where that key was yours, give it too.",
                 )
             return link.digest
         self._findings.add("altered", place, self._name, _ALTERED)
@@ -202,7 +202,8 @@ class ChainRuns:
         )
 
 
-def _facts(link: Link) -> dict[str, Any]:
+def facts_of(link: Link) -> dict[str, Any]:
+    """What a line says, by name."""
     try:
         facts: dict[str, Any] = json.loads(link.body + b"}")
     except (ValueError, RecursionError):

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from toucan_guard.audit.fragments import Fragments
-from toucan_guard.audit.runs import ChainRuns
+from toucan_guard.audit.runs import ChainRuns, facts_of
 from toucan_guard.audit.verdict import Findings, Place, Verdict
 from toucan_guard.core.audit_chain import (
+    Hash,
     Link,
     chain_secret,
     hash_of,
@@ -37,6 +38,7 @@ class ChainVerifier:
     Args:
         key: The operator's ``AUDIT_CHAIN_KEY``. With it, a chain that was made without is evidence of tampering;
             without it, only the numbers of keyed chains can be checked.
+        earlier: Keys that were in use before that one.
         mixed: Other programs write into the same stream: their lines are counted, not reported.
         expect: Anchors that somebody else has kept, ``CHAIN:NUMBER:DIGEST``: these lines must be there.
 
@@ -44,11 +46,17 @@ class ChainVerifier:
         ConfigError: An anchor is not written like that.
     """
 
-    def __init__(self, key: bytes | None = None, *, mixed: bool = False, expect: Iterable[str] = ()) -> None:
-        secret = None if key is None else chain_secret(key)
-        self._key_name = None if secret is None else key_name(secret)
+    def __init__(
+        self,
+        key: bytes | None = None,
+        *,
+        earlier: Iterable[bytes] = (),
+        mixed: bool = False,
+        expect: Iterable[str] = (),
+    ) -> None:
+        secrets = [chain_secret(each) for each in (key, *earlier) if each is not None]
         self._plain = hash_of(None)
-        self._mac = None if secret is None else hash_of(secret)
+        self._macs = {key_name(secret): hash_of(secret) for secret in secrets}
         self._mixed = mixed
         self._expected = dict(map(_anchor, expect))
         self._findings = Findings()
@@ -123,14 +131,15 @@ class ChainVerifier:
     def _take_link(self, link: Link, place: Place) -> None:
         chain = self._chains.get(link.chain)
         if chain is None:
+            name, mac = self._key_of(link)
             chain = self._chains[link.chain] = ChainRuns(
                 link.chain,
                 keyed=link.keyed,
-                hashed=self._mac if link.keyed else self._plain,
-                key_name=self._key_name,
+                hashed=mac if link.keyed else self._plain,
+                key_name=name,
                 findings=self._findings,
             )
-            if self._mac is not None and not link.keyed:
+            if self._macs and not link.keyed:
                 self._findings.add(
                     "unkeyed",
                     place,
@@ -148,6 +157,16 @@ class ChainVerifier:
         for cut in link.cuts:
             self._fragments.own(cut, link.chain, place, must_be_here=chain.follows(link, place))
         chain.take(link, place)
+
+    def _key_of(self, link: Link) -> tuple[str | None, Hash | None]:
+        """The key of a chain that begins to be read here: the one that it names, or that fits, else the first."""
+        named = facts_of(link).get("chain_key") if link.event == "open" and len(self._macs) > 1 else None
+        if isinstance(named, str) and named in self._macs:
+            return named, self._macs[named]
+        for name, mac in self._macs.items():
+            if len(self._macs) == 1 or mac(link.body).hexdigest() == link.digest:
+                return name, mac
+        return next(iter(self._macs.items()), (None, None))
 
     def _compare_anchor(self, link: Link, place: Place) -> None:
         digest = self._expected.pop((link.chain, link.number), link.digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +35,11 @@ audit = typer.Typer(
 def verify(
     files: Files,
     key_file: Annotated[
-        Path | None, typer.Option("--key-file", help="The chain's key; TOUCAN_GUARD_AUDIT_CHAIN_KEY otherwise.")
+        list[Path] | None,
+        typer.Option(
+            "--key-file",
+            help="The chain's key, and again for each that was in use before; TOUCAN_GUARD_AUDIT_CHAIN_KEY otherwise.",
+        ),
     ] = None,
     expect: Annotated[
         list[str] | None,
@@ -46,7 +50,10 @@ def verify(
 ) -> None:
     """Find lines that were altered, dropped, inserted or reordered. Leaves with 1 for evidence of tampering only."""
     try:
-        verifier = ChainVerifier(audit_key("audit_chain_key", key_file), mixed=mixed, expect=expect or ())
+        key, *earlier = [audit_key("audit_chain_key", each) for each in key_file or (None,)]
+        verifier = ChainVerifier(
+            key, earlier=[each for each in earlier if each is not None], mixed=mixed, expect=expect or ()
+        )
     except ConfigError as error:
         wrong_use(*error.problems)
     for name, number, line in lines_of(files):
@@ -161,11 +168,21 @@ def _tell(verdict: Verdict) -> None:
         say(f"… and {verdict.more} more.")
     for chain in verdict.chains:
         say(_line_of(chain))
+    checked = [chain for chain in verdict.chains if chain.checked]
+    unchecked = [chain for chain in verdict.chains if not chain.checked]
     if verdict.tampered:
         say("✗ This record is not as it was written.", "red")
-    elif verdict.lines:
-        chains = "one chain" if len(verdict.chains) == 1 else f"{len(verdict.chains)} chains"
-        say(f"✓ {verdict.lines} lines of {chains} are as they were written.", "green")
+    elif checked:
+        say(f"✓ {_all_of(checked)} are as they were written.", "green")
+    if unchecked:
+        say(f"? {_all_of(unchecked)} were made with a key that was not given: nothing is proved of them.", "yellow")
+
+
+def _all_of(chains: Sequence[ChainSummary]) -> str:
+    lines = sum(chain.lines for chain in chains)
+    return (
+        f"{lines} {'line' if lines == 1 else 'lines'} of {'one chain' if len(chains) == 1 else f'{len(chains)} chains'}"
+    )
 
 
 def _line_of(chain: ChainSummary) -> str:
