@@ -102,3 +102,9 @@ def test_listed(names: list[str], told: str) -> None:
 def test_a_count_that_is_not_certain_says_so() -> None:
     assert words.at_least(1_200, 1_200) == "1,200"
     assert words.at_least(1_200, 1_900) == "1,200 to 1,900"
+
+
+@pytest.mark.parametrize("reason", ["embedder_not_allowed", "embedder_unknown"])
+def test_what_nobody_may_frame_nobody_reads(reason: str) -> None:
+    assert "empty frame" in str(words.as_read(reason))
+    assert "“" in str(words.as_read("token_expired"))

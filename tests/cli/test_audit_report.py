@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from toucan_guard.cli import app
+from toucan_guard.core.audit_line import encode_line
 
 KEY = "a key of the chain that nobody guesses, 0123456789"
 
@@ -157,6 +159,17 @@ def test_a_file_that_is_no_record_is_wrong_use(report: Any, tmp_path: Path, cont
     told = report(tmp_path / "log")
     assert told.exit_code == 2
     assert "There is no audit event in this record" in told.stderr
+    assert ("There is no line to look at" in told.stdout) is (content == b"")
+    assert ("carry no seals" in told.stdout) is (content != b"")
+
+
+def test_requests_that_need_no_token_are_told_apart(report: Any, traffic: Any, tmp_path: Path) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    events = [traffic._event(day), traffic._event(day, exempt=True), traffic._event(day, exempt=True)]
+    (tmp_path / "log").write_bytes(b"".join(map(encode_line, events)))
+    told = report(tmp_path / "log")
+    assert "1 request came in" in told.stdout
+    assert "2 requests to paths that need no token" in told.stdout
 
 
 def test_a_file_that_is_not_there_is_wrong_use(report: Any, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def tell(report: Report) -> None:
     _others(report)
     say("")
     say("Is this record genuine?", "bold")
-    say(told_seals(report.integrity))
+    say(told_seals(report.integrity) if report.source.lines else "There is no line to look at.")
     for finding in report.integrity.findings[:_ROWS]:
         place = f"{finding.place}: " if finding.place else ""
         say(f"  {place}{finding.kind.replace('_', ' ')}. {finding.sentence}", "red" if finding.tampering else "")
@@ -209,6 +209,8 @@ def _others(report: Report) -> None:
         f"{plural(totals.closed, 'socket')} closed on expiry, {plural(totals.dropped, 'decision')} not written down; "
         f"{plural(source.bad, 'line')} of {number(source.lines)} could not be read."
     )
+    if totals.exempt:
+        say(f"{plural(totals.exempt, 'request')} to paths that need no token; they are counted nowhere else.")
     for line in source.bad_lines[:5]:
         say(f"  {line.file}:{line.number}: {line.problem}")
 

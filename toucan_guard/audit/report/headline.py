@@ -37,9 +37,9 @@ def headline(report: Report) -> str:
     totals = report.totals
     if report.begins is None:
         return "Nothing is on record for this time"
-    asked = f"Charts were asked for {plural(totals.requests, 'time')}"
+    asked = f"{plural(totals.requests, 'request')} came in"
     if not totals.requests:
-        return "Nobody asked for a chart"
+        return "No requests came in"
     if not totals.refused:
         return f"{asked}, and nobody was refused"
     return f"{asked}, and {share(totals.refused, totals.requests)} were refused"
@@ -48,6 +48,8 @@ def headline(report: Report) -> str:
 def covered(report: Report) -> str:
     """The time that the report is about."""
     if report.begins is None or report.ends is None:
+        if not report.source.lines:
+            return "There is no line in it."
         newest = f" The newest line is of {minute(report.newest)}." if report.newest else ""
         return f"No line of the record falls into this time.{newest}"
     return period(report.begins, report.ends)

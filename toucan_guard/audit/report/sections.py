@@ -131,7 +131,7 @@ def reasons(report: Report) -> Html:
             bar(row.refused, whole, "red"),
             lines(
                 sentence(told.mend),
-                element("span", f"Viewers read: “{read}”.", class_="soft") if read else "",
+                element("span", read, class_="soft") if read else "",
             ),
             lines(*map(name, sites), element("span", "and others", class_="soft") if more > 0 else "")
             if sites else element("span", "no site named", class_="soft"),
@@ -242,7 +242,7 @@ def gaps(report: Report) -> Html:
         ("Lines shortened for length", number(totals.shortened)),
         ("Lines that could not be read", number(source.bad)),
         ("Lines with an impossible date", number(source.misdated)),
-        ("Requests to open paths", f"{number(totals.exempt)} (health checks and the like)"),
+        ("Requests to open paths", f"{number(totals.exempt)} (they need no token, and are counted nowhere else)"),
         ("Processes started", number(totals.starts)),
     ]
     bad = [element("li", f"{line.file}:{line.number}: {line.problem}") for line in source.bad_lines[:10]]
@@ -262,7 +262,7 @@ def genuine(report: Report) -> Html:
     return section(
         "genuine",
         "Is this record genuine?",
-        element("p", told_seals(seals)),
+        element("p", told_seals(seals) if report.source.lines else "There is no line to look at."),
         element("ul", *findings, class_="findings") if findings else "",
         element("p", f"And {number(more)} more.") if more else "",
     )

@@ -17,6 +17,8 @@ _REASONS: Final = {reason.value: reason for reason in Reason}
 _OWN: Final = re.compile(r"x_[A-Za-z0-9_]{1,62}")
 _MARKS: Final = frozenset({"Mn", "Me"})  # accents and the like, which pile up over the lines around them
 _MOST_MARKS: Final = 2
+# Their answers may be framed by nobody, so that no viewer reads them.
+_UNSEEN: Final = frozenset({Reason.EMBEDDER_NOT_ALLOWED, Reason.EMBEDDER_UNKNOWN})
 
 
 def harmless(text: str, most: int = 300) -> str:
@@ -49,8 +51,10 @@ def told_of(reason: str) -> Told:
 
 
 def as_read(reason: str) -> str | None:
-    """The title that a refused viewer reads."""
-    return EXPLANATIONS[_REASONS[reason]].title if reason in _REASONS else None
+    """What a refused viewer reads or sees, as a sentence."""
+    if reason in _UNSEEN:
+        return "Viewers see an empty frame: the browser shows nothing in a page that may not frame it."
+    return f"Viewers read: “{EXPLANATIONS[_REASONS[reason]].title}”." if reason in _REASONS else None
 
 
 def number(value: float) -> str:
