@@ -131,9 +131,24 @@ class TestVerify:
         assert run("audit", "verify", path, *arguments[:2]).exit_code == 1
         for number in range(0, 14 - 2 * begins, 3):
             changed = [*lines[0], *lines[1]]
-            changed[number] = changed[number].replace(b'"event":"', b'"event": "')
+            changed[number] = changed[number].replace(b'"schema":1', b'"schema":2')
             path.write_bytes(b"".join(changed))
-            assert run("audit", "verify", path, *arguments).exit_code == 1
+            result = run("audit", "verify", path, *arguments)
+            assert result.exit_code == 1
+            assert result.stdout.count(f"✗ {path}") == 1, "nobody else is accused"
+
+    def test_an_opening_line_that_names_another_key_accuses_no_other_line(
+        self, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        arguments: list[Any] = []
+        for number, key in enumerate((KEY, OTHER_KEY)):
+            (tmp_path / f"key-{number}").write_text(key)
+            arguments += ["--key-file", tmp_path / f"key-{number}"]
+        path, other = log("old.jsonl", key=KEY), log("new.jsonl", key=OTHER_KEY)
+        names = [json.loads(each.read_bytes().splitlines()[0])["chain_key"].encode() for each in (path, other)]
+        path.write_bytes(path.read_bytes().replace(*names, 1))
+        result = run("audit", "verify", path, *arguments)
+        assert (result.exit_code, result.stdout.count(f"✗ {path}")) == (1, 1)
 
     def test_another_key_does_not_fit(self, run: Any, log: Any, tmp_path: Path) -> None:
         (tmp_path / "key").write_text(OTHER_KEY)

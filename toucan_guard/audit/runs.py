@@ -7,6 +7,7 @@ so does a file that was given out of order, which is no fault.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,18 +38,16 @@ class ChainRuns:
     Args:
         name: The chain's id.
         keyed: Whether its first line that was met is keyed: all of them must be alike.
-        hashed: Makes the digest of a line; None where the key is not at hand.
-        key_name: The name of the key that was given.
+        hashes: What may make the digest of its lines, by the name of the key; the first line that fits one settles it.
+            Empty where the key is not at hand.
         findings: Where to say what is found.
     """
 
-    def __init__(
-        self, name: str, *, keyed: bool, hashed: Hash | None, key_name: str | None, findings: Findings
-    ) -> None:
+    def __init__(self, name: str, *, keyed: bool, hashes: Mapping[str, Hash], findings: Findings) -> None:
         self._name = name
         self._keyed = keyed
-        self._hashed = hashed
-        self._key_name = key_name
+        self._hashes = hashes
+        self._hashed = next(iter(hashes.values()), None)
         self._findings = findings
         self._runs: list[_Run] = []
         self._lines = 0
@@ -76,7 +75,7 @@ class ChainRuns:
         """Take a line of this chain."""
         self._lines += 1
         if link.event == "open" and link.number == 0:
-            self._opened = facts_of(link)
+            self._opened = _facts(link)
         elif link.event == "close":
             self._closed_at = link.number
         digest = self._check(link, place)
@@ -96,12 +95,15 @@ class ChainRuns:
             if not link.keyed:
                 self._findings.add("altered", place, self._name, _ALTERED)
             return link.digest
+        if not self._fits and len(self._hashes) > 1:
+            fitting = (hashed for hashed in self._hashes.values() if hashed(link.body).hexdigest() == link.digest)
+            self._hashed = next(fitting, self._hashed)
         digest = self._hashed(link.body).hexdigest()
         if digest == link.digest and link.keyed == self._keyed:
             self._fits = True
             return digest
         made_with = self._opened.get("chain_key")
-        if self._keyed and not self._fits and made_with not in (None, self._key_name):
+        if self._keyed and not self._fits and made_with not in (None, *self._hashes):
             # Said once: every line of the chain is like that.
             if not self._other_key:
                 self._other_key = True
@@ -109,8 +111,8 @@ class ChainRuns:
                     "altered",
                     place,
                     self._name,
-                    f"This chain does not agree with the key {self._key_name} that was given: it says that it was made "
-                    f"with the key {made_with!s:.8}. Where that key was yours, give it too.",
+                    f"This chain does not agree with the key {' or '.join(self._hashes)} that was given: it says that "
+                    f"it was made with the key {made_with!s:.8}. Where that key was yours, give it too.",
                 )
             return link.digest
         self._findings.add("altered", place, self._name, _ALTERED)
@@ -202,8 +204,7 @@ class ChainRuns:
         )
 
 
-def facts_of(link: Link) -> dict[str, Any]:
-    """What a line says, by name."""
+def _facts(link: Link) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(link.body + b"}")
     except (ValueError, RecursionError):

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from toucan_guard.audit.fragments import Fragments
-from toucan_guard.audit.runs import ChainRuns, facts_of
+from toucan_guard.audit.runs import ChainRuns
 from toucan_guard.audit.verdict import Findings, Place, Verdict
 from toucan_guard.core.audit_chain import (
-    Hash,
     Link,
     chain_secret,
     hash_of,
@@ -29,6 +28,7 @@ from toucan_guard.core.audit_chain import (
 )
 from toucan_guard.core.errors import ConfigError
 
+_PLAIN: Final = {"": hash_of(None)}  # of chains that were made without a key
 _MOST_BREAKS: Final = 20_000  # runs that are remembered
 
 
@@ -55,7 +55,6 @@ class ChainVerifier:
         expect: Iterable[str] = (),
     ) -> None:
         secrets = [chain_secret(each) for each in (key, *earlier) if each is not None]
-        self._plain = hash_of(None)
         self._macs = {key_name(secret): hash_of(secret) for secret in secrets}
         self._mixed = mixed
         self._expected = dict(map(_anchor, expect))
@@ -131,12 +130,10 @@ class ChainVerifier:
     def _take_link(self, link: Link, place: Place) -> None:
         chain = self._chains.get(link.chain)
         if chain is None:
-            name, mac = self._key_of(link)
             chain = self._chains[link.chain] = ChainRuns(
                 link.chain,
                 keyed=link.keyed,
-                hashed=mac if link.keyed else self._plain,
-                key_name=name,
+                hashes=self._macs if link.keyed else _PLAIN,
                 findings=self._findings,
             )
             if self._macs and not link.keyed:
@@ -157,16 +154,6 @@ class ChainVerifier:
         for cut in link.cuts:
             self._fragments.own(cut, link.chain, place, must_be_here=chain.follows(link, place))
         chain.take(link, place)
-
-    def _key_of(self, link: Link) -> tuple[str | None, Hash | None]:
-        """The key of a chain that begins to be read here: the one that it names, or that fits, else the first."""
-        named = facts_of(link).get("chain_key") if link.event == "open" and len(self._macs) > 1 else None
-        if isinstance(named, str) and named in self._macs:
-            return named, self._macs[named]
-        for name, mac in self._macs.items():
-            if len(self._macs) == 1 or mac(link.body).hexdigest() == link.digest:
-                return name, mac
-        return next(iter(self._macs.items()), (None, None))
 
     def _compare_anchor(self, link: Link, place: Place) -> None:
         digest = self._expected.pop((link.chain, link.number), link.digest)

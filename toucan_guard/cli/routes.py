@@ -159,17 +159,16 @@ def _grants_of(route: Any) -> Iterator[str]:
             yield "what the API key may give"
         elif isinstance(layer, RefreshToken):
             yield "the token itself"
-    dependant = getattr(route, "dependant", None)
-    if dependant is not None:
-        yield from _grants_below(dependant)
-
-
-def _grants_below(dependant: Any) -> Iterator[str]:
-    for dependency in dependant.dependencies:
-        described = getattr(dependency.call, "describes_grant", None)
-        if described:
+    for call in _dependencies_of(getattr(route, "dependant", None)):
+        if described := getattr(call, "describes_grant", None):
             yield str(described)
-        yield from _grants_below(dependency)
+
+
+def _dependencies_of(dependant: Any) -> Iterator[Any]:
+    """What FastAPI calls for a route, and for what it calls."""
+    for dependency in getattr(dependant, "dependencies", ()):
+        yield dependency.call
+        yield from _dependencies_of(dependency)
 
 
 def _problems_of(route: Any, path: str) -> Iterator[str]:
@@ -185,17 +184,9 @@ def _parameters_of(route: Any) -> Iterator[str]:
     for layer in _layers_of(route):
         if isinstance(layer, GrantMiddleware) and layer.id_param is not None:
             yield layer.id_param
-    dependant = getattr(route, "dependant", None)
-    if dependant is not None:
-        yield from _parameters_below(dependant)
-
-
-def _parameters_below(dependant: Any) -> Iterator[str]:
-    for dependency in dependant.dependencies:
-        wanted = getattr(dependency.call, "grant_id_param", None)
-        if wanted is not None:
+    for call in _dependencies_of(getattr(route, "dependant", None)):
+        if (wanted := getattr(call, "grant_id_param", None)) is not None:
             yield str(wanted)
-        yield from _parameters_below(dependency)
 
 
 def _exempt_of(guard: ToucanGuard) -> ExemptMiddleware | None:

@@ -96,8 +96,8 @@ class AdmissionMiddleware:
             began = time.perf_counter()
             try:
                 known = self._known(scope, receive, send, began)
-            except (AttributeError, LookupError, TypeError, ValueError):
-                known = None  # headers that are none: the layers answer for them, on the record
+            except (AttributeError, TypeError):
+                known = None  # a header that is no bytes: the layers answer for it, on the record
             if isinstance(known, AdmittedConnection):
                 previous = current_row_access.set(known.access)
                 try:
