@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Scope
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.audit_event import Event, decision_event
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decision_line import DecisionLine, identity_text, nobody_text
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.core.pseudonyms import Pseudonyms
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.decision_facts import as_admitted, facts_of, line_of, origins_of, outcome_of, rules_of
 from toucan_guard.proxies import Networks, client_address
 from toucan_guard.templates import RouteTemplates

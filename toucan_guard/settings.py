@@ -27,7 +27,7 @@ from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_pattern
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.core.rls_policy import RlsPolicy
-from toucan_guard.core.token import ClaimNames, TokenPolicy
+from toucan_guard.core.token_policy import ClaimNames, TokenPolicy
 from toucan_guard.rls.postgres_context import MIN_KEY_BYTES, DatabaseContext
 from toucan_guard.settings_api_keys import api_key_contradictions, read_api_keys, refuse_secrets_beside_api_keys
 from toucan_guard.settings_audit import key_bytes

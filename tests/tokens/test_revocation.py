@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.core.token import EMBED, VerifiedClaims
+from toucan_guard.core.token_policy import EMBED
 from toucan_guard.testing import FakeClock
 from toucan_guard.tokens.history import next_version
 from toucan_guard.tokens.revocation import (

@@ -28,9 +28,9 @@ from typing import Final
 import anyio
 from anyio.lowlevel import current_token
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.tokens.background import spawn
 from toucan_guard.tokens.history import goes_on
 from toucan_guard.tokens.store import Store
