@@ -38,7 +38,7 @@ from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_memb
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.keys import KeyRing
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 
 PEPPER = "a pepper of this test, 32 bytes long"

@@ -33,7 +33,7 @@ from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
 from toucan_guard.tokens.jwks import Fetch
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import Trail, header_values, trail_of
 
 GENERATE_PATH: Final = "/embed/generate-token"

@@ -35,14 +35,8 @@ from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.token_policy import BOOTSTRAP
 from toucan_guard.tokens.redis_store import RedisStore
-from toucan_guard.tokens.revocation import (
-    MAX_REVOCATIONS,
-    Revocation,
-    RevocationKind,
-    Revocations,
-    end_of_life,
-    revoke,
-)
+from toucan_guard.tokens.revocation import MAX_REVOCATIONS, Revocation, RevocationKind, end_of_life, revoke
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
 
 ISSUER = "https://host.example"
@@ -532,7 +526,7 @@ import asyncio, json, sys, time
 from types import MappingProxyType
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.tokens.redis_store import RedisStore
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 async def main():
     store = RedisStore(sys.argv[2])
     copy = Revocations(store, issuer="https://host.example", staleness_seconds=float(sys.argv[3]))

@@ -27,7 +27,7 @@ from toucan_guard.query import carries_bootstrap_token
 from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import TRAIL, RefusedToken, existing_trail, repeats, said_of, trail_of
 from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdict_of
 

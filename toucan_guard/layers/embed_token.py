@@ -36,7 +36,7 @@ from toucan_guard.live import Standing
 from toucan_guard.query import handle_values
 from toucan_guard.response_headers import keep_private
 from toucan_guard.tokens.cache import CachedVerifier
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 from toucan_guard.trail import Trail, header_values, publish_embed, trail_of
 
