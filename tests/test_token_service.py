@@ -577,6 +577,18 @@ class TestRenewing:
 
 
 @pytest.mark.anyio
+async def test_a_limit_that_is_misspelt_while_it_serves_opens_nothing(make_world: Any, caplog: Any) -> None:
+    limited = entry(limits=ApiKeyLimits(attributes=MappingProxyType({"carrier": ("UA",)})))
+    world = make_world(limited)
+    misspelt = replace(limited, limits=ApiKeyLimits(attributes=MappingProxyType({"carier": ("UA",)})))
+    change_book(world.settings.api_keys_file, lambda book: book.with_entry(misspelt))
+    world.keys.look()
+    answer = await world.ask()
+    assert (answer.status, json.loads(answer.body)["reason"]) == (403, "api_key_limit")
+    assert "limits.attributes.carier is no attribute of the row-level policy" in caplog.text
+
+
+@pytest.mark.anyio
 async def test_nothing_blocks_the_loop(make_world: Any, anyio_backend_name: str) -> None:
     from blockbuster import blockbuster_ctx
 
