@@ -585,6 +585,17 @@ class TestRenewing:
         assert isinstance(renewed, Deny)
         assert renewed.reason is Reason.REFRESH_NOT_ALLOWED
 
+    def test_origins_that_one_limit_covers_twice_end_nothing(self, make_world: Any) -> None:
+        limits = ApiKeyLimits(origins=OriginAllowlist.parse(["https://*.customers.example"]))
+        world = make_world(entry(limits=limits))
+        origins = ("https://*.customers.example", "https://a.customers.example")
+        asked = replace(_asked(world), origins=origins)
+        issued = world.issuer.issue(entry(limits=limits), asked, now=time.time())
+        assert isinstance(issued, Issued)
+        renewed = world.issuer.renew(issued.claims, now=time.time())
+        assert isinstance(renewed, Issued), renewed
+        assert renewed.claims.origins == issued.claims.origins
+
     def test_a_shorter_limit_shortens_it(self, make_world: Any) -> None:
         world = make_world()
         issued = world.issuer.issue(entry(), _asked(world), now=time.time())

@@ -238,7 +238,7 @@ def _origin_rule(origin: str, rules: MintingRules, _: Mapping[str, Any]) -> _Pro
     except ConfigError:  # its sentence would repeat the value
         yield "must be an origin such as https://portal.example", False
         return
-    if rules.allowlist.narrowed(named) != named:
+    if not rules.allowlist.covers(named):
         yield "is not among the origins of this deployment, so that the token could not be used there", False
     else:
         yield from ((problem, True) for problem in rules.limits.origin_problems(named))
