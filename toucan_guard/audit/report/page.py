@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from toucan_guard.audit.report import sections, token_sections
+from toucan_guard.audit.report import over_time, sections, token_sections
 from toucan_guard.audit.report.figures import Report
-from toucan_guard.audit.report.headline import covered, headline, tiles, verdict
+from toucan_guard.audit.report.headline import counting, covered, headline, tiles, verdict
 from toucan_guard.audit.report.markup import Html, element
 from toucan_guard.audit.report.parts import icon
 from toucan_guard.audit.report.style import POLICY, STYLE
@@ -44,13 +44,14 @@ def page(report: Report) -> str:
         element("div", icon(state.level), element("p", element("strong", state.title), state.text),
                 class_=f"verdict {state.level}"),
         _tiles(report),
+        element("p", counting(report), class_="counting") if counting(report) else "",
         element("nav", element("ul", *links), aria_label="Contents"),
     )  # fmt: skip
     aside = element("div", token_sections.filters(report), token_sections.regions(report))
     main = element(
         "main",
         sections.attention(report),
-        sections.timeline(report),
+        over_time.timeline(report),
         sections.reasons(report),
         sections.sites(report),
         sections.people(report),

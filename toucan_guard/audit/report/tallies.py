@@ -9,10 +9,12 @@ highest ranks, exactly.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 NEVER: Final = "~"  # behind every time as text
 _MOST_NOTES: Final = 8
+_MOST_TABLES: Final = 16
 
 K = TypeVar("K", bound=Hashable)
 
@@ -22,6 +24,7 @@ class Seen:
 
     Attributes:
         count: How often it was certainly seen in the period.
+        let_in: How many of these were let in.
         refused: How many of these were refusals.
         missing: How many more there may have been, before it was kept.
         first: When it was first seen, in the period or before; RFC 3339 in UTC.
@@ -30,10 +33,11 @@ class Seen:
         unnoted: How often it was seen with something that ``notes`` has no room for.
     """
 
-    __slots__ = ("count", "first", "last", "missing", "notes", "refused", "unnoted")
+    __slots__ = ("count", "first", "last", "let_in", "missing", "notes", "refused", "unnoted")
 
     def __init__(self, missing: int = 0) -> None:
         self.count = 0
+        self.let_in = 0
         self.refused = 0
         self.missing = missing
         self.first = NEVER
@@ -77,13 +81,15 @@ class Tally(Generic[K]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def count(self, name: K, time: str, *, refused: bool = False) -> Seen:
+    def count(self, name: K, time: str, *, let_in: bool = False, refused: bool = False) -> Seen:
         """Count one."""
         seen = self.known(name, time)
         self.total += 1
         seen.count += 1
         if refused:
             seen.refused += 1
+        elif let_in:
+            seen.let_in += 1
         return seen
 
     def known(self, name: K, time: str) -> Seen:
@@ -107,6 +113,28 @@ class Tally(Generic[K]):
         half = self._capacity // 2
         self._missing = max(self._missing, *(seen.count + seen.missing for _, seen in by_count[half:]))
         self._kept = dict(by_count[:half])
+
+
+class Told:
+    """Which tables the last few thousand requests have told of: a completion tells again what its decision told."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = max(2, capacity)
+        self._kept: dict[int, set[int]] = {}
+
+    def is_new(self, request: str, table: str) -> bool:
+        """Whether this table was not told of yet; remembers it."""
+        tables = self._kept.get(hash(request))
+        if tables is None:
+            if len(self._kept) >= self._capacity:
+                for old in tuple(islice(self._kept, self._capacity // 2)):
+                    del self._kept[old]
+            tables = self._kept[hash(request)] = set()
+        if hash(table) in tables:
+            return False
+        if len(tables) < _MOST_TABLES:
+            tables.add(hash(table))
+        return True
 
 
 class Top(Generic[K]):

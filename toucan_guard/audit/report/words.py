@@ -109,6 +109,11 @@ def month(time: str) -> str:
     return f"{_MONTHS[moment.month - 1][:3]} {moment.year}"
 
 
+def full_month(time: str) -> str:
+    """``October 2026``."""
+    return f"{_MONTHS[moment_of(time).month - 1]} {time[:4]}"
+
+
 def minute(time: str) -> str:
     """``7 October 2026, 14:05 UTC``."""
     return f"{day(time)}, {time[11:16]} UTC"
