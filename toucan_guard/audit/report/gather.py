@@ -62,7 +62,7 @@ class Gatherer:
         self.report_only: Tally[str] = Tally(500)
         self.clients: Tally[str] = Tally(5_000)  # without refusals of whoever names a site: the site tells of those
         self.people = People()
-        self._told = Told(10_000)
+        self._told = Told(2_500)
         self._reader = LineReader()
 
     def feed(self, line: bytes, *, file: str, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Notices of whoever was refused every time: a customer with a fault, a site that nobody has listed, somebody who tries."""
+"""Notices of whoever was refused every time: a customer with a fault, a site that is not listed, somebody who tries."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def strangers(report: Report) -> Iterator[Notice]:
             )
     clients = [stranger for stranger in report.strangers if stranger.kind == "client"]
     if clients:
+        names = listed([f"{harmless(client.name)} ({number(client.count)})" for client in clients])
         yield Notice(
             "always_refused_client",
             "look",
             f"{plural(len(clients), 'address was', 'addresses were')} refused every time",
-            f"{listed([f'{harmless(client.name)} ({number(client.count)})' for client in clients])}, naming no web site. "
-            f"{_why(clients[0])} The last time was on {minute(clients[0].last)}.",
+            f"{names}, naming no web site. {_why(clients[0])} The last time was on {minute(clients[0].last)}.",
             "Nothing was shown. A page was left open, a customer's program has a fault, or somebody tries.",
         )
 

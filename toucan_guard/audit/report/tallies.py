@@ -9,7 +9,6 @@ highest ranks, exactly.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 NEVER: Final = "~"  # behind every time as text
@@ -119,21 +118,19 @@ class Told:
     """Which tables the last few thousand requests have told of: a completion tells again what its decision told."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = max(2, capacity)
-        self._kept: dict[int, set[int]] = {}
+        self._capacity = capacity
+        self._young: dict[int, tuple[int, ...]] = {}
+        self._old: dict[int, tuple[int, ...]] = {}
 
     def is_new(self, request: str, table: str) -> bool:
         """Whether this table was not told of yet; remembers it."""
-        tables = self._kept.get(hash(request))
-        if tables is None:
-            if len(self._kept) >= self._capacity:
-                for old in tuple(islice(self._kept, self._capacity // 2)):
-                    del self._kept[old]
-            tables = self._kept[hash(request)] = set()
-        if hash(table) in tables:
+        name, table_name = hash(request), hash(table)
+        tables = self._young.get(name) or self._old.get(name, ())
+        if table_name in tables:
             return False
-        if len(tables) < _MOST_TABLES:
-            tables.add(hash(table))
+        if len(self._young) >= self._capacity:
+            self._young, self._old = {}, self._young
+        self._young[name] = (*tables, table_name)[:_MOST_TABLES]
         return True
 
 
