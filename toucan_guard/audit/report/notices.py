@@ -129,7 +129,7 @@ def _no_limit_on_rows(report: Report) -> Iterator[Notice]:
 def _travellers(report: Report) -> Iterator[Notice]:
     groups: dict[tuple[str, ...], list[Traveller]] = {}
     for person in report.travellers:
-        groups.setdefault(person.sites, []).append(person)
+        groups.setdefault(tuple(sorted(person.sites)), []).append(person)
     for sites, people in list(groups.items())[:_MOST_OF_A_KIND]:
         first = people[0]
         whose = f" of {harmless(first.tenant)}" if first.tenant else ""
@@ -161,7 +161,8 @@ def _bursts(report: Report) -> Iterator[Notice]:
     for reason, bursts in list(reasons.items())[:_MOST_OF_A_KIND]:
         most = bursts[0]
         again = f" It happened {plural(len(bursts), 'time')} in all." if len(bursts) > 1 else ""
-        site = f", {number(most.site_count)} or more of them from {harmless(most.site)}" if most.site else ""
+        most_of_them = "all" if most.site_count == most.count else f"{number(most.site_count)} or more"
+        site = f", {most_of_them} of them from {harmless(most.site)}" if most.site else ""
         usual = f"about {number(most.usual)}" if most.usual >= 1 else "hardly any"
         yield Notice(
             "burst",

@@ -56,12 +56,13 @@ def _why(stranger: Stranger) -> str:
 
 
 def _what_it_means(stranger: Stranger) -> str:
-    if _is_not_listed(stranger):
+    reason, _ = stranger.reasons[0]
+    if reason in _NOT_LISTED:
         return (
             "Nothing was shown there. Either a customer has a new site, or somebody tries: add it to ALLOWED_ORIGINS "
             "only if you know whose it is."
         )
-    return f"Nothing was shown. If it is a customer, what helps: {told_of(stranger.reasons[0][0]).mend}."
+    return f"Nothing was shown. If it is a customer, what helps: {told_of(reason).mend}."
 
 
 def _is_not_listed(stranger: Stranger) -> bool:

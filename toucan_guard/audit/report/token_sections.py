@@ -156,7 +156,6 @@ def customers(report: Report) -> Html:
     listing = report.tenants
     if not listing.rows:
         return section("customers", title, element("p", "No customer was seen."))
-    most = max(row.count for row in listing.rows)
     return section(
         "customers",
         title,
@@ -165,7 +164,7 @@ def customers(report: Report) -> Html:
             [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter long"),
              Column("Let in", "number"), Column("Refused", "number"), Column("Last seen", "date")],
             (
-                [name(row.name), at_least(row.count, row.at_most), bar(row.count, most), number(row.let_in),
+                [name(row.name), at_least(row.count, row.at_most), bar(row.count, listing.total), number(row.let_in),
                  f"{number(row.refused)} ({share(row.refused, row.count)})", date(row.last)]
                 for row in listing.rows[:ROWS]
             ),
@@ -182,12 +181,17 @@ def regions(report: Report) -> Html:
         text = "This record names no region: REGION is not set, and nothing is held to one."
         return section("regions", "Regions", element("p", text))
     mismatch = sum(row.refused for row in report.reasons.rows if row.name == "region_mismatch")
+    belong = (
+        "1 was refused because its token belongs"
+        if mismatch == 1
+        else (f"{number(mismatch)} were refused because their tokens belong")
+    )
+    elsewhere = f"; {belong} to another" if mismatch else ""
     return section(
         "regions",
         "Regions",
         table(
-            f"{plural(listing.total, 'request')} by the region that answered; {number(mismatch)} refused: their "
-            "token belongs to another",
+            f"{plural(listing.total, 'request')} by the region that answered{elsewhere}",
             [Column("Region", "main"), *(Column(title, "number") for title in ("Requests", "Let in", "Refused"))],
             ([name(row.name), *map(number, (row.count, row.let_in, row.refused))] for row in listing.rows[:ROWS]),
         ),

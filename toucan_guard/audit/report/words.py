@@ -147,6 +147,4 @@ def listed(names: list[str], most: int = 3) -> str:
     """``a, b and c``; ``a, b, c and 4 more``."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {number(len(names) - most)} more"
-    return (
-        " and ".join(", ".join(names).rsplit(", ", 1)) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
-    )
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
