@@ -21,6 +21,7 @@ from toucan_guard.audit.report.finish import finish
 from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.markup import Html, element, esc
 from toucan_guard.audit.report.page import page
+from toucan_guard.audit.report.style import STYLE
 from toucan_guard.core.audit_line import encode_line
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
@@ -148,6 +149,61 @@ def test_nothing_in_the_record_can_be_markup(traffic: Any, attack: str) -> None:
     assert "\x1b" not in html
     assert "\u202e" not in html
     html.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "attack", [*ATTACKS, "א'ב (12) <b>", "x" * 600, "a, b and c"], ids=lambda attack: ascii(attack)[:20]
+)
+def test_no_stranger_s_name_can_be_markup(traffic: Any, attack: str) -> None:
+    refused = {"outcome": "deny", "reason": "origin_not_allowed", "status": 403, "client": attack}
+    days = range(30)
+    html = page(_report(
+        encode_line(traffic._event(datetime(2026, 10, 1 + day, tzinfo=UTC), **refused, **said))
+        for said in ({"origin": attack}, {"embedder": "'" + attack}, {"tenant": attack}, {})
+        for day in days
+    ))  # fmt: skip
+    read(html)
+    assert html.count("refused every time") == 4, "two sites, a customer, an address"
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+
+
+def _luminance(colour: str) -> float:
+    digits = colour.removeprefix("#")
+    digits = "".join(digit * 2 for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2], ids=["light", "dark", "paper"])
+def test_every_colour_can_be_read(mode: int) -> None:
+    """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
+    colours = dict(re.findall(r"--(\w+):(#\w+)", re.findall(r":root\{([^}]*)\}", STYLE)[mode]))
+    for text in ("ink", "soft", "blue", "red", "amber"):
+        assert _contrast(colours[text], colours["paper"]) >= 4.5, text
+    for text, ground in (
+        ("ink", "act"), ("ink", "look"), ("ink", "calm"), ("amber", "look"), ("red", "act"), ("soft", "tint"),
+    ):  # fmt: skip
+        assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for drawn in ("blue", "red", "deep", "soft", "green"):
+        assert _contrast(colours[drawn], colours["paper"]) >= 3, drawn
+
+
+def test_a_sentence_is_whole_however_long(traffic: Any) -> None:
+    said = [
+        {"exempt": True}, {"status": 303}, {"method": "OPTIONS", "steps": [{"layer": "cors", "decision": "allow"}]},
+        {"steps": [{"layer": "api_key", "decision": "allow"}]},
+        {"steps": [{"layer": "token_service", "decision": "allow"}]}, {},
+    ]  # fmt: skip
+    html = page(_report(encode_line(traffic._event(datetime(2026, 10, 1, tzinfo=UTC), **one)) for one in said))
+    assert "renewed by a page)." in html
+    assert "…" not in html
 
 
 @pytest.mark.parametrize(

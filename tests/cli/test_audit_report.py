@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from toucan_guard.cli import app
+from toucan_guard.cli.output import out
 from toucan_guard.core.audit_line import encode_line
 
 KEY = "a key of the chain that nobody guesses, 0123456789"
@@ -50,6 +52,28 @@ def test_a_month_in_the_terminal(report: Any, record: Path) -> None:
                   "can be retired", "Is this record genuine?", "Yes, as far as it goes"):  # fmt: skip
         assert words in _flat(told.stdout)
     assert "\x1b" not in told.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_line_is_wider_than_the_terminal(
+    report: Any, record: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "_width", columns)
+    monkeypatch.chdir(record.parent)  # a path stays in one piece, however long
+    told = report(record.name).stdout
+    assert [line for line in told.split("\n") if len(line) > columns] == []
+    assert "What to do".lower() in told if columns == 120 else "what to do" not in told
+    # Whole words: no sentence is broken by the terminal, and a name of a usual length keeps to its line.
+    for words in ("What helps: let the page get a new one in time.", "https://portal.northwind.example"):
+        assert words in _flat(told)
+
+
+def test_columns_are_called_by_what_they_count(report: Any, record: Path) -> None:
+    told = report(record).stdout
+    heads = [line for line in told.split("\n") if re.search("requests .* refused  |requests +refused", line)]
+    assert len(heads) == 4, "sites, keys, customers and regions say what was refused of all requests"
+    (scopes,) = [line for line in told.split("\n") if line.startswith("let in   opens")]
+    assert "requests" not in scopes
 
 
 def test_a_month_for_programs(report: Any, record: Path) -> None:

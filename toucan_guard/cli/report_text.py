@@ -36,7 +36,7 @@ _WIDE: Final = 110
 _WIDTH: Final = 48  # blocks of the lines over time
 _TIE: Final = "\N{NO-BREAK SPACE}"
 _LEFT_OUT: Final = frozenset({"what to do", "first seen", "last seen", "seen", "days ago"})  # on a narrow terminal
-_COUNTS: Final = frozenset({"requests", "let in", "refused", "refused all the same", "days ago"})
+_COUNTS: Final = frozenset({"requests", "let in", "refused", "refused anyway", "days ago"})
 _LONGEST_LINE: Final = 110  # of prose
 
 
@@ -217,7 +217,7 @@ def _customers(report: Report) -> None:
 def _others(report: Report) -> None:
     _table(
         f"Rules on trial (REPORT_ONLY): {plural(report.totals.would_refuse, 'request')} let in on trial",
-        ("let in", "refused all the same", "reason", "what happened"),
+        ("let in", "refused anyway", "reason", "what happened"),
         (
             (number(row.let_in), number(row.refused), row.name, _plain(told_of(row.name).meaning))
             for row in report.report_only.rows[:_ROWS]

@@ -173,11 +173,11 @@ def trial(report: Report) -> Html:
         element(
             "p",
             "These rules only report so far (REPORT_ONLY). A request may break several of them, and may be refused by "
-            "another rule all the same.",
+            "another rule anyway.",
         ),
         table(
             f"{plural(report.totals.would_refuse, 'request')} let in that would have been refused, by rule",
-            [Column("What happened", "main"), Column("Let in", "number"), Column("Refused all the same", "number"),
+            [Column("What happened", "main"), Column("Let in", "number"), Column("Refused anyway", "number"),
              Column("What to do"), Column("From", "place")],
             (
                 [lines(sentence(told_of(row.name).meaning), element("code", row.name, class_="soft")),

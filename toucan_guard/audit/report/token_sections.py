@@ -117,8 +117,12 @@ def keys(report: Report) -> Html:
         )
         issued = element("span", f"{plural(key.issued, 'token')} given", class_="soft") if key.issued else ""
         rows.append([
-            lines(name(key.key_id, empty="a key without a name"), element("span", key.issuer, class_="soft name")),
-            lines(kind, issued),
+            lines(
+                name(key.key_id, empty="a key without a name"),
+                element("span", key.issuer, class_="soft name"),
+                element("span", kind, class_="soft"),
+                issued,
+            ),
             lines(date(key.last), element("span", _ago(key.unused_days), class_="soft")),
             number(key.used),
             number(key.let_in),
@@ -138,7 +142,7 @@ def keys(report: Report) -> Html:
         element("p", caveat + "A key that was never used in this record is not in this table."),
         table(
             f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
-            [Column("Key", "main"), Column("Kind"), Column("Last used", "date"), Column("Requests", "number"),
+            [Column("Key", "main"), Column("Last used", "date"), Column("Requests", "number"),
              Column("Let in", "number"), Column("Refused", "number"), Column("Customers"), Column("State")],
             rows[:ROWS],
         ),
