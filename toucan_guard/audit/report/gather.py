@@ -117,7 +117,7 @@ class Gatherer:
                 self.numbers["cut"] += 1
             elif event.get("outcome") == "deny":
                 self.numbers["closed"] += 1
-            self._tables(event, text_of(event, "decision_id"))
+            self._tables(event, "decision_id")
 
     def _dropped(self, event: Event) -> None:
         dropped = number_of(event, "dropped")
@@ -126,10 +126,11 @@ class Gatherer:
         if event.get("truncated") is True:
             self.numbers["shortened"] += 1
 
-    def _tables(self, event: Event, decision: str | None) -> None:
+    def _tables(self, event: Event, decided_in: str) -> None:
         """Count each table once for a request: a completion repeats what its decision told."""
         tables = event.get("tables")
         if isinstance(tables, dict) and tables:
+            decision = text_of(event, decided_in)
             for name in map(capped, tables):
                 if decision is None or self._told.is_new(decision, name):
                     self.tables.count(name, event["time"])
@@ -158,9 +159,9 @@ class Gatherer:
             self._beside(event, time, beside)
             return
         self.numbers[("allowed", "refused", "would_refuse", "failed")[outcome]] += 1
-        self.numbers["refused_preflights"] += refused and is_preflight(event)
         self.hours.count(time, outcome)
         if refused:
+            self.numbers["refused_preflights"] += is_preflight(event)
             self.hours.refuse(time, reason, site)
         if reason:
             seen = self.reasons.count(reason, time, refused=refused)
@@ -180,8 +181,8 @@ class Gatherer:
         region = text_of(event, "region")
         if region is not None:
             self.regions.count(region, time, let_in=let_in, refused=refused)
-        self._tables(event, text_of(event, "event_id"))
-        if not gives_token(event, line):
+        self._tables(event, "event_id")
+        if let_in or not gives_token(event, line):
             self._token(event, time, outcome, reason)
 
     def _beside(self, event: Event, time: str, beside: str) -> None:
@@ -223,9 +224,11 @@ class Gatherer:
 
     def _long_token(self, event: Event, time: str, key_id: str) -> float | None:
         """How long the token still has to live, which is remembered of those that live longest."""
-        left, token = number_of(event, "expires_in_seconds"), text_of(event, "token_id")
-        if left is not None and token is not None:
-            self.long_tokens.offer(token, left, (text_of(event, "tenant"), text_of(event, "subject"), key_id, time))
+        left = number_of(event, "expires_in_seconds")
+        if left is not None and self.long_tokens.wants(left):
+            token, tenant, subject = text_of(event, "token_id"), text_of(event, "tenant"), text_of(event, "subject")
+            if token is not None:
+                self.long_tokens.offer(token, left, (tenant, subject, key_id, time))
         return left
 
     def _scope(self, event: Event, time: str, tenant: str | None, left: float | None) -> None:

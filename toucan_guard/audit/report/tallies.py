@@ -82,7 +82,11 @@ class Tally(Generic[K]):
 
     def count(self, name: K, time: str, *, let_in: bool = False, refused: bool = False) -> Seen:
         """Count one."""
-        seen = self.known(name, time)
+        seen = self._kept.get(name)
+        if seen is None:
+            seen = self.known(name, time)
+        else:
+            seen.at(time)
         self.total += 1
         seen.count += 1
         if refused:
@@ -142,9 +146,13 @@ class Top(Generic[K]):
         self._kept: dict[K, tuple[Any, Any]] = {}
         self._floor: Any = None
 
+    def wants(self, rank: Any) -> bool:
+        """Whether a name of this rank could be among the highest."""
+        return self._floor is None or bool(rank > self._floor)
+
     def offer(self, name: K, rank: Any, value: Any) -> None:
         """Take a name into account; ``value`` belongs to the highest rank of the name."""
-        if self._floor is not None and rank <= self._floor:
+        if not self.wants(rank):
             return
         kept = self._kept.get(name)
         if kept is not None and kept[0] >= rank:
