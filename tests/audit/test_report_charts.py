@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard.audit.report.charts import Chart, Column, drawn, labelled_of
@@ -38,6 +38,7 @@ SPANS = st.one_of(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(span=SPANS)
 def test_columns_share_the_axis_and_labels_stand_apart(span: timedelta) -> None:
     unit, columns = _columns(span)

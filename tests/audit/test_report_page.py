@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard.audit.report.charts import ticks_up_to
@@ -224,6 +225,45 @@ def test_a_record_with_little_in_it_gives_a_page_all_the_same(
 
     reader = read(page(_report(lines(event))))
     assert [tag for tag, _ in reader.tags].count("h1") == 1
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8)
+    | st.sampled_from(["OPTIONS", "cors", "api_key", "token_service", "allow", "deny:x", "would_deny:x", 303, "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["layer", "decision", "a"]), inner),
+    max_leaves=6,
+)  # fmt: skip
+FIELDS = (
+    "reason", "steps", "kind", "method", "status", "origin", "embedder", "fetch_site", "issuer", "key_id", "token_id",
+    "subject", "tenant", "grants", "expires_in_seconds", "rls_attributes", "tables", "region", "client", "exempt",
+    "dropped", "truncated", "event_id", "route",
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from(["allow", "deny", "would_deny", "error"]),
+            st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=8),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_stands_in_a_field_is_counted_and_shown(
+    traffic: Any, events: list[tuple[str, dict[str, Any]]]
+) -> None:
+    claims = {"issuer": "https://host.example", "tenant": "AA", "token_id": "t", "expires_in_seconds": 3.0}
+    lines = [
+        json.dumps(traffic._event(datetime(2026, 10, 1, index, tzinfo=UTC), **{**claims, "outcome": outcome, **said}))
+        for index, (outcome, said) in enumerate(events)
+    ]
+    report = _report(line.encode() for line in lines * 6)
+    totals = report.totals
+    beside = totals.exempt + totals.preflights + totals.redirects + totals.issued + totals.renewed
+    assert totals.requests + beside == len(lines) * 6
+    assert totals.requests == sum(slot.requests for slot in report.timeline)
+    read(page(report))
 
 
 @given(text=st.text(max_size=60))

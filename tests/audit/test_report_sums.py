@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard.audit.report.figures import Listing, Report
@@ -118,6 +118,7 @@ def _sums(listing: Listing) -> tuple[int, int, int]:
     return listing.total, sum(row.let_in for row in rows), sum(row.refused for row in rows)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(asked=st.lists(ASKED, max_size=40))
 def test_the_sections_agree_with_the_events_and_with_each_other(traffic: Any, asked: list[dict[str, Any]]) -> None:
     report = _made(encode_line(_event(one, traffic, number)) for number, one in enumerate(asked))

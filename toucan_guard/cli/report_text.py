@@ -250,7 +250,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], mo
             overflow="fold",
             no_wrap=counts,
             # A name is broken last.
-            max_width=26 if column == "because" and out.width < _WIDE else None,
+            max_width=24 if column == "because" and out.width < _WIDE else None,
         )
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in compress(row, shown)))

@@ -254,7 +254,7 @@ class Gatherer:
 
     def _person(self, event: Event, time: str) -> None:
         """Whose chart is shown in whose page; a call of our own page names no other site."""
-        origin = text_of(event, "origin") if event.get("fetch_site") in _OTHER_SITES else None
+        origin = text_of(event, "origin") if text_of(event, "fetch_site") in _OTHER_SITES else None
         subject, site = text_of(event, "subject"), text_of(event, "embedder") or origin
         if subject is not None and site is not None:
             self.people.at((subject, text_of(event, "tenant")), site, time)

@@ -219,7 +219,7 @@ def _wide_scopes(report: Report) -> Iterator[Notice]:
             "wide_scope",
             "look",
             f"{plural(len(wide), 'kind of token opens', 'kinds of token open')} every object of a type",
-            f"{plural(sum(scope.count for scope in wide), 'request')} came in with one, as with "
+            f"{plural(sum(scope.count for scope in wide), 'request was', 'requests were')} let in with one, as with "
             f"{harmless(next(filter(opens_every_object, wide[0].grants)))}.",
             "Let tokens name the dashboards that they open.",
         )

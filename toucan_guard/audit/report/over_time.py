@@ -72,11 +72,10 @@ def timeline(report: Report) -> Html:
             for slot in slots
         ),
     )
-    parts = _not_whole(report)
-    told = element("p", parts) if parts else ""
-    return section(
-        "time", title, *figures, told, element("details", element("summary", "The same in numbers"), numbers)
-    )
+    cut = _not_whole(report)
+    told = element("p", cut) if cut else ""
+    details = element("details", element("summary", "The same in numbers"), numbers)
+    return section("time", title, told, *figures, details)
 
 
 def _refusals(report: Report, slots: Sequence[Slot], marked: frozenset[str]) -> Chart:
