@@ -126,7 +126,7 @@ def test_no_page_on_paper_holds_the_footer_alone(page: Any, write: Any, traffic:
     start = datetime(2026, 10, 1, tzinfo=UTC)
     chance = random.Random(3)
     months: list[list[bytes]] = [[], list(traffic.month(2_000))]
-    for requests in range(1, 70, 4):
+    for requests in range(1, 70, 7):
         events = [traffic._request(chance, start + timedelta(hours=7 * index), 3) for index in range(requests)]
         months.append([encode_line(event) for event in events])
     for lines in months:
@@ -138,7 +138,7 @@ def test_no_page_on_paper_holds_the_footer_alone(page: Any, write: Any, traffic:
             assert letters[-1] > len(footer) + len("Is this record genuine?"), (len(lines), letters)
 
 
-@pytest.mark.parametrize("hours", [1, 2, 3, 24, 500])
+@pytest.mark.parametrize("hours", [1, 3, 24, 500])
 def test_columns_fill_the_axis_and_labels_do_not_touch(page: Any, write: Any, traffic: Any, hours: int) -> None:
     start, chance = datetime(2026, 10, 1, 8, tzinfo=UTC), random.Random(hours)
     moments = sorted(start + timedelta(hours=chance.uniform(0, hours)) for _ in range(300))

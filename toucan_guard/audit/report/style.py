@@ -139,7 +139,7 @@ h2,h3,caption,figcaption,section>p:not(:last-child){break-after:avoid}
 figure,tr,p,.notices li,.tiles,.verdict,.facts{break-inside:avoid}
 dl.facts{font-size:8.5pt}
 thead{display:table-header-group;break-after:avoid;break-inside:avoid}
-tbody tr:first-child,tbody tr:nth-child(2){break-before:avoid}
+tbody tr:first-child,tbody tr:nth-child(2),tbody tr:last-child{break-before:avoid}
 .two{grid-template-columns:1fr 1fr}
 main{display:contents}
 footer{margin-top:28px;break-before:avoid;break-inside:avoid}
