@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -92,6 +92,15 @@ def test_a_key_that_only_opened_frames_was_used_all_the_same(traffic: Any) -> No
     (key,) = report.keys
     assert (key.key_id, key.used, key.tenants, key.last) == ("k1", 0, ("AA",), "2026-10-01T08:00:00.000Z")
     assert (report.tenants.rows, report.sites.rows, report.scopes, report.new_sites) == ((), (), (), ())
+
+
+def test_a_site_that_only_asked_beforehand_is_not_told_to_be_new(traffic: Any) -> None:
+    gatherer = Gatherer(since="2026-10-01T07:00:00Z", until="2026-11-03T00:00:00Z")
+    for number, (hours, said) in enumerate([(-2, {}), (0, PREFLIGHT), (1, {"origin": "https://b.example"})], 1):
+        gatherer.feed(encode_line(traffic._event(START + timedelta(hours=hours), **said)), file="x", number=number)
+    report = finish(gatherer, None, made=datetime(2026, 11, 2, tzinfo=UTC))
+    assert [site.site for site in report.new_sites] == ["https://b.example"]
+    assert report.totals.preflights == 1
 
 
 @pytest.mark.parametrize(
