@@ -37,7 +37,7 @@ ROOMS = [
     {"asgi"},
     {"response_headers"},
     {"trail"},
-    {"query", "headers", "proxies", "refusals", "templates"},
+    {"query", "headers", "proxies", "refusals", "endpoints", "templates"},
     {"tokens", "rls", "audit"},
     {"ids"},
     {"core"},
