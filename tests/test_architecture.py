@@ -18,7 +18,7 @@ ROOMS = [
     {"__init__", "testing", "fastapi", "lifespan"},
     {"token_service", "token_issue"},
     {"stack", "revocation"},
-    {"verification_keys", "recording"},
+    {"verification_keys", "recording", "required_tables"},
     {
         "settings",
         "settings_api_keys",

@@ -132,6 +132,7 @@ WITH_CONTENT = {
     "hints and content": (HINT, _start(200), HINT, _part(b"rows", more=True), HINT, _part()),
 }
 
+BOTH = {"flights.carrier": "carrier", "planes.carrier": "carrier"}
 REQUIRED = Middleware(RowFilterMiddleware, require_row_filter=["planes", "flights"])
 ROUTES: dict[str, Any] = {
     "filtered": _filtered,
@@ -161,7 +162,8 @@ def _app() -> Starlette:
 def ask(http: Any, make_settings: Any, make_token: Any) -> Any:
     async def request(app: Any, path: str, **settings: Any) -> Any:
         headers = {"authorization": f"Bearer {make_token()}"}
-        return await http(ToucanGuard(app, settings=make_settings(**settings)), "GET", path, headers)
+        guard = ToucanGuard(app, settings=make_settings(**{"rls_columns": BOTH, **settings}))
+        return await http(guard, "GET", path, headers)
 
     return request
 
@@ -306,7 +308,7 @@ async def test_a_grant_can_require_it_too(http: Any, make_settings: Any, make_to
             Route("/b/{id}", _half, middleware=[requires("planes"), requires("flights")]),
         ]
     )
-    guard = ToucanGuard(app, settings=make_settings())
+    guard = ToucanGuard(app, settings=make_settings(rls_columns=BOTH))
     headers = {"authorization": f"Bearer {make_token(grants=[Grant('dashboard', 'delays', ('view',))])}"}
     statuses = [
         (await http(guard, "GET", path, headers)).status for path in ("/a/delays", "/b/delays", "/a/other", "/b/other")
@@ -315,7 +317,7 @@ async def test_a_grant_can_require_it_too(http: Any, make_settings: Any, make_to
 
 
 async def test_behind_two_guards_each_holds_for_the_receipts_of_the_inner_one(ask: Any, make_settings: Any) -> None:
-    inner = ToucanGuard(_app(), settings=make_settings())
+    inner = ToucanGuard(_app(), settings=make_settings(rls_columns=BOTH))
     assert (await ask(inner, "/filtered")).status == 200
     assert (await ask(inner, "/other")).status == 500
 
@@ -331,7 +333,7 @@ async def test_a_socket_may_be_accepted_but_says_nothing_unfiltered(
         await socket.close()
 
     app = Starlette(routes=[WebSocketRoute("/live/{kind}", live, middleware=[REQUIRED])])
-    guard = ToucanGuard(app, settings=make_settings())
+    guard = ToucanGuard(app, settings=make_settings(rls_columns=BOTH))
     headers = {"origin": "https://portal.example", "authorization": f"Bearer {make_token()}"}
     good = await websocket(guard, "/live/filtered", headers)
     assert [message["type"] for message in good.messages] == ["websocket.accept", "websocket.send", "websocket.close"]

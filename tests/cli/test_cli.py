@@ -512,7 +512,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route
 from toucan_guard import Embed, GuardSettings, ToucanGuard
 from toucan_guard.fastapi import CurrentEmbed, require_grant
-from toucan_guard.layers import GrantMiddleware
+from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware
 
 settings = GuardSettings(exempt_paths=["/healthz"])
 
@@ -603,6 +603,10 @@ around = ToucanGuard(Starlette(routes=[
     Mount("/late", routes=[Route("/{id}", page)], middleware=[grant]),
     Host("{id}.charts.example", Starlette(routes=[Route("/h", page, middleware=[grant])])),
 ]), settings=plainly)
+unknown = Starlette(routes=[
+    Mount("/files", page, middleware=[Middleware(RowFilterMiddleware, require_row_filter=["fligths", "flights"])]),
+])
+unknown.add_middleware(ToucanGuard)  # which will read the environment
 shapes = Starlette(routes=[Mount("/behind", behind), Mount("/around", around)])
 """
 
@@ -658,6 +662,20 @@ def test_routes_sees_through_every_guard_and_layer(run: Any, hosts_app: str) -> 
     assert late[:2] == ("guarded", "report:{id}:view")
     assert late[2].startswith("the path has no parameter 'id' for the grant, so every request is answered with 500")
     assert result.exit_code == 1
+
+
+def test_routes_finds_a_row_filter_on_a_table_that_the_policy_does_not_name(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:unknown", "--json")
+    assert result.exit_code == 1
+    (problem,) = _problems(result)
+    assert problem.startswith(
+        "it requires a row filter on the table 'fligths', which the policy does not name (did you mean flights?): write"
+    )
+    assert "! /files/… (any): it requires a row filter on" in run("routes", f"{hosts_app}:unknown").stdout
+    told = _problems(
+        run("routes", f"{hosts_app}:unknown", "--json", TOUCAN_GUARD_RLS_COLUMNS="fligths.a=b,flights.a=b")
+    )
+    assert told == [""]
 
 
 def test_a_parameter_may_come_from_a_mount_around_the_app(run: Any, hosts_app: str) -> None:

@@ -19,6 +19,7 @@ from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wron
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.endpoints import Endpoint, Passed, endpoints
 from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
+from toucan_guard.required_tables import table_problems
 from toucan_guard.settings_values import did_you_mean
 from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_service import GenerateToken, RefreshToken
@@ -46,8 +47,9 @@ def routes(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
-    that asks for no grant, or for one that its path cannot name, is a finding. What FastAPI itself says of the API
-    needs no grant behind the guard; open to everybody it is a finding too, unless that is meant."""
+    that asks for no grant, for one that its path cannot name, or for a row filter on a table that the policy does not
+    name, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open to everybody it is a
+    finding too, unless that is meant."""
     if mounted_at is not None and not mounted_at.startswith("/"):
         wrong_use(f"{mounted_at!r} is not where an app is mounted: it begins with a slash")
     app = _load(target)
@@ -122,7 +124,7 @@ def _row(endpoint: Endpoint, *, may_be_mounted: bool) -> RouteRow:
     # What FastAPI says of a route of an included router stands in front of the route itself.
     if isinstance(getattr(route, "original_route", route), WebSocketRoute):
         methods = "WEBSOCKET"
-    problems = _problems_of(endpoint, may_be_mounted=may_be_mounted)
+    problems = [*_problems_of(endpoint, may_be_mounted=may_be_mounted), *map("it {}".format, table_problems(endpoint))]
     return RouteRow(path, methods, _state_of(endpoint, methods), ", ".join(_grants_of(endpoint)), "; ".join(problems))
 
 
