@@ -32,7 +32,7 @@ ROOMS = [
     },
     {"layers"},
     {"admitted"},
-    {"admission", "audited", "live", "receipts", "turned_away"},
+    {"admission", "audited", "crashes", "live", "receipts", "turned_away"},
     {"recorder"},
     {"asgi"},
     {"response_headers"},

@@ -319,7 +319,10 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             503, "The service is not ready", "It cannot keep its records at this moment. Please try again in a minute."
         ),
         Reason.APP_FAILED: Explanation(
-            500, "Something went wrong", "The chart could not be made. Please try again in a minute."
+            500,
+            "Something went wrong",
+            "The chart could not be made. Please try again in a minute. If it fails again, give the reference to the "
+            "people who run the web site you came from.",
         ),
         Reason.KEYS_UNAVAILABLE: Explanation(
             503, "The service is not ready", "It cannot check passes at this moment. Please try again in a minute."
