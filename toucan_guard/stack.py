@@ -24,7 +24,7 @@ from toucan_guard.required_tables import check_required_tables
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import Fetch
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 from toucan_guard.verification_keys import verification_keys
 

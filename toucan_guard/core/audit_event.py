@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Decision, Deny
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.token import VerifiedClaims
 
 SCHEMA_VERSION: Final = 1
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from toucan_guard.core.audit_event import SCHEMA_VERSION, grant_text, moment, rendered_steps
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, dump_json
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.pseudonyms import Pseudonyms
-from toucan_guard.core.token import VerifiedClaims
 
 # What a chain adds, and a count of dropped events. Longer lines are capped, which is the encoder of events' to do.
 _MOST_BYTES: Final = MAX_LINE_BYTES - 512
