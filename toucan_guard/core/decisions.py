@@ -92,6 +92,9 @@ class Reason(StrEnum):
     APP_FAILED = "app_failed"
     KEYS_UNAVAILABLE = "keys_unavailable"
 
+    # The request itself (layers/admission.py)
+    REQUEST_MALFORMED = "request_malformed"
+
 
 @dataclass(frozen=True, slots=True)
 class Allow:
@@ -326,6 +329,9 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
         ),
         Reason.KEYS_UNAVAILABLE: Explanation(
             503, "The service is not ready", "It cannot check passes at this moment. Please try again in a minute."
+        ),
+        Reason.REQUEST_MALFORMED: Explanation(
+            400, "The request cannot be read", f"It came in a form that no web server hands on. {_ASK_HOST}"
         ),
     }
 )

@@ -187,5 +187,9 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
             "the keys that tokens are checked with could not be fetched for too long",
             "look at `JWKS_URL`; `toucan-guard check` says why",
         ),
+        Reason.REQUEST_MALFORMED: Told(
+            "the server handed headers on that are no pairs of bytes, as ASGI has them",
+            "look at the server, and at what stands in front of the guard",
+        ),
     }
 )
