@@ -15,7 +15,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.admission import Admission
-from toucan_guard.asgi import Refused
+from toucan_guard.asgi import Refused, alone
 from toucan_guard.audited import Arrival, Connection
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import AuditWriteError
@@ -35,7 +35,7 @@ _NO_SCOPE: Final[Scope] = {}
 
 def _is_for_another(message: Message) -> bool:
     """Whether an error handler inside the guard is about to answer what is answered by ``Connection``."""
-    return isinstance(sys.exception(), Refused) or left_to_starlette(message) is not None
+    return isinstance(alone(sys.exception()), Refused) or left_to_starlette(message) is not None
 
 
 async def _over() -> Message:

@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Refused, close_code, deny
+from toucan_guard.asgi import Refused, alone, close_code, deny
 from toucan_guard.core.audit_event import completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
@@ -188,9 +188,7 @@ class Connection:
             else:
                 self._changed = None if self._complete else "error"
             return False
-        # A task group of the app's wraps what one of its tasks has raised.
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = cast("Exception", alone(error))  # groups that are exceptions hold nothing else
         if self._held_back:
             return isinstance(error, AuditWriteError)
         if isinstance(error, Refused):
@@ -243,7 +241,7 @@ class Connection:
             return False
         if kind == _NOT_A_BYTE:
             return True
-        refused = sys.exception()
+        refused = alone(sys.exception())
         if isinstance(refused, Refused) and self._trail.refusal is None:
             # An error handler of the host, inside this layer, is about to answer 500 for a refusal.
             await self._refuse(refused.decision)

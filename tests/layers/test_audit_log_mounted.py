@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
@@ -250,6 +251,23 @@ async def test_a_crash_that_nobody_answers_is_answered_with_a_reference(
             f"toucan_guard: the app raised {raised}; its answer has the reference {line['request_id']}"
         )
     assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 4
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_refusal_in_a_task_of_the_apps_is_one_however_the_guard_is_mounted(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    async def refuse() -> None:
+        raise Refused(Deny("x_task"))
+
+    async def tasks(request: Request) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(refuse)
+
+    app = mounted(how, Starlette(routes=[Route("/tasks", tasks)]), make_settings())
+    for _ in range(3):
+        assert (await http(app, path="/tasks", headers=bearer)).reason == "x_task"
+    assert told(audit_lines()) == [("decision", "deny", "x_task", 403)] * 3
 
 
 @pytest.mark.parametrize("how", MOUNTS)
