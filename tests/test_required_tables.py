@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from unittest.mock import AsyncMock
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
@@ -264,6 +265,25 @@ async def test_where_row_level_security_is_switched_off_nothing_could_be_require
         assert (failed["type"], raised["problems"]) == ("lifespan.startup.failed", (problem,))
 
 
+def foreign_app() -> Any:
+    """An app whose routes lead back to it, behind one that calls a method of its own ``routes``."""
+
+    class Looping:
+        def __init__(self) -> None:
+            self.app = self
+            self.routes = [self] * 30
+            self.path = "/x"
+
+    class Foreign:
+        def __init__(self) -> None:
+            self.app = Looping()
+
+        def routes(self) -> list[str]:
+            return []
+
+    return Starlette(routes=[Mount("/a", app=Foreign()), Mount("/b", app=Looping())])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -292,6 +312,8 @@ async def test_where_row_level_security_is_switched_off_nothing_could_be_require
             ),
             id="a layer of the host's own that has settings too",
         ),
+        pytest.param(lambda settings: ToucanGuard(foreign_app(), settings=settings), id="another framework's app"),
+        pytest.param(lambda settings: ToucanGuard(AsyncMock(), settings=settings), id="what has every attribute"),
         pytest.param(lambda settings: None, id="nothing"),
     ],
 )

@@ -6,7 +6,7 @@ that hides its app hides what is behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from toucan_guard.templates import flat_routes
@@ -63,7 +63,8 @@ def _below(app: Any, at: Endpoint, depth: int) -> Iterator[Endpoint]:
     passed = (*at.passed, *(Passed(layer, at.path) for layer in layers))
     last = layers[-1] if layers else None
     routes = getattr(last, "routes", None)
-    if not routes or not depth:
+    # Apps of other frameworks call other things routes, and some routes lead back to the app that they are of.
+    if not routes or not isinstance(routes, Iterable) or not depth or any(last is layer for layer, _ in at.passed):
         leads_to_an_endpoint = getattr(at.route, "endpoint", None) is not None
         yield at._replace(path=at.path if leads_to_an_endpoint else f"{at.path}/…", passed=passed)
         return

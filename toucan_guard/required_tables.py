@@ -37,8 +37,9 @@ def check_required_tables(*apps: Any) -> None:
 def table_problems(endpoint: Endpoint) -> Iterator[str]:
     """Why the row filters that an endpoint requires can never have run; nothing where that cannot be told."""
     layers = tuple(passed.layer for passed in endpoint.passed)
+    said = (getattr(asking, "required_tables", None) for asking in (*layers, *endpoint.dependencies()))
     required = frozenset[str]().union(
-        *(getattr(asking, "required_tables", ()) for asking in (*layers, *endpoint.dependencies())),
+        *(tables for tables in said if isinstance(tables, frozenset)),
         *map(_declared, layers),
     )
     policy = _policy_of(layers)
