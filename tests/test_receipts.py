@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,6 +216,23 @@ async def test_the_record_says_what_was_filtered_and_the_log_what_was_not(
         "a route without a name: no query was filtered on planes",
     )
     assert b"planes" not in answer.body
+
+
+async def test_the_log_says_why_a_table_that_is_open_to_all_has_no_receipt(
+    http: Any, make_settings: Any, make_token: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        '[attributes]\ncarrier = "string"\n[tables.planes]\nopen = true\n[tables.flights]\n'
+        'all = [{ column = "carrier", op = "eq", attribute = "carrier" }]\n'
+    )
+    guard = ToucanGuard(_app(), settings=make_settings(rls_columns=None, rls_policy=policy))
+    answer = await http(guard, path="/other", headers={"authorization": f"Bearer {make_token()}"})
+    assert answer.reason == "row_filter_missing"
+    assert caplog.messages[-1].endswith(
+        ": no query was filtered on flights, planes "
+        "(planes: open to all, so that nothing but PostgreSQL's policies filters)"
+    )
 
 
 async def test_a_stream_that_asks_in_time_leaves_whole_and_in_order(ask: Any, audit_lines: Any) -> None:

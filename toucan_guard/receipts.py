@@ -147,7 +147,15 @@ class HeldResponse:
         return sorted(required - access.receipts.keys())
 
     async def _refuse(self, missing: list[str]) -> None:
-        _log.error("%s: no query was filtered on %s", _route_of(self._scope), ", ".join(missing))
+        access = self._trail.access
+        rules = {} if access is None else access.row_filter.policy.tables
+        unruled = [table for table in missing if table in rules and rules[table].rule is None]
+        why = (
+            f" ({', '.join(unruled)}: open to all, so that nothing but PostgreSQL's policies filters)"
+            if unruled
+            else ""
+        )
+        _log.error("%s: no query was filtered on %s%s", _route_of(self._scope), ", ".join(missing), why)
         self._trail.add("row_filter", _UNFILTERED)
         if self._scope["type"] == "http":
             await deny(self._scope, self._receive, self._send, _UNFILTERED)
