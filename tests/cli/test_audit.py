@@ -101,8 +101,9 @@ class TestVerify:
         path.write_bytes(path.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2","outcome":"error"'))
         result = run("audit", "verify", path)
         assert result.exit_code == 2
-        assert "give the key" in result.output
+        assert "Give it with --key-file" in result.stdout
         assert "? 7 lines of one chain were made with a key that was not given" in result.stdout
+        assert result.stderr == "Not all of it is proved: see what is marked with ?.\n"
         assert "✓" not in result.output
         assert "as they were written" not in result.output
 
@@ -128,7 +129,10 @@ class TestVerify:
         result = run("audit", "verify", path, *arguments)
         assert result.exit_code == 0, result.output
         assert f"✓ {14 - 2 * begins} lines of 2 chains are as they were written" in result.stdout
-        assert run("audit", "verify", path, *arguments[:2]).exit_code == 1
+        half = run("audit", "verify", path, *arguments[:2])
+        assert half.exit_code == 2
+        assert f"✓ {7 - begins} lines of one chain are as they were written" in half.stdout
+        assert f"? {7 - begins} lines of one chain were made with a key that was not given" in half.stdout
         for number in range(0, 14 - 2 * begins, 3):
             changed = [*lines[0], *lines[1]]
             changed[number] = changed[number].replace(b'"schema":1', b'"schema":2')
@@ -152,10 +156,33 @@ class TestVerify:
 
     def test_another_key_does_not_fit(self, run: Any, log: Any, tmp_path: Path) -> None:
         (tmp_path / "key").write_text(OTHER_KEY)
-        result = run("audit", "verify", log(key=KEY), "--key-file", tmp_path / "key")
-        assert result.exit_code == 1
-        assert "does not agree with the key" in result.stdout
-        assert "Where that key was yours, give it too" in result.stdout
+        path = log(key=KEY)
+        name = json.loads(path.read_bytes().splitlines()[0])["chain_key"]
+        result = run("audit", "verify", path, "--key-file", tmp_path / "key")
+        assert result.exit_code == 2
+        assert f"? {path}:1: unchecked. None of the lines of this chain fits the key" in result.stdout
+        assert f"not given, {name}: nothing is known of what is in there" in result.stdout
+        assert "✓" not in result.stdout
+        told = json.loads(run("audit", "verify", path, "--key-file", tmp_path / "key", "--json").stdout)
+        assert (told["tampered"], told["unproved"], told["chains"][0]["key"]) == (False, True, name)
+        # Where anything was altered as well, this is what counts.
+        other = log("plain.jsonl", key=OTHER_KEY)
+        other.write_bytes(other.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2","outcome":"error"'))
+        result = run("audit", "verify", path, other, "--key-file", tmp_path / "key")
+        assert (result.exit_code, "✗ This record" in result.stdout, "? 7 lines" in result.stdout) == (1, True, True)
+
+    @pytest.mark.parametrize("variable", ["TOUCAN_GUARD_AUDIT_CHAIN_KEY", "TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE"])
+    def test_the_key_of_the_environment_counts_beside_those_in_files(
+        self, variable: str, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        (tmp_path / "old").write_text(OTHER_KEY)
+        (tmp_path / "now").write_text(KEY)
+        value = KEY if variable.endswith("KEY") else str(tmp_path / "now")
+        paths = log("old.jsonl", key=OTHER_KEY), log("new.jsonl", key=KEY)
+        result = run("audit", "verify", *paths, "--key-file", tmp_path / "old", **{variable: value})
+        assert (result.exit_code, "✓ 14 lines of 2 chains" in result.stdout) == (0, True), result.output
+        result = run("audit", "verify", *paths, "--key-file", tmp_path / "old", **{variable: "/nowhere"})
+        assert (result.exit_code, variable in result.stderr) == (2, True)
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),
@@ -191,7 +218,7 @@ class TestVerify:
 
     def test_what_stands_in_a_file_cannot_move_the_cursor(self, run: Any, tmp_path: Path) -> None:
         path = tmp_path / "\x1b[31mred"
-        path.write_bytes(b"\x1b[2J\x07[bold]x[/bold]\n")
+        path.write_bytes(b'\x1b[2J\x07[bold]x[/bold]{"chain"\n')
         result = run("audit", "verify", path)
         assert result.exit_code == 1
         assert "\x1b" not in result.stdout
