@@ -51,7 +51,7 @@ class TestCopies:
         (finding,) = verdict.findings
         assert (finding.kind, finding.file, finding.number) == ("given_twice", "audit.log.bak", 1)
         assert finding.sentence == (
-            "All 12 lines of this file are the same, byte for byte, in audit.log: given twice, counted once."
+            "All 12 lines of this file stand in audit.log as well, byte for byte, and are counted once."
         )
         (chain,) = verdict.chains
         assert (chain.lines, chain.first, chain.last, chain.closed, chain.checked) == (12, 0, 11, True, True)
@@ -92,14 +92,12 @@ class TestCopies:
         verdict = _in_every_order(judge, files, None)
         assert (verdict.tampered, verdict.lines, verdict.copies) == (False, 66, 20 + 56)
         assert [finding.sentence for finding in verdict.findings] == [
-            "All 20 lines of this file are the same, byte for byte, in a and b: given twice, counted once.",
-            "All 56 lines of this file are the same, byte for byte, in a and b: given twice, counted once.",
+            "All 20 lines of this file stand in a and b as well, byte for byte, and are counted once.",
+            "All 56 lines of this file stand in a and b as well, byte for byte, and are counted once.",
         ]
         many = {f"{number}": lines[number * 10 : number * 10 + 10] for number in range(6)} | {"all": lines}
         (finding,) = judge(many).findings
-        assert finding.sentence.startswith(
-            "60 lines of 66 of this file are the same, byte for byte, in 0, 1, 2 and more files:"
-        )
+        assert finding.sentence.startswith("60 lines of 66 of this file stand in 0, 1, 2 and more files as well,")
 
     def test_a_copy_whose_key_was_not_given(self, chained: Chained, judge: Judge) -> None:
         lines = chained(10, key=KEY)
@@ -245,7 +243,7 @@ class TestNoCopyHidesAnything:
         assert any("(seq 4 to 5) are missing in this file" in finding.sentence for finding in verdict.findings)
 
 
-_LINES = {}
+_LINES: dict[bytes | None, list[bytes]] = {}
 
 
 def _lines(key: bytes | None) -> list[bytes]:

@@ -20,11 +20,13 @@ class FileNotes:
         file: Its name.
         linked: How many lines of chains stand in it.
         copied: How many of these stood in another file before, byte for byte.
+        others: How many lines of other programs stand in it.
     """
 
     file: str
     linked: int = 0
     copied: int = 0
+    others: int = 0
     _first_copied: int = 0
     _others: dict[str, None] = field(default_factory=dict)
     _blank: int = 0
@@ -67,6 +69,10 @@ class FileNotes:
         if self._blank:
             what = "An empty line" if self._blank == 1 else f"{self._blank} empty lines, this is the first"
             findings.add("blank", Place(self.file, self._first_blank), None, f"{what}. Nothing is lost by it.")
+        if self.others and not self.linked:
+            findings.add(
+                "empty", Place(self.file, 1), None, "All lines of this file are of other programs, none is the guard's."
+            )
         if self._marked:
             findings.add(
                 "line_ends",
@@ -82,13 +88,16 @@ class FileNotes:
     def _tell_of_ends(self, findings: Findings) -> None:
         place = Place(self.file, self._first_windows)
         if self._plain:
+            some = "One of the lines of this file ends"
+            if self._windows > 1:
+                some = f"{self._windows} of the lines of this file, from here on, end"
             findings.add(
                 "altered",
                 place,
                 None,
-                f"{self._windows} of the lines of this file end as Windows writes them (CR LF), this is the first, and "
-                f"{self._plain} {'does' if self._plain == 1 else 'do'} not. A copy changes all of them: this file was "
-                "edited, or put together. Give it as the guard wrote it.",
+                f"{some} as Windows writes them (CR LF), and {self._plain} {'does' if self._plain == 1 else 'do'} "
+                "not. A copy changes all of them: this file was edited, or put together. Give it as the guard wrote "
+                "it.",
             )
         else:
             findings.add(
@@ -102,6 +111,7 @@ class FileNotes:
     def _tell_of_copies(self, findings: Findings) -> None:
         names = [*self._others][:_MOST_NAMES]
         where = " and ".join(names) if len(self._others) <= _MOST_NAMES else f"{', '.join(names)} and more files"
+        stand = "stands" if self.copied == 1 else "stand"
         many = (
             f"All {self.linked} lines"
             if self.copied == self.linked > 1
@@ -111,5 +121,5 @@ class FileNotes:
             "given_twice",
             Place(self.file, self._first_copied),
             None,
-            f"{many} of this file {are(self.copied)} the same, byte for byte, in {where}: given twice, counted once.",
+            f"{many} of this file {stand} in {where} as well, byte for byte, and {are(self.copied)} counted once.",
         )

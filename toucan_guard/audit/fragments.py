@@ -88,11 +88,6 @@ class Fragments:
         else:
             self._missing(owned)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there are fragments of which it is not known whose they are."""
-        return bool(self._waiting)
-
     def finish(self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str]) -> None:
         """Judge what is left.
 
@@ -111,7 +106,7 @@ class Fragments:
         for owned in waiting:
             self._missing(owned)
         starts: dict[str, list[bytes]] = {}
-        for file, start in next_starts:
+        for file, start in next_starts if self._waiting else ():
             starts.setdefault(file, []).append(start)
         for fragment in self._waiting:
             possible = [] if fragment.ended else starts.get(fragment.place.file, [])
@@ -124,7 +119,8 @@ class Fragments:
                     "cut",
                     fragment.place,
                     None,
-                    "The beginning of a line, no more: its process ended here, or this file was read while it wrote.",
+                    "The beginning of a line, and no more: its process was stopped, or is still writing, or the rest "
+                    "was taken off.",
                 )
         for file, places in self._unknown.items():
             self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)

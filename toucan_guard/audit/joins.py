@@ -117,13 +117,12 @@ class Joins:
                     f"{lines(missing).capitalize()} of this chain ({numbers(before.last + 1, run.first - 1)}) "
                     f"{are(missing)} missing between {before.end} and {run.start}.",
                 )
-        ends: dict[int, list[Run]] = {}
+        told: dict[int, set[str]] = {}
         for run in self._runs:
-            ends.setdefault(run.last, []).append(run)
+            told.setdefault(run.last, set()).update(run.told)
         for run in self._runs:
             # Where the one before is within a run, so is this one, and was compared with that.
-            fitting = ends.get(run.first - 1)
-            if fitting is not None and not any(run.before in before.told for before in fitting):
+            if run.before not in told.get(run.first - 1, (run.before,)):
                 tell_of_misfit(self._findings, run.start, self._name)
 
     def _judge_file(self, runs: Sequence[Run]) -> None:

@@ -124,7 +124,7 @@ class Seals:
             )
         else:
             sentence = (
-                f"None of the lines of this chain fits the key {given} that was given. {whose} "
+                f"None of the lines of this chain fits the key that was given ({given}). {whose} "
                 "So nothing is known of what they say: they were made with another key, or altered, or made up."
             )
         self._findings.add("unchecked", start, self._name, sentence)

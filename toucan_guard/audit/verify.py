@@ -69,7 +69,6 @@ class ChainVerifier:
         self._chains: dict[str, ChainRuns] = {}
         self._files: dict[str, FileNotes] = {}
         self._breaks = 0
-        self._others = 0
 
     def feed(self, line: bytes, *, file: str, number: int) -> bool:
         """Take one line. All lines of a file come one after the other.
@@ -140,7 +139,7 @@ class ChainVerifier:
             chains=chains,
             lines=sum(chain.lines for chain in chains),
             copies=sum(notes.copied for notes in self._files.values()),
-            others=self._others,
+            others=sum(notes.others for notes in self._files.values()),
             tampered=self._findings.tampered,
             unproved=self._findings.unproved,
         )
@@ -156,7 +155,7 @@ class ChainVerifier:
         if not content:
             notes.take_blank(place.number)
         elif self._mixed and not looks_linked(content):
-            self._others += 1
+            notes.others += 1
         else:
             notes.take_end(line, place.number)
             # In a mixed stream the newline may be another program's.

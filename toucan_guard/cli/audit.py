@@ -62,17 +62,19 @@ def verify(
         verifier.feed(line, file=name, number=number)
     unique, again = _each_once(files)
     for path in unique:
-        if str(path) not in verifier.files:
+        if _name_of(path) not in verifier.files:
             verifier.remark(
-                "empty", str(path), "There is no line in this file. A record is emptied by nobody but people."
+                "empty",
+                _name_of(path),
+                "There is no line in this file: it was rotated a moment ago, or somebody has emptied it.",
             )
-    for path, same in again:
-        verifier.remark("given_twice", str(path), f"This is the same file as {same}: read once.")
+    for path, first in again:
+        verifier.remark("given_twice", _name_of(path), f"This is the same file as {_name_of(first)}, and is read once.")
     verdict = verifier.finish()
     if as_json:
         say_json(_as_json(verdict))
     else:
-        tell(verdict)
+        tell(verdict, with_key=bool(keys))
     if verdict.tampered:
         raise typer.Exit(FINDING)
     if not verdict.lines:
@@ -144,7 +146,7 @@ def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
                     if number % 5000 == 0:
                         bar.update(task, advance=size)
                         size = 0
-                    yield str(path), number, line
+                    yield _name_of(path), number, line
             except IsADirectoryError:
                 wrong_use(f"{path} is a folder: name the files in it")
             except (OSError, EOFError, zlib.error) as error:
@@ -160,6 +162,10 @@ def _each_once(files: Sequence[Path]) -> tuple[Sequence[Path], Sequence[tuple[Pa
     unique: dict[tuple[int, int] | str, Path] = {}
     again = [(path, first) for path in files if (first := unique.setdefault(_identity(path), path)) is not path]
     return list(unique.values()), again
+
+
+def _name_of(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _identity(path: Path) -> tuple[int, int] | str:

@@ -11,8 +11,13 @@ from toucan_guard.cli.output import say
 _MOST: Final = 100  # findings that are told, of evidence and of everything else
 
 
-def tell(verdict: Verdict) -> None:
-    """Say it: findings by their place, each chain, and at the end what is proved."""
+def tell(verdict: Verdict, *, with_key: bool) -> None:
+    """Say it: findings by their place, each chain, and at the end what is proved.
+
+    Args:
+        verdict: What was found.
+        with_key: A key was given.
+    """
     for finding in _first(verdict.findings):
         _tell_finding(finding)
     evidence = sum(finding.tampering for finding in verdict.findings)
@@ -37,13 +42,20 @@ def tell(verdict: Verdict) -> None:
         )
     unchecked = [chain for chain in verdict.chains if not chain.checked]
     for key in sorted({chain.key for chain in unchecked}, key=str):
-        chains = [chain for chain in unchecked if chain.key == key]
-        say(
-            f"? {_all_of(chains)} {'was' if _only_one(chains) else 'were'} made with a key that was not given"
-            f"{f', {key}' if key else ''}: nothing is known of what is in there. Give it with --key-file; where you have "
-            f"no key {'of that name' if key else 'that fits'}, somebody has altered this, or made it up.",
-            "yellow",
-        )
+        _tell_unchecked([chain for chain in unchecked if chain.key == key], key, with_key=with_key)
+
+
+def _tell_unchecked(chains: Sequence[ChainSummary], key: str | None, *, with_key: bool) -> None:
+    were = "was" if _only_one(chains) else "were"
+    fit = "fits" if _only_one(chains) else "fit"
+    why = f"{fit} no key that was given" if with_key else f"{were} made with a key, and none was given"
+    named = f" ({'it names' if len(chains) == 1 else 'they name'} the key {key})" if key else ""
+    what = "that key" if key else "the keys that were in use before" if with_key else "it"
+    say(
+        f"? {_all_of(chains)} {why}{named}: nothing is known of what is in there. Give {what} with --key-file; where "
+        f"you have none {'of that name' if key else 'that fits'}, somebody has altered this, or made it up.",
+        "yellow",
+    )
 
 
 def _first(findings: Iterable[Finding]) -> Iterable[Finding]:
