@@ -211,6 +211,23 @@ class TestNoCopyHidesAnything:
             {"a": lines, "b": forged}
         ).findings[-1].sentence  # fmt: skip
 
+    def test_without_a_key_a_line_that_was_made_anew_is_told_by_the_next_one_wherever_that_stands(
+        self, chained: Chained, judge: Judge
+    ) -> None:
+        lines = chained(10)
+        link = read_link(lines[5][:-1])
+        assert link is not None
+        body = link.body.replace(b"allow", b"error")
+        forged = body + f',"hash":"{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
+        for files in (
+            {"a": [*lines[:5], forged], "b": lines[6:]},
+            {"a": lines[:5], "b": [forged], "c": lines[6:]},
+            {"a": [*lines[:5], forged, *lines[6:]]},
+        ):
+            verdict = _in_every_order(judge, files, None)
+            ((kind, file, number),) = _evidence(verdict)
+            assert (kind, files[file][number - 1]) == ("altered", lines[6])
+
     def test_a_line_of_another_file_is_not_put_between(self, chained: Chained, judge: Judge) -> None:
         """A genuine line, put into a file in which it does not belong, says something that did not happen then."""
         lines = chained(30)

@@ -23,7 +23,7 @@ from toucan_guard.core.audit_chain import lines_on
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings_audit import audit_key
 
-Files = Annotated[list[Path], typer.Argument(help="Audit files in any order; '-' is standard input, .gz is unpacked.")]
+Files = Annotated[list[Path], typer.Argument(help="Audit files in any order; '-' is standard input, gzip is unpacked.")]
 
 audit = typer.Typer(
     name="audit",
