@@ -6,7 +6,7 @@ import pytest
 
 from toucan_guard.audit.fragments import Fragments
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import cut_of, start_of
+from toucan_guard.core.audit_chain import FIRST_PREVIOUS, cut_of, start_of
 
 CHAIN = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 FILES = {"f", "new", "old"}
@@ -63,7 +63,7 @@ def test_a_fragment_in_a_file_that_comes_later(fragments: Fragments, findings: F
 def test_the_beginning_of_a_next_line_belongs_to_one_chain_that_was_not_closed(
     fragments: Fragments, findings: Findings
 ) -> None:
-    start = start_of(CHAIN, 5)
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
     for number, content in enumerate((start + b'"prev"', start[:20], b"x" + start), 1):
         fragments.take(content, Place("f", number), ended=False)
     fragments.finish([("f", start)], linked=FILES)
@@ -77,15 +77,23 @@ def test_the_beginning_of_a_next_line_belongs_to_one_chain_that_was_not_closed(
 def test_what_looks_like_a_next_line_and_was_not_stopped_is_evidence(
     content: bytes, ended: bool, fragments: Fragments, findings: Findings
 ) -> None:
-    start = start_of(CHAIN, 5)
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
     fragments.take(start + content, Place("f", 1), ended=ended)
     fragments.finish([("f", start)], linked=FILES)
     assert _kinds(findings) == [("inserted", 1)]
 
 
+def test_a_short_beginning_takes_no_other_ones_line(fragments: Fragments, findings: Findings) -> None:
+    one, two = (start_of(CHAIN, number, previous=FIRST_PREVIOUS) for number in (5, 6))
+    for number, content in enumerate((one[:20], two, one[:9]), 1):
+        fragments.take(content, Place("f", number), ended=False)
+    fragments.finish([("f", two), ("f", one)], linked=FILES)
+    assert _kinds(findings) == [("cut", 1), ("cut", 2), ("inserted", 3)]
+
+
 @pytest.mark.parametrize("file", ["copy", "original"])
 def test_a_beginning_belongs_to_its_file(file: str, fragments: Fragments, findings: Findings) -> None:
-    start = start_of(CHAIN, 5)
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
     fragments.take(start, Place(file, 1), ended=False)
     fragments.finish([("copy", start)], linked={"copy", "original"})
     assert _kinds(findings) == [("cut" if file == "copy" else "inserted", 1)]

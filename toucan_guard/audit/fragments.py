@@ -108,7 +108,8 @@ class Fragments:
         starts: dict[str, list[bytes]] = {}
         for file, start in next_starts if self._waiting else ():
             starts.setdefault(file, []).append(start)
-        for fragment in self._waiting:
+        # The longest first here as well: a short one may begin many lines.
+        for fragment in sorted(self._waiting, key=lambda fragment: -len(fragment.content)):
             possible = [] if fragment.ended else starts.get(fragment.place.file, [])
             begun = next((start for start in possible if _begins(fragment.content, start)), None)
             if begun is None:
@@ -120,7 +121,7 @@ class Fragments:
                     fragment.place,
                     None,
                     "The beginning of a line, and no more: its process was stopped, or is still writing, or the rest "
-                    "was taken off.",
+                    "was taken off. Nothing is proved of it.",
                 )
         for file, places in self._unknown.items():
             self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)

@@ -82,20 +82,21 @@ class Joins:
         for runs in files.values():
             self._judge_file(runs)
 
-    def last_in_files(self) -> dict[str, int | None]:
-        """The number of the last line in each file; None where the file does not end as it may.
+    def last_in_files(self) -> dict[str, Run | None]:
+        """The run with the last line in each file; None where the file does not end as it may.
 
         It may end where the chain does, and where another file has the same line: it is a copy of one that goes on.
         """
-        lasts: dict[str, int] = {}
+        lasts: dict[str, Run] = {}
         for run in self._runs:
-            lasts[run.file] = max(run.last, lasts.get(run.file, 0))
-        return {
-            file: last
-            if last == self.last.last or any(run.file != file and run.first <= last <= run.last for run in self._runs)
-            else None
-            for file, last in lasts.items()
-        }
+            if run.file not in lasts or run.last > lasts[run.file].last:
+                lasts[run.file] = run
+        return {file: run if self._may_end(run) else None for file, run in lasts.items()}
+
+    def _may_end(self, last: Run) -> bool:
+        return last.last == self.last.last or any(
+            run.file != last.file and run.first <= last.last <= run.last for run in self._runs
+        )
 
     def _judge_whole(self) -> None:
         if self.first.first > 0:

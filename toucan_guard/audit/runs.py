@@ -107,9 +107,9 @@ class ChainRuns:
         lasts = joins.last_in_files()
         for file in files:
             # In a file without a line of it the chain may have gone on.
-            last = lasts.get(file, joins.last.last)
-            if last is not None and last not in ends:
-                yield file, start_of(self._name, last + 1)
+            run = lasts.get(file, joins.last)
+            if run is not None and run.last not in ends:
+                yield file, start_of(self._name, run.last + 1, previous=run.told[0])
 
     def finish(self) -> ChainSummary:
         """Put the runs together."""
