@@ -21,7 +21,7 @@ from toucan_guard.testing import TEST_SECRET
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.key_source import StaticKeys
 from toucan_guard.tokens.keys import KeyRing
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio

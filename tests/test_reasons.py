@@ -31,7 +31,8 @@ from toucan_guard.tokens.api_key_file import ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
-from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations
+from toucan_guard.tokens.revocation import Revocation, RevocationKind
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 
 PORTAL = "https://portal.example"

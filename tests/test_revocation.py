@@ -10,7 +10,8 @@ import pytest
 from toucan_guard import ConfigError, ToucanGuard
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.revocation import in_force, lift, revoke
-from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations
+from toucan_guard.tokens.revocation import Revocation, RevocationKind
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 
 pytestmark = pytest.mark.anyio

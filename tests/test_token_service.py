@@ -23,10 +23,12 @@ from starlette.routing import Mount, Route
 from toucan_guard import Grant, GuardSettings, Reason, ToucanGuard, token_service
 from toucan_guard.core.api_key import ApiKey, format_api_key
 from toucan_guard.core.api_key_limits import ApiKeyLimits
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import ConfigError, GuardMissing, StoreUnavailable
 from toucan_guard.core.origins import OriginAllowlist
-from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import BOOTSTRAP
 from toucan_guard.layers import GrantMiddleware
 from toucan_guard.lifespan import guard_lifespan
 from toucan_guard.revocation import lift, revoke
@@ -36,7 +38,7 @@ from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_memb
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.keys import KeyRing
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 
 PEPPER = "a pepper of this test, 32 bytes long"

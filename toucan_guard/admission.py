@@ -17,14 +17,14 @@ from typing import Final, NamedTuple
 from cachetools import LRUCache
 from starlette.types import Scope
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decision_line import DecisionLine
 from toucan_guard.core.decisions import Allow, Deny
 from toucan_guard.core.embed import Embed, make_embed
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
-from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.decision_facts import facts_of, line_of
 from toucan_guard.headers import Header
-from toucan_guard.recorder import facts_of, line_of
 from toucan_guard.trail import Trail
 from toucan_guard.turned_away import Verdict
 

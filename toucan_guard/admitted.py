@@ -17,8 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused
 from toucan_guard.audited import Arrival, Connection
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import Header, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.live import Standing

@@ -13,10 +13,11 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import Refused, close_code
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
-from toucan_guard.core.token import EMBED, VerifiedClaims
+from toucan_guard.core.token_policy import EMBED
 from toucan_guard.tokens.cache import CachedVerifier
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import Trail, trail_of
 
 _LAYER: Final = "revocation"

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_plus
 
 from starlette.types import Scope
 
-from toucan_guard.core.token import MAX_TOKEN_BYTES
+from toucan_guard.core.token_policy import MAX_TOKEN_BYTES
 
 BOOTSTRAP_PARAMETER: Final = "embed_token"
 HANDLE_PARAMETER: Final = "embed"

@@ -15,7 +15,7 @@ from typing import Final
 
 from toucan_guard.core.credentials import CARRIERS
 from toucan_guard.core.origins import parse_origin
-from toucan_guard.core.token import TAKEN_CLAIMS
+from toucan_guard.core.token_policy import TAKEN_CLAIMS
 from toucan_guard.settings_values import Text, did_you_mean, judged, kind, quoted, read_list, read_text, variable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -23,7 +23,7 @@ from toucan_guard.recording import audit_options
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import Fetch
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 from toucan_guard.verification_keys import verification_keys
 

@@ -9,10 +9,12 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import MintError
 from toucan_guard.core.tenancy import TenancyPolicy
-from toucan_guard.core.token import FIRST_ISSUED, MAX_BOOTSTRAP_SECONDS, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import FIRST_ISSUED, MAX_BOOTSTRAP_SECONDS
 from toucan_guard.core.token_request import MintingRules, TokenRequest
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens import TokenMinter

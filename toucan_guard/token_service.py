@@ -21,9 +21,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toucan_guard.asgi import deny
 from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.api_key import BROWSER_HEADERS, HEADER, exposed_api_key
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import ALLOW, Allow, Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
-from toucan_guard.core.token import EMBED, VerifiedClaims
+from toucan_guard.core.token_policy import EMBED
 from toucan_guard.core.token_request import MAX_BODY_BYTES, Mistake, TokenRequest, read_token_request
 from toucan_guard.layers import AuditLogMiddleware
 from toucan_guard.recording import audit_options
@@ -32,7 +33,7 @@ from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
 from toucan_guard.tokens.jwks import Fetch
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import Trail, header_values, trail_of
 
 GENERATE_PATH: Final = "/embed/generate-token"

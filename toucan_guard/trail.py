@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from starlette.types import Message, Scope, Send
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import Header, HeaderList, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens

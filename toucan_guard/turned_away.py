@@ -17,10 +17,11 @@ from toucan_guard.audited import Connection
 from toucan_guard.core.decision_line import DecisionLine, nobody_text
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.decision_facts import facts_of, line_of
 from toucan_guard.headers import Header
 from toucan_guard.ids import new_id
 from toucan_guard.proxies import inherited_request_id
-from toucan_guard.recorder import Recorder, facts_of, line_of
+from toucan_guard.recorder import Recorder
 from toucan_guard.refusals import refusal_response
 from toucan_guard.trail import HeaderEdit, Step, Trail, trail_of
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from measure import Figure
 from rows import Row
 
-from toucan_guard.core.token import TokenPolicy, VerifiedClaims
+from toucan_guard.core.claims import VerifiedClaims
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import JwksKeys
 from toucan_guard.tokens.keys import SigningKey

@@ -15,7 +15,7 @@ from measure import Contest
 from rows import Row, exactly, microseconds
 
 from toucan_guard.core.origins import OriginAllowlist, parse_origin
-from toucan_guard.core.token import TokenPolicy
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.keys import KeyRing
 

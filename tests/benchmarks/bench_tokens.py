@@ -17,8 +17,10 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from measure import Contest
 from rows import Row, microseconds
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.jws import decode_segment
-from toucan_guard.core.token import TokenPolicy, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens.keys import KeyRing, SigningKey
 
 _REACH = {"ES256": 1.35, "EdDSA": 1.25, "RS256": 1.8}

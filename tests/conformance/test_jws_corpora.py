@@ -13,10 +13,12 @@ from typing import Any, Final, Protocol
 
 import pytest
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.jws import CompactJws, check_signature, parse_compact
-from toucan_guard.core.token import TokenPolicy, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.mint import TokenMinter
 

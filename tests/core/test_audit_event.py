@@ -20,9 +20,9 @@ from toucan_guard.core.audit_event import (
     timestamp,
 )
 from toucan_guard.core.audit_line import encode_line
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.token import VerifiedClaims
 
 
 @pytest.mark.parametrize("claims", [None, _claims()], ids=["nobody", "a token"])

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from toucan_guard.core.audit_event import decision_event, detail_of, step_text
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, encode_line
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decision_line import DecisionLine, identity_text, nobody_text
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny, Reason
 from toucan_guard.core.pseudonyms import Pseudonyms
-from toucan_guard.core.token import VerifiedClaims
 
 EVENT_ID, REQUEST_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071", "trace-12345678"
 PSEUDONYMS = Pseudonyms(secrets.token_bytes(32))

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from toucan_guard.core import jws as module
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.jws import check_signature, parse_compact
-from toucan_guard.core.token import TokenPolicy, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens.keys import KeyRing, VerificationKey
 
 NOW = 1_800_000_000

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Allow, Deny, Reason
 from toucan_guard.core.origins import Origin, OriginAllowlist, parse_origin
 from toucan_guard.core.tenancy import TenancyPolicy
-from toucan_guard.core.token import VerifiedClaims
 
 ONE = "https://one.example"
 TWO = "https://two.example"

@@ -13,21 +13,14 @@ from typing import Any
 
 import pytest
 
+from toucan_guard.core.claims import VerifiedClaims, read_claims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.jws import KeyFinder, VerifyingKey, decode_segment, parse_compact
 from toucan_guard.core.strict_json import strict_json
-from toucan_guard.core.token import (
-    BOOTSTRAP,
-    EMBED,
-    ClaimNames,
-    TokenPolicy,
-    VerifiedClaims,
-    read_claims,
-    recheck,
-    verify,
-)
+from toucan_guard.core.token import recheck, verify
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, ClaimNames, TokenPolicy
 
 NOW = 1_800_000_000
 SECRET = b"a secret of this test, 32 bytes and more"

@@ -42,7 +42,8 @@ from toucan_guard.testing import TEST_SECRET, FakeClock, audit_capture, sign_tok
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.key_source import StaticKeys
 from toucan_guard.tokens.keys import KeyRing
-from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations, revoke
+from toucan_guard.tokens.revocation import Revocation, RevocationKind, revoke
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 from toucan_guard.trail import existing_trail, trail_of
 

@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.grants import Grant, reaches
 from toucan_guard.core.jws import decode_segment, encode_segment
 from toucan_guard.core.strict_json import strict_json
-from toucan_guard.core.token import BOOTSTRAP, EMBED, TokenPolicy, VerifiedClaims, recheck, steady_between, verify
+from toucan_guard.core.token import recheck, steady_between, verify
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, TokenPolicy
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.keys import KeyRing
 from toucan_guard.tokens.mint import TokenMinter

@@ -10,9 +10,9 @@ import pytest
 
 from toucan_guard.core.audit_event import decision_event
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, encode_line
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Allow
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.token import VerifiedClaims
 
 UUID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 SECRET_VALUE = "a-row-value-that-is-nobodys-business"

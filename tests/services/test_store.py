@@ -28,20 +28,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
-from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims
+from toucan_guard.core.token_policy import BOOTSTRAP
 from toucan_guard.tokens.redis_store import RedisStore
-from toucan_guard.tokens.revocation import (
-    MAX_REVOCATIONS,
-    Revocation,
-    RevocationKind,
-    Revocations,
-    end_of_life,
-    revoke,
-)
+from toucan_guard.tokens.revocation import MAX_REVOCATIONS, Revocation, RevocationKind, end_of_life, revoke
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
 
 ISSUER = "https://host.example"
@@ -529,9 +524,9 @@ async def test_a_cluster_works(make_valkey: Callable[..., Any], open_store: Any)
 _JUDGE = """
 import asyncio, json, sys, time
 from types import MappingProxyType
-from toucan_guard.core.token import VerifiedClaims
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.tokens.redis_store import RedisStore
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 async def main():
     store = RedisStore(sys.argv[2])
     copy = Revocations(store, issuer="https://host.example", staleness_seconds=float(sys.argv[3]))

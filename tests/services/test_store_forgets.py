@@ -13,10 +13,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.origins import OriginAllowlist
-from toucan_guard.core.token import EMBED, VerifiedClaims
+from toucan_guard.core.token_policy import EMBED
 from toucan_guard.tokens.redis_store import RedisStore
-from toucan_guard.tokens.revocation import Revocation, RevocationKind, Revocations, revoke
+from toucan_guard.tokens.revocation import Revocation, RevocationKind, revoke
+from toucan_guard.tokens.revoked import Revocations
 
 pytestmark = pytest.mark.anyio
 

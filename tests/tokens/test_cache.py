@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from toucan_guard.core import token as core_token
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.token import BOOTSTRAP, TokenPolicy, VerifiedClaims
+from toucan_guard.core.token_policy import BOOTSTRAP, TokenPolicy
 from toucan_guard.tokens import cache as cache_module
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.keys import KeyRing

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
-from toucan_guard.core.token import BOOTSTRAP, EMBED, TokenPolicy, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, TokenPolicy
 from toucan_guard.testing import TEST_SECRET, sign_token
 from toucan_guard.tokens.claims_text import claims_from_text, claims_to_text
 from toucan_guard.tokens.keys import KeyRing

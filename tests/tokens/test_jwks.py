@@ -18,10 +18,11 @@ import anyio.lowlevel
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.jws import encode_segment
-from toucan_guard.core.token import TokenPolicy, VerifiedClaims
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens import jwks as jwks_module
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import JwksKeys, shared_jwks

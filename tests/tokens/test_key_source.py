@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.token import TokenPolicy, VerifiedClaims
+from toucan_guard.core.token_policy import TokenPolicy
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.key_source import KeyUnion, StaticKeys, joined
 from toucan_guard.tokens.keys import KeyRing, VerificationKey

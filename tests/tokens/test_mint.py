@@ -13,10 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import toucan_guard.tokens
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
-from toucan_guard.core.token import BOOTSTRAP, EMBED, ClaimNames, TokenPolicy, VerifiedClaims, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, ClaimNames, TokenPolicy
 from toucan_guard.tokens import TokenMinter
 from toucan_guard.tokens.keys import KeyRing, SigningKey
 

@@ -138,7 +138,7 @@ def test_importing_the_store_does_not_import_the_driver() -> None:
     import subprocess
 
     script = (
-        "import sys, toucan_guard.tokens.redis_store, toucan_guard.tokens.revocation\n"
+        "import sys, toucan_guard.tokens.redis_store, toucan_guard.tokens.revoked\n"
         "print(sorted({'redis', 'trio'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -14,19 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.core.token import EMBED, VerifiedClaims
+from toucan_guard.core.token_policy import EMBED
 from toucan_guard.testing import FakeClock
 from toucan_guard.tokens.history import next_version
-from toucan_guard.tokens.revocation import (
-    MAX_REVOCATIONS,
-    Revocation,
-    RevocationKind,
-    Revocations,
-    end_of_life,
-    revoke,
-)
+from toucan_guard.tokens.revocation import MAX_REVOCATIONS, Revocation, RevocationKind, end_of_life, revoke
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.store import MemoryStore
 
 NOW = 1_800_000_000.0

@@ -8,10 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.credentials import is_handle
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
-from toucan_guard.core.token import BOOTSTRAP, VerifiedClaims
+from toucan_guard.core.token_policy import BOOTSTRAP
 from toucan_guard.testing import FakeClock
 from toucan_guard.tokens.sessions import SESSION_TYPE, EmbedSessions, OpenedSession, handle_of
 from toucan_guard.tokens.store import MemoryStore

@@ -17,7 +17,8 @@ from toucan_guard.core.errors import KeysUnavailable
 from toucan_guard.core.jws import parse_compact
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.strict_json import strict_json
-from toucan_guard.core.token import BOOTSTRAP, EMBED, verify
+from toucan_guard.core.token import verify
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED
 from toucan_guard.settings import GuardSettings
 
 _TIMES = ("iat", "nbf", "exp")

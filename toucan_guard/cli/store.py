@@ -6,12 +6,13 @@ import time
 
 import anyio
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.revocation import in_force
 from toucan_guard.settings import GuardSettings
-from toucan_guard.tokens.revocation import Revocation, Revocations
+from toucan_guard.tokens.revocation import Revocation
+from toucan_guard.tokens.revoked import Revocations
 
 
 def revoked_now(settings: GuardSettings, claims: VerifiedClaims) -> Deny | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.grants import Grant, reaches
 from toucan_guard.core.origins import OriginAllowlist
-from toucan_guard.core.token import VerifiedClaims
 
 _NO_ATTRIBUTES: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType({})
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny, Reason
 from toucan_guard.core.origins import Origin, OriginAllowlist
-from toucan_guard.core.token import VerifiedClaims
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from toucan_guard.admission import Admissions, Kinds, Sought, keep
 from toucan_guard.admitted import AdmittedConnection
 from toucan_guard.asgi import GUARDED_SCOPES
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.credentials import COOKIE_PREFIX
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.rls_policy import RlsPolicy
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.headers import USUAL, strip_credentials, without_bearer
 from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
@@ -27,7 +27,7 @@ from toucan_guard.query import carries_bootstrap_token
 from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import TRAIL, RefusedToken, existing_trail, repeats, said_of, trail_of
 from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdict_of
 
@@ -132,7 +132,7 @@ class AdmissionMiddleware:
         headers = scope["headers"]
         raw = dict(headers)
         credentials = raw.get(b"authorization")
-        usual = raw.keys() <= USUAL
+        usual = USUAL.issuperset(raw)
         if (
             (not usual and _carries_another(raw))
             or (scope.get("query_string") and _asks_for_another(scope, credentials))

@@ -18,7 +18,7 @@ from toucan_guard.core.credentials import COOKIE_PREFIX, session_cookies
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import is_frame_navigation
-from toucan_guard.core.token import BOOTSTRAP
+from toucan_guard.core.token_policy import BOOTSTRAP
 from toucan_guard.query import with_handle
 from toucan_guard.tokens.sessions import EmbedSessions, OpenedSession
 from toucan_guard.trail import Trail, header_values, trail_of

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny
 from toucan_guard.core.api_key import BROWSER_HEADERS, exposed_api_key, parse_api_key
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.credentials import (
     CARRIERS,
     SESSION,
@@ -29,13 +30,13 @@ from toucan_guard.core.credentials import (
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.embed import Embed, make_embed
 from toucan_guard.core.errors import ConfigError, StoreUnavailable
-from toucan_guard.core.token import BOOTSTRAP, EMBED, VerifiedClaims
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED
 from toucan_guard.headers import strip_credentials
 from toucan_guard.live import Standing
 from toucan_guard.query import handle_values
 from toucan_guard.response_headers import keep_private
 from toucan_guard.tokens.cache import CachedVerifier
-from toucan_guard.tokens.revocation import Revocations
+from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.tokens.sessions import EmbedSessions
 from toucan_guard.trail import Trail, header_values, publish_embed, trail_of
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES, deny
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny
 from toucan_guard.core.errors import GuardMissing
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.tenancy import TenancyPolicy
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.trail import trail_of
 
 

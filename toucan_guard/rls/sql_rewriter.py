@@ -19,8 +19,9 @@ from toucan_guard.core.row_rules import TableRule
 from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
 from toucan_guard.rls.sql_nodes import REFUSED, check_nodes, refuse
+from toucan_guard.rls.sql_parameters import Parameter
 from toucan_guard.rls.sql_reader import read_statement
-from toucan_guard.rls.sql_rules import ROW, Parameter, RuleWriter
+from toucan_guard.rls.sql_rules import ROW, RuleWriter
 from toucan_guard.rls.unnamed_table import unnamed_table
 
 
@@ -74,7 +75,9 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
         # Not in its own words, which quote the statement, and with it perhaps a value.
         refuse(f"it is not a statement that is understood as {dialect.name}")
     pieces = split_marks(text)
-    return Rewritten(tuple(pieces), tuple(writer.rules.parameters), names, tuple(sorted(writer.filtered)), fenced)
+    return Rewritten(
+        tuple(pieces), tuple(writer.rules.parameters.in_order), names, tuple(sorted(writer.filtered)), fenced
+    )
 
 
 class _Rewriter:

@@ -17,8 +17,8 @@ from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import Leaf
 from toucan_guard.rls.sql_dialects import DIALECTS
+from toucan_guard.rls.sql_parameters import Parameter
 from toucan_guard.rls.sql_rewriter import Rewritten, rewrite
-from toucan_guard.rls.sql_rules import Parameter
 from toucan_guard.rls.sqlalchemy_rules import Asked
 
 _DIALECTS: Final[Mapping[str, str]] = {"sqlite": "sqlite", "postgresql": "postgres"}

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from toucan_guard.core.api_key import is_key_id, parse_api_key
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.core.token import MAX_LEEWAY_SECONDS
+from toucan_guard.core.token_policy import MAX_LEEWAY_SECONDS
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, pepper_check
 from toucan_guard.tokens.key_checks import secret_problem
 from toucan_guard.tokens.keys import KeyRing, SigningKey

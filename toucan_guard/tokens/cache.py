@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.jws import KeyFinder, parse_compact
-from toucan_guard.core.token import EMBED, TokenPolicy, VerifiedClaims, recheck, steady_between, verify
+from toucan_guard.core.token import recheck, steady_between, verify
+from toucan_guard.core.token_policy import EMBED, TokenPolicy
 from toucan_guard.tokens.key_source import KeySource, StaticKeys
 from toucan_guard.tokens.keys import KeyRing
 

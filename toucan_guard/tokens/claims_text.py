@@ -17,11 +17,11 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.strict_json import strict_json
-from toucan_guard.core.token import VerifiedClaims
 
 SCHEMA: Final = 1
 

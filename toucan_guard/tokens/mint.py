@@ -21,7 +21,7 @@ from toucan_guard.core.grants import Grant
 from toucan_guard.core.jws import encode_segment
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.strict_json import MAX_JSON_DEPTH, strict_json
-from toucan_guard.core.token import (
+from toucan_guard.core.token_policy import (
     BOOTSTRAP,
     EMBED,
     MAX_BOOTSTRAP_SECONDS,

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import StoreUnavailable
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.tokens.claims_text import claims_from_text, claims_to_text
 from toucan_guard.tokens.history import next_version
 from toucan_guard.tokens.redis_driver import CAUSES, UNEXPECTED, RedisConnections

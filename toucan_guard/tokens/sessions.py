@@ -16,8 +16,8 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Deny, Reason
-from toucan_guard.core.token import VerifiedClaims
 from toucan_guard.tokens.store import Store
 
 SESSION_TYPE: Final = "embed-session"  # what a session's claims say in place of the token's ``typ``

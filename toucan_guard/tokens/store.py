@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
+from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import StoreUnavailable
-from toucan_guard.core.token import VerifiedClaims
 
 
 class Store(Protocol):
