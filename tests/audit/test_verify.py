@@ -289,7 +289,7 @@ class TestKeys:
         """Whoever alters every line may name a key that nobody has; then no line is said to be as it was written."""
         lines = [line.replace(b'"schema":1', b'"schema":2') for line in chained(10, key=KEY)]
         named = json.loads(lines[0])["chain_key"].encode()
-        for name in (b"0badc0de", b"", b"\\u001b[2J", b"x" * 200):
+        for name in (b"0badc0de", b"", b"0BADC0DE", b"\\u0661" * 8, b"\\u001b[2J", b"a" * 200):
             verdict = judge([lines[0].replace(named, name), *lines[1:]], KEY)
             assert (verdict.tampered, verdict.unproved, verdict.chains[0].checked) == (False, True, False)
             assert verdict.chains[0].key == ("0badc0de" if name == b"0badc0de" else None)

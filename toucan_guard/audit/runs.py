@@ -7,15 +7,18 @@ so does the next file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from toucan_guard.audit.joins import Joins, Run, are, lines, tell_of_misfit
 from toucan_guard.audit.seals import Seals
 from toucan_guard.audit.seen import UNSOUND, Marks, SeenLines
 from toucan_guard.audit.verdict import ChainSummary, Findings, Place
 from toucan_guard.core.audit_chain import FIRST_PREVIOUS, Hash, Link, start_of
+
+_KEY_NAME: Final = re.compile("[0-9a-f]{8}")  # whoever may write the file may write anything there
 
 
 @dataclass(slots=True)
@@ -118,7 +121,7 @@ class ChainRuns:
         for conflict in self._conflicts.values():
             self._tell_of(conflict)
         key = self._opened.get("chain_key")
-        named = key if self._keyed and isinstance(key, str) and len(key) == 8 and key.isalnum() else None
+        named = key if self._keyed and isinstance(key, str) and _KEY_NAME.fullmatch(key) else None
         checked = self._seals.finish(joins.first.start, opened=bool(self._opened), named=named)
         last = joins.last
         closed = last.last in {self._closed_at, self._closed_unsoundly_at}

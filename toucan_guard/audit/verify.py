@@ -178,7 +178,8 @@ class ChainVerifier:
                     place,
                     link.chain,
                     "This chain was made without the key: whoever could write the file could have made it anew. "
-                    "Verify files from before the key was set by themselves, without it.",
+                    "Verify files from before the key was set by themselves, without any key (the environment's is "
+                    "one).",
                 )
         elif chain.breaks(link, place):
             self._breaks += 1
