@@ -283,7 +283,7 @@ def test_a_report_that_nobody_reads_to_its_end_says_nothing(tmp_path: Path) -> N
     path = tmp_path / "audit.jsonl"
     sink = open_sink(str(path))
     for number in range(500):
-        sink.write({"event": "decision", "event_id": f"e-{number}"})
+        sink.write({"schema": 1, "event": "decision", "event_id": f"e-{number}"})
     sink.close()
     path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
     for reads in (True, False):
