@@ -34,6 +34,12 @@ _TYPE: Final = re.compile(
     r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")'
 )
 _FIELD: Final = re.compile(r"[A-Za-z_]+")
+# A value that is written into the text (``literal_execute``): nothing in it names a table or joins conditions.
+_VALUE: Final = re.compile(
+    r"(?>'(?:[^']|'')*+'|[-+]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:E[-+]?[0-9]++)?|ARRAY|TRUE|FALSE|NULL"
+    r"|make_interval\(secs=>[-+.0-9E]++\)|::[A-Z][A-Z0-9_]*+|[\[\], ])++",
+    re.IGNORECASE,
+)
 # Functions that run SQL given as text, that read files, settings, statistics and large objects, or that
 # administer the server.
 _REACHING_FUNCTION: Final = re.compile(
@@ -153,6 +159,13 @@ class RefusingCompiler(SQLCompiler):
         written = str(operator.opstring).strip()
         if not _SYMBOLS.fullmatch(written) and written.upper() not in _WORDS:
             self._tg_refuse("the operator of op() is text")
+
+    def render_literal_value(self, value: Any, type_: Any, *args: Any, **kw: Any) -> str:
+        """A value that is written into the text, by the type that the host gives it."""
+        written = str(super().render_literal_value(value, type_, *args, **kw))
+        if not _VALUE.fullmatch(written):
+            self._tg_refuse("a value that is written into it is text")
+        return written
 
     def get_select_hint_text(self, byfroms: Any) -> str | None:
         """Hints."""
