@@ -58,6 +58,8 @@ POLICY = {
         "notes": {"all": [CARRIER], "write": True},
         "airlines": {"open": True},
         "sales.flights": {"all": [CARRIER]},
+        "sales.fares": {"all": [CARRIER]},
+        "sales_fares": {"all": [CARRIER], "columns": {"show": ["id", "carrier", "price"]}},
     },
 }
 META = MetaData()
@@ -322,6 +324,16 @@ def test_another_source_named_like_the_written_table_does_not_show_its_columns(e
     for write in (update(FARES).values(price=1), delete(FARES)):
         with pytest.raises(QueryRefused):
             compiled(write.returning(source.c.margin), engine)
+
+
+def test_a_table_that_is_renamed_with_its_schema_does_not_show_the_written_one_s_columns(engine: Engine) -> None:
+    written = table("sales_fares", column("id"), column("carrier", String), column("price"), column("margin"))
+    other = table("fares", column("carrier", String), column("margin"), schema="sales")
+    condition = select(AIRLINES.c.id).where(other.c.margin > 5).correlate(other).exists()
+    for write in (update(written).values(price=1), delete(written)):
+        for statement in (write.returning(other.c.margin), write.where(condition)):
+            with pytest.raises(QueryRefused):
+                compiled(statement, engine)
 
 
 @pytest.mark.parametrize(
