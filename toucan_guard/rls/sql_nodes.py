@@ -122,6 +122,14 @@ NAMED_FUNCTIONS: Final[Mapping[str, frozenset[str]]] = {
     "postgres": frozenset({"make_date", "age"}),
 }
 
+# What may stand where rows come from: never a bare name, which nobody would look up.
+_TABLES: Final = (exp.Table, exp.Subquery, exp.Values)
+_SOURCES: Final[Mapping[type[exp.Expr], tuple[type[exp.Expr], ...]]] = {
+    exp.From: (*_TABLES, exp.Lateral),
+    exp.Join: (*_TABLES, exp.Lateral),
+    exp.Lateral: (exp.Subquery,),
+}
+
 # Text that the parser keeps as it found it, and would write as it is.
 _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
     exp.Join: {
@@ -200,6 +208,8 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             continue
         else:
             refuse(f"{_called(kind)} is not allowed here")
+        if kind in _SOURCES and not isinstance(node.this, _SOURCES[kind]):
+            refuse(f"what stands in {_called(kind)} is neither a table nor a query")
         if kind is exp.Identifier:
             _check_name(str(node.this))
         elif kind is exp.Literal:
