@@ -222,6 +222,9 @@ REFUSED: list[Any] = [
     ("function that runs SQL", _core(lambda w: select(func.query_to_xml("select * from flights", True, True, "")))),
     ("function that reads files", _core(lambda w: select(func.readfile("/etc/passwd")))),
     ("function that loads code", _core(lambda w: select(func.LOAD_EXTENSION("x")))),
+    ("function that tells what the connection did before", _core(lambda w: select(func.last_insert_rowid()))),
+    ("function that tells how much it changed", _core(lambda w: select(func.changes()))),
+    ("function that tells how much it changed in all", _core(lambda w: select(func.total_changes()))),
     ("lambda with text", lambda w, s: s.execute(lambda_stmt(lambda: select(text("1")))).all()),
     # past the compiler
     ("driver's SQL", lambda w, s: s.connection().exec_driver_sql("select * from flights").all()),

@@ -46,7 +46,8 @@ _REACHING_FUNCTION: Final = re.compile(
     r"(?:query|table|cursor|schema|database)_to_xml.*|dblink.*|ts_stat|ts_rewrite|xpath_table|connectby|crosstab.*"
     r"|pg_(?!typeof$|column_size$).*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
     r"|load_extension|readfile|writefile|edit|eval|fts3_tokenizer|sqlite_dbpage|dbstat"
-    r"|lastval|currval|setval|last_insert_rowid"  # what the connection did for the embed before
+    r"|lastval|currval|setval|last_insert_rowid|changes|total_changes"  # what the connection did for the embed before
+    r"|currtid2?"  # where a row lies, and how large the table is
 )
 # In FROM a function of the database's own may read any table, so only those that read none are known here.
 _ROW_FUNCTIONS: Final = re.compile(
