@@ -154,10 +154,10 @@ _UNITS: Final = frozenset(
     )
 )
 _COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
-_UNIT_OF: Final = frozenset(
-    {(exp.Extract, "this"), (exp.TimestampTrunc, "unit"), (exp.Interval, "unit"), (exp.DateDiff, "unit")}
-    | {(exp.DateAdd, "unit"), (exp.DateTrunc, "unit")}
-)
+_UNITS_OF: Final[Mapping[type[exp.Expr], tuple[str, ...]]] = {
+    exp.Extract: ("this",),
+    **dict.fromkeys((exp.TimestampTrunc, exp.DateTrunc, exp.Interval, exp.DateDiff, exp.DateAdd), ("unit",)),
+}
 _TYPES: Final = frozenset(
     getattr(exp.DType, name)
     for name in (
@@ -210,6 +210,11 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             refuse(f"{_called(kind)} is not allowed here")
         if kind in _SOURCES and not isinstance(node.this, _SOURCES[kind]):
             refuse(f"what stands in {_called(kind)} is neither a table nor a query")
+        for part in _UNITS_OF.get(kind, ()):
+            # Of an expression the generator would write what it is called, as it is.
+            unit = node.args.get(part)
+            if not isinstance(unit, exp.Var | exp.Literal | None) or (unit and str(unit.this).upper() not in _UNITS):
+                refuse(f"the unit in {_called(kind)} must be a word, such as DAY")
         if kind is exp.Identifier:
             _check_name(str(node.this))
         elif kind is exp.Literal:
@@ -245,7 +250,7 @@ def _check_word(node: exp.Expr) -> None:
     part, word = str(node.arg_key), str(node.this).upper()
     if parent is exp.Parameter:
         return
-    if (parent, part) in _UNIT_OF and word in _UNITS:
+    if part in _UNITS_OF.get(parent, ()) and word in _UNITS:
         return
     if parent is exp.Collate:
         return  # its name is looked at with the operator
