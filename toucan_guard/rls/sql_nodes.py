@@ -145,7 +145,7 @@ _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
         **dict.fromkeys(("start_side", "end_side"), frozenset({"PRECEDING", "FOLLOWING"})),
     },
 }
-_UNITS: Final = frozenset(
+UNITS: Final = frozenset(
     (
         *("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"),
         *("MICROSECONDS", "MILLISECONDS", "SECONDS", "MINUTES", "HOURS", "DAYS", "WEEKS", "MONTHS", "QUARTERS"),
@@ -153,7 +153,7 @@ _UNITS: Final = frozenset(
         *("DAYOFWEEK", "DAYOFYEAR"),
     )
 )
-_COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
+COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
 _UNITS_OF: Final[Mapping[type[exp.Expr], tuple[str, ...]]] = {
     exp.Extract: ("this",),
     **dict.fromkeys((exp.TimestampTrunc, exp.DateTrunc, exp.Interval, exp.DateDiff, exp.DateAdd), ("unit",)),
@@ -213,7 +213,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
         for part in _UNITS_OF.get(kind, ()):
             # Of an expression the generator would write what it is called, as it is.
             unit = node.args.get(part)
-            if not isinstance(unit, exp.Var | exp.Literal | None) or (unit and str(unit.this).upper() not in _UNITS):
+            if not isinstance(unit, exp.Var | exp.Literal | None) or (unit and str(unit.this).upper() not in UNITS):
                 refuse(f"the unit in {_called(kind)} must be a word, such as DAY")
         if kind is exp.Identifier:
             _check_name(str(node.this))
@@ -224,7 +224,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             parameters.add(_parameter(node))
         elif kind is exp.DataType:
             _check_type(node)
-        elif kind is exp.Collate and node.expression.name.upper() not in _COLLATIONS:
+        elif kind is exp.Collate and node.expression.name.upper() not in COLLATIONS:
             refuse(f"the collation {_shown(node.expression.name)} is not known here")
         else:
             _check_parts(node, allowed, set())
@@ -250,7 +250,7 @@ def _check_word(node: exp.Expr) -> None:
     part, word = str(node.arg_key), str(node.this).upper()
     if parent is exp.Parameter:
         return
-    if part in _UNITS_OF.get(parent, ()) and word in _UNITS:
+    if part in _UNITS_OF.get(parent, ()) and word in UNITS:
         return
     if parent is exp.Collate:
         return  # its name is looked at with the operator
