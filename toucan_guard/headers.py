@@ -73,7 +73,7 @@ def strip_bearer(scope: Scope, once: Mapping[bytes, bytes]) -> bool:
     credentials = once.get(b"authorization")
     if credentials is None or not credentials.startswith(b"Bearer ") or scope["type"] == "websocket":
         return False
-    left = without_bearer(scope["headers"], once, usual=once.keys() <= USUAL)
+    left = without_bearer(scope["headers"], once, usual=USUAL.issuperset(once))
     if left is not None:
         scope["headers"] = left
     return left is not None

@@ -25,8 +25,7 @@ def new_id() -> str:
     milliseconds = time.time_ns() // 1_000_000
     now = _now
     if now[0] != milliseconds:
-        text = f"{milliseconds:012x}"
-        _now = now = milliseconds, f"{text[:8]}-{text[8:]}"
+        _now = now = milliseconds, milliseconds.to_bytes(6).hex("-", -4)
     try:
         return now[1] + _ends.pop()  # one step of the interpreter, so that two threads never take the same
     except IndexError:

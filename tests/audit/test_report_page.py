@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toucan_guard.audit.report.charts import ticks_up_to
@@ -21,6 +22,7 @@ from toucan_guard.audit.report.finish import finish
 from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.markup import Html, element, esc
 from toucan_guard.audit.report.page import page
+from toucan_guard.audit.report.style import STYLE
 from toucan_guard.core.audit_line import encode_line
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
@@ -151,6 +153,61 @@ def test_nothing_in_the_record_can_be_markup(traffic: Any, attack: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "attack", [*ATTACKS, "א'ב (12) <b>", "x" * 600, "a, b and c"], ids=lambda attack: ascii(attack)[:20]
+)
+def test_no_stranger_s_name_can_be_markup(traffic: Any, attack: str) -> None:
+    refused = {"outcome": "deny", "reason": "origin_not_allowed", "status": 403, "client": attack}
+    days = range(30)
+    html = page(_report(
+        encode_line(traffic._event(datetime(2026, 10, 1 + day, tzinfo=UTC), **refused, **said))
+        for said in ({"origin": attack}, {"embedder": "'" + attack}, {"tenant": attack}, {})
+        for day in days
+    ))  # fmt: skip
+    read(html)
+    assert html.count("refused every time") == 4, "two sites, a customer, an address"
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+
+
+def _luminance(colour: str) -> float:
+    digits = colour.removeprefix("#")
+    digits = "".join(digit * 2 for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2], ids=["light", "dark", "paper"])
+def test_every_colour_can_be_read(mode: int) -> None:
+    """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
+    colours = dict(re.findall(r"--(\w+):(#\w+)", re.findall(r":root\{([^}]*)\}", STYLE)[mode]))
+    for text in ("ink", "soft", "blue", "red", "amber"):
+        assert _contrast(colours[text], colours["paper"]) >= 4.5, text
+    for text, ground in (
+        ("ink", "act"), ("ink", "look"), ("ink", "calm"), ("amber", "look"), ("red", "act"), ("soft", "tint"),
+    ):  # fmt: skip
+        assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for drawn in ("blue", "red", "deep", "soft", "green"):
+        assert _contrast(colours[drawn], colours["paper"]) >= 3, drawn
+
+
+def test_a_sentence_is_whole_however_long(traffic: Any) -> None:
+    said = [
+        {"exempt": True}, {"status": 303}, {"method": "OPTIONS", "steps": [{"layer": "cors", "decision": "allow"}]},
+        {"steps": [{"layer": "api_key", "decision": "allow"}]},
+        {"steps": [{"layer": "token_service", "decision": "allow"}]}, {},
+    ]  # fmt: skip
+    html = page(_report(encode_line(traffic._event(datetime(2026, 10, 1, tzinfo=UTC), **one)) for one in said))
+    assert "renewed by a page)." in html
+    assert "…" not in html
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         pytest.param(lambda event: [], id="no line at all"),
@@ -168,6 +225,45 @@ def test_a_record_with_little_in_it_gives_a_page_all_the_same(
 
     reader = read(page(_report(lines(event))))
     assert [tag for tag, _ in reader.tags].count("h1") == 1
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8)
+    | st.sampled_from(["OPTIONS", "cors", "api_key", "token_service", "allow", "deny:x", "would_deny:x", 303, "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["layer", "decision", "a"]), inner),
+    max_leaves=6,
+)  # fmt: skip
+FIELDS = (
+    "reason", "steps", "kind", "method", "status", "origin", "embedder", "fetch_site", "issuer", "key_id", "token_id",
+    "subject", "tenant", "grants", "expires_in_seconds", "rls_attributes", "tables", "region", "client", "exempt",
+    "dropped", "truncated", "event_id", "route",
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from(["allow", "deny", "would_deny", "error"]),
+            st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=8),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_stands_in_a_field_is_counted_and_shown(
+    traffic: Any, events: list[tuple[str, dict[str, Any]]]
+) -> None:
+    claims = {"issuer": "https://host.example", "tenant": "AA", "token_id": "t", "expires_in_seconds": 3.0}
+    lines = [
+        json.dumps(traffic._event(datetime(2026, 10, 1, index, tzinfo=UTC), **{**claims, "outcome": outcome, **said}))
+        for index, (outcome, said) in enumerate(events)
+    ]
+    report = _report(line.encode() for line in lines * 6)
+    totals = report.totals
+    beside = totals.exempt + totals.preflights + totals.redirects + totals.issued + totals.renewed
+    assert totals.requests + beside == len(lines) * 6
+    assert totals.requests == sum(slot.requests for slot in report.timeline)
+    read(page(report))
 
 
 @given(text=st.text(max_size=60))

@@ -93,7 +93,7 @@ def test_period(begins: str, ends: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"),
-     (list("abcde"), "a, b, c and 2 more")],
+     (list("abcde"), "a, b, c and 2 more"), (["a", "b, c"], "a and b, c")],
 )  # fmt: skip
 def test_listed(names: list[str], told: str) -> None:
     assert words.listed(names) == told

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import zlib
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from toucan_guard.audit.report.finish import finish
 from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.page import page as page_of
 from toucan_guard.audit.verify import ChainVerifier
+from toucan_guard.core.audit_line import encode_line
 
 _CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora"
 ATTACKS = [
@@ -103,6 +107,55 @@ def test_it_prints_on_a4_without_a_chart_that_is_cut(page: Any, write: Any, traf
     assert printed.startswith(b"%PDF")
     boxes = set(re.findall(rb"/MediaBox \[0 0 ([0-9.]+) ([0-9.]+)\]", printed))
     assert {(round(float(width)), round(float(height))) for width, height in boxes} == {(595, 842)}
+
+
+def _letters_by_page(pdf: bytes) -> list[int]:
+    """How many letters each page of a PDF of Chromium shows."""
+    objects = {int(number): body for number, body in re.findall(rb"(\d+) 0 obj\n(.*?)\nendobj", pdf, re.DOTALL)}
+    letters = []
+    for _, body in sorted(objects.items()):
+        contents = re.search(rb"/Contents (\d+) 0 R", body) if re.search(rb"/Type /Page\b", body) else None
+        if contents is not None:
+            stream = objects[int(contents[1])].split(b"stream\n", 1)[1].rsplit(b"\nendstream", 1)[0]
+            glyphs = re.findall(rb"<([0-9A-Fa-f]+)>", zlib.decompress(stream))
+            letters.append(sum(len(text) // 4 for text in glyphs))
+    return letters
+
+
+def test_no_page_on_paper_holds_the_footer_alone(page: Any, write: Any, traffic: Any) -> None:
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    chance = random.Random(3)
+    months: list[list[bytes]] = [[], list(traffic.month(2_000))]
+    for requests in range(1, 70, 7):
+        events = [traffic._request(chance, start + timedelta(hours=7 * index), 3) for index in range(requests)]
+        months.append([encode_line(event) for event in events])
+    for lines in months:
+        page.goto(write(lines))
+        footer = page.locator("footer").inner_text()
+        for paper in ({"prefer_css_page_size": True}, {"format": "A4", "scale": 0.8}):
+            letters = _letters_by_page(page.pdf(**paper))
+            assert len(letters) >= 2
+            assert letters[-1] > len(footer) + len("Is this record genuine?"), (len(lines), letters)
+
+
+@pytest.mark.parametrize("hours", [1, 3, 24, 500])
+def test_columns_fill_the_axis_and_labels_do_not_touch(page: Any, write: Any, traffic: Any, hours: int) -> None:
+    start, chance = datetime(2026, 10, 1, 8, tzinfo=UTC), random.Random(hours)
+    moments = sorted(start + timedelta(hours=chance.uniform(0, hours)) for _ in range(300))
+    lines = [encode_line(traffic._request(chance, moment, 3)) for moment in moments]
+    for width, form in ((1100, "wide"), (390, "narrow")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(write(lines))
+        chart = page.locator(f"svg.traffic.{form}")
+        axis = chart.locator("line.axis").bounding_box()
+        columns = [column.bounding_box() for column in chart.locator("rect.hit").all()]
+        assert columns[0]["x"] == pytest.approx(axis["x"], abs=1)
+        assert columns[-1]["x"] + columns[-1]["width"] == pytest.approx(axis["x"] + axis["width"], abs=1)
+        labels = [label.bounding_box() for label in chart.locator("text[text-anchor=middle]").all()]
+        assert labels
+        assert all(later["x"] - earlier["x"] - earlier["width"] > 4 for earlier, later in pairwise(labels))
+        assert labels[0]["x"] >= 0
+        assert labels[-1]["x"] + labels[-1]["width"] <= width
 
 
 @pytest.mark.parametrize("corpus", ["our own", "blns.json"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from toucan_guard.cli import app
+from toucan_guard.cli.output import out
 from toucan_guard.core.audit_line import encode_line
 
 KEY = "a key of the chain that nobody guesses, 0123456789"
@@ -24,6 +26,11 @@ def report() -> Callable[..., Any]:
         return CliRunner().invoke(app, ["audit", "report", *map(str, arguments)], input=stdin)
 
     return run
+
+
+def _flat(text: str) -> str:
+    """What a terminal of 80 columns shows, as one line."""
+    return " ".join(text.split())
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +50,30 @@ def test_a_month_in_the_terminal(report: Any, record: Path) -> None:
     assert told.exit_code == 0, told.output
     for words in ("1 to 31 October 2026", "Nothing needs action", "A burst of refusals", "Northwind Air",
                   "can be retired", "Is this record genuine?", "Yes, as far as it goes"):  # fmt: skip
-        assert words in told.stdout
+        assert words in _flat(told.stdout)
     assert "\x1b" not in told.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_line_is_wider_than_the_terminal(
+    report: Any, record: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "_width", columns)
+    monkeypatch.chdir(record.parent)  # a path stays in one piece, however long
+    told = report(record.name).stdout
+    assert [line for line in told.split("\n") if len(line) > columns] == []
+    assert "What to do".lower() in told if columns == 120 else "what to do" not in told
+    # Whole words: no sentence is broken by the terminal, and a name of a usual length keeps to its line.
+    for words in ("What helps: let the page get a new one in time.", "https://portal.northwind.example"):
+        assert words in _flat(told)
+
+
+def test_columns_are_called_by_what_they_count(report: Any, record: Path) -> None:
+    told = report(record).stdout
+    heads = [line for line in told.split("\n") if re.search("requests .* refused  |requests +refused", line)]
+    assert len(heads) == 4, "sites, keys, customers and regions say what was refused of all requests"
+    (scopes,) = [line for line in told.split("\n") if line.startswith("let in   opens")]
+    assert "requests" not in scopes
 
 
 def test_a_month_for_programs(report: Any, record: Path) -> None:
@@ -54,6 +83,7 @@ def test_a_month_for_programs(report: Any, record: Path) -> None:
     assert value["totals"]["requests"] == sum(
         value["totals"][name] for name in ("allowed", "refused", "would_refuse", "failed")
     )
+    assert value["totals"]["let_in"] == value["totals"]["allowed"] + value["totals"]["would_refuse"]
     assert {notice["kind"] for notice in value["notices"]} >= {"burst", "unused_key"}
 
 
@@ -93,7 +123,7 @@ def test_a_time_in_which_nothing_happened_says_so(report: Any, record: Path) -> 
     told = report(record, "--since", "1h")
     assert told.exit_code == 0
     assert "Nothing is on record for this time" in told.stdout
-    assert "The newest line is of 31 October 2026" in told.stdout
+    assert "The newest line is of 31 October 2026" in _flat(told.stdout)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +150,8 @@ def test_a_sealed_record_wants_its_key(report: Any, traffic: Any, tmp_path: Path
     key.write_text(KEY + "\n")
     without, with_key = report(path), report(path, "--key-file", key)
     assert (without.exit_code, with_key.exit_code) == (0, 0)
-    assert "was not given" in without.stdout
-    assert "whoever does not hold it could not have written a line" in with_key.stdout
+    assert "was not given" in _flat(without.stdout)
+    assert "whoever does not hold it could not have written a line" in _flat(with_key.stdout)
     assert KEY not in with_key.output
     key.write_text("short")
     assert report(path, "--key-file", key).exit_code == 2
@@ -168,8 +198,8 @@ def test_requests_that_need_no_token_are_told_apart(report: Any, traffic: Any, t
     events = [traffic._event(day), traffic._event(day, exempt=True), traffic._event(day, exempt=True)]
     (tmp_path / "log").write_bytes(b"".join(map(encode_line, events)))
     told = report(tmp_path / "log")
-    assert "1 request came in" in told.stdout
-    assert "2 requests to paths that need no token" in told.stdout
+    assert "1 request came in, and was not refused" in told.stdout
+    assert "Counted apart, as they show nothing: 2 requests (to paths that need no token)." in _flat(told.stdout)
 
 
 def test_a_file_that_is_not_there_is_wrong_use(report: Any, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
 def as_value(made: Report) -> dict[str, Any]:
     """The report for programs; names in it may grow, they do not change."""
     value = {"report": 1, **asdict(made)}
-    value["totals"]["requests"] = made.totals.requests
+    value["totals"] |= {"requests": made.totals.requests, "let_in": made.totals.let_in}
     return value
 
 

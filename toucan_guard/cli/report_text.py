@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Final
@@ -11,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from toucan_guard.audit.report.figures import Report
-from toucan_guard.audit.report.headline import covered, headline, tiles, verdict
+from toucan_guard.audit.report.headline import counting, covered, headline, tiles, verdict
 from toucan_guard.audit.report.notices import retirable
-from toucan_guard.audit.report.sections import told_seals
+from toucan_guard.audit.report.sections import because, told_seals, told_siteless
 from toucan_guard.audit.report.words import (
     at_least,
     date,
@@ -32,25 +33,32 @@ _MARKS: Final = {"act": ("✗", "red"), "look": ("!", "yellow"), "calm": ("✓",
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _ROWS: Final = 10
 _WIDE: Final = 110
-_WIDTH: Final = 62  # columns of the lines over time
+_WIDTH: Final = 48  # blocks of the lines over time
+_TIE: Final = "\N{NO-BREAK SPACE}"
+_LEFT_OUT: Final = frozenset({"what to do", "first seen", "last seen", "seen", "days ago"})  # on a narrow terminal
+_COUNTS: Final = frozenset({"requests", "let in", "refused", "refused anyway", "days ago"})
+_LONGEST_LINE: Final = 110  # of prose
 
 
 def tell(report: Report) -> None:
     """Print the report."""
     state = verdict(report)
     mark, style = _MARKS[state.level]
-    say(f"Embed security report · {covered(report)}", "dim")
-    say(f"{headline(report)}.", "bold")
-    say(f"{mark} {state.title}. {state.text}".rstrip(), style)
+    _tell(f"Embed security report · {covered(report)}", "dim")
+    _tell(f"{headline(report)}.", "bold")
+    _tell(f"{mark} {state.title}. {state.text}".rstrip(), style)
     say("")
-    say(" · ".join(f"{tile.label} {tile.value} ({tile.more})" for tile in tiles(report)))
+    # A number stays beside its name.
+    tied = [f"{tile.label} {tile.value} ({tile.more})".replace(" ", _TIE) for tile in tiles(report)]
+    _tell(" · ".join(tied))
+    _tell(counting(report), "dim")
     _over_time(report)
     for notice in report.notices:
         mark, style = _MARKS[notice.level]
         say("")
-        say(f"{mark} {_plain(notice.title)}", style)
-        say(f"  {_plain(notice.text)}")
-        say(f"  {_plain(notice.advice)}", "dim")
+        _tell(f"{mark} {_plain(notice.title)}", style)
+        _tell(f"  {_plain(notice.text)}")
+        _tell(f"  {_plain(notice.advice)}", "dim")
     _reasons(report)
     _sites(report)
     _scopes(report)
@@ -59,30 +67,37 @@ def tell(report: Report) -> None:
     _others(report)
     say("")
     say("Is this record genuine?", "bold")
-    say(told_seals(report.integrity) if report.source.lines else "There is no line to look at.")
+    _tell(told_seals(report.integrity) if report.source.lines else "There is no line to look at.")
     for finding in report.integrity.findings[:_ROWS]:
         place = f"{finding.place}: " if finding.place else ""
-        say(f"  {place}{finding.kind.replace('_', ' ')}. {finding.sentence}", "red" if finding.tampering else "")
+        _tell(f"  {place}{finding.kind.replace('_', ' ')}. {finding.sentence}", "red" if finding.tampering else "")
     more = report.integrity.more + max(0, len(report.integrity.findings) - _ROWS)
     if more:
         say(f"  … and {number(more)} more.")
 
 
 def _over_time(report: Report) -> None:
-    if len(report.timeline) < 2:
+    slots, unit = report.timeline, report.unit
+    if len(slots) < 2 or not report.totals.requests:
         return
     say("")
     for title, values in (
-        ("Requests", [slot.requests for slot in report.timeline]),
-        ("Refusals", [slot.refused for slot in report.timeline]),
+        ("Requests", [slot.requests for slot in slots]),
+        ("Refusals", [slot.refused for slot in slots]),
     ):
-        line = _line(values)
-        say(f"{title:<9} {line} at most {number(max(values))} {'an' if report.unit == 'hour' else 'a'} {report.unit}")
+        _tell(f"{title:<9} {_line(values)} {number(max(values))} at most in {'an' if unit == 'hour' else 'a'} {unit}")
+    each = _slots_in_a_block(len(slots))
+    block = f"each block is {plural(each, unit) if each > 1 else ('an ' if unit == 'hour' else 'a ') + unit}"
+    _tell(f"{'':<9} from {minute(slots[0].start)}; {block}", "dim")
+
+
+def _slots_in_a_block(slots: int) -> int:
+    return -(-slots // _WIDTH)
 
 
 def _line(values: Sequence[int]) -> str:
     """Values as blocks, several to a block where there are many."""
-    each = -(-len(values) // _WIDTH)
+    each = _slots_in_a_block(len(values))
     sums = [sum(values[start : start + each]) for start in range(0, len(values), each)]
     highest = max(sums) or 1
     return "".join(_BLOCKS[-(-value * 7 // highest)] for value in sums)
@@ -109,14 +124,14 @@ def _reasons(report: Report) -> None:
 def _sites(report: Report) -> None:
     refused = [row for row in report.sites.rows if row.refused]
     _table(
-        "Web sites that were refused",
-        ("refused", "requests", "web site", "mostly because", "first seen", "last seen"),
+        "Refusals by web site",
+        ("requests", "refused", "web site", "because", "first seen", "last seen"),
         (
             (
-                number(row.refused),
                 at_least(row.count, row.at_most),
+                number(row.refused),
                 row.name,
-                _plain(told_of(row.notes[0][0]).meaning) if row.notes else "",
+                _plain(because(row)[0]),
                 date(row.first),
                 date(row.last),
             )
@@ -124,12 +139,13 @@ def _sites(report: Report) -> None:
         ),
         len(refused) - _ROWS,
     )
+    _tell(told_siteless(report), "dim")
 
 
 def _scopes(report: Report) -> None:
     _table(
         "What tokens open, the widest first",
-        ("requests", "opens", "rows limited by", "customers"),
+        ("let in", "opens", "rows limited by", "customers"),
         (
             (
                 at_least(scope.count, scope.at_most),
@@ -160,8 +176,8 @@ def _scopes(report: Report) -> None:
 
 def _keys(report: Report) -> None:
     _table(
-        "Keys by last use",
-        ("key", "kind", "last used", "days ago", "requests", "state"),
+        f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
+        ("key", "kind", "last used", "days ago", "requests", "let in", "refused", "state"),
         (
             (
                 key.key_id or "a key without a name",
@@ -169,6 +185,8 @@ def _keys(report: Report) -> None:
                 date(key.last),
                 number(key.unused_days),
                 number(key.used),
+                number(key.let_in),
+                number(key.refused),
                 "can be retired" if retirable(key) else "in use",
             )
             for key in report.keys[:_ROWS]
@@ -178,51 +196,62 @@ def _keys(report: Report) -> None:
 
 
 def _customers(report: Report) -> None:
-    _table(
-        "Customers",
-        ("requests", "refused", "customer", "last seen"),
-        (
-            (at_least(row.count, row.at_most), number(row.refused), row.name, date(row.last))
-            for row in report.tenants.rows[:_ROWS]
-        ),
-        report.tenants.names - _ROWS,
-    )
-    _table(
-        "Regions",
-        ("requests", "refused", "region"),
-        ((number(row.count), number(row.refused), row.name) for row in report.regions.rows[:_ROWS]),
-        report.regions.names - _ROWS,
-    )
+    for title, one, listing in (("Customers", "customer", report.tenants), ("Regions", "region", report.regions)):
+        _table(
+            f"{title}, by {plural(listing.total, 'request')}{' with a valid token' if one == 'customer' else ''}",
+            ("requests", "let in", "refused", one, "last seen"),
+            (
+                (
+                    at_least(row.count, row.at_most),
+                    number(row.let_in),
+                    number(row.refused),
+                    row.name,
+                    date(row.last),
+                )
+                for row in listing.rows[:_ROWS]
+            ),
+            listing.names - _ROWS,
+        )
 
 
 def _others(report: Report) -> None:
     _table(
-        "Rules on trial (REPORT_ONLY)",
-        ("would be refused", "reason", "what happened"),
-        ((number(row.count), row.name, _plain(told_of(row.name).meaning)) for row in report.report_only.rows[:_ROWS]),
+        f"Rules on trial (REPORT_ONLY): {plural(report.totals.would_refuse, 'request')} let in on trial",
+        ("let in", "refused anyway", "reason", "what happened"),
+        (
+            (number(row.let_in), number(row.refused), row.name, _plain(told_of(row.name).meaning))
+            for row in report.report_only.rows[:_ROWS]
+        ),
+        report.report_only.names - _ROWS,
     )
     totals, source = report.totals, report.source
     say("")
     say("Failures and gaps", "bold")
-    say(
-        f"{plural(totals.failed, 'request')} failed, {plural(totals.cut, 'answer')} broke off, "
-        f"{plural(totals.closed, 'socket')} closed on expiry, {plural(totals.dropped, 'decision')} not written down; "
+    _tell(
+        f"{plural(totals.failed, 'request')} failed; {plural(totals.cut, 'answer')} broke off; "
+        f"{plural(totals.closed, 'live feed or stream', 'live feeds or streams')} ended with their token; "
+        f"{plural(totals.dropped, 'entry', 'entries')} not written down; "
         f"{plural(source.bad, 'line')} of {number(source.lines)} could not be read."
     )
-    if totals.exempt:
-        say(f"{plural(totals.exempt, 'request')} to paths that need no token; they are counted nowhere else.")
     for line in source.bad_lines[:5]:
-        say(f"  {line.file}:{line.number}: {line.problem}")
+        _tell(f"  {line.file}:{line.number}: {line.problem}")
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], more: int = 0) -> None:
     """A table of what stands in the record, taken literally; nothing where there is no row."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     # On a narrow terminal, what happened has to do: the page says the rest.
-    shown = [column != "what to do" or out.width >= _WIDE for column in columns]
+    shown = [column not in _LEFT_OUT or out.width >= _WIDE for column in columns]
     for column in compress(columns, shown):
-        counts = column in {"requests", "refused", "days ago", "would be refused"}
-        table.add_column(column, justify="right" if counts else "left", overflow="fold", no_wrap=counts)
+        counts = column in _COUNTS
+        table.add_column(
+            column,
+            justify="right" if counts else "left",
+            overflow="fold",
+            no_wrap=counts,
+            # A name is broken last.
+            max_width=24 if column == "because" and out.width < _WIDE else None,
+        )
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in compress(row, shown)))
     if not table.row_count:
@@ -232,6 +261,16 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], mo
     out.print(table)
     if more > 0:
         say(f"… and {number(more)} more.")
+
+
+def _tell(text: str, style: str = "") -> None:
+    """A sentence or two, broken between words; the lines after the first stand under its words. Nothing for none."""
+    indent = " " * (len(text) - len(text.lstrip(f" {''.join(mark for mark, _ in _MARKS.values())}")))
+    width = max(40, min(out.width, _LONGEST_LINE))
+    for line in textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    ):
+        say(line.replace(_TIE, " "), style)
 
 
 def _plain(text: str) -> str:

@@ -176,7 +176,8 @@ def grant_text(grant: Grant) -> str:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    return moment(int(seconds * 1000))
+    milliseconds = int(seconds * 1000)
+    return f"{to_the_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 def _to_thousandths(number: float) -> float:
@@ -184,10 +185,9 @@ def _to_thousandths(number: float) -> float:
 
 
 @lru_cache(maxsize=2)
-def moment(milliseconds: int) -> str:
-    """``timestamp`` of milliseconds."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
+def to_the_second(seconds: int) -> str:
+    """``timestamp`` without its fraction: the same for all requests of a second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def step_text(decision: Decision, enforced: bool) -> str:  # noqa: FBT001 - as it stands in a step

@@ -10,7 +10,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-from toucan_guard.core.audit_event import SCHEMA_VERSION, grant_text, moment, rendered_steps
+from toucan_guard.core.audit_event import SCHEMA_VERSION, grant_text, rendered_steps, to_the_second
 from toucan_guard.core.audit_line import MAX_LINE_BYTES, dump_json
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.grants import Grant
@@ -18,7 +18,8 @@ from toucan_guard.core.pseudonyms import Pseudonyms
 
 # What a chain adds, and a count of dropped events. Longer lines are capped, which is the encoder of events' to do.
 _MOST_BYTES: Final = MAX_LINE_BYTES - 512
-_DECIMALS: Final = [f"{rest:03d}".rstrip("0") or "0" for rest in range(1000)]
+_THOUSANDTHS: Final = [f"{rest:03d}" for rest in range(1000)]
+_DECIMALS: Final = [digits.rstrip("0") or "0" for digits in _THOUSANDTHS]
 _START: Final = f'{{"schema":{SCHEMA_VERSION},"event":"decision","time":"'
 
 
@@ -90,13 +91,15 @@ class DecisionLine:
         """
         if status.__class__ is not int and status is not None:
             return None
+        written = int(now * 1000)
         first_byte = int(seconds_to_first_byte * 1000 * 1000)
         left = 0 if expires_at is None else int((expires_at - now) * 1000)
         if first_byte < 0 or left < 0:
             return None  # in its last seconds a token has ended, and is let in by the leeway
         to_route = f"{self._decided}{_more(more_steps)}{self._was_asked}" if more_steps else self._to_route
         line = (
-            f'{_START}{moment(int(now * 1000))}","event_id":"{event_id}","request_id":"{request_id}","trace_id":'
+            f'{_START}{to_the_second(written // 1000)}.{_THOUSANDTHS[written % 1000]}Z",'
+            f'"event_id":"{event_id}","request_id":"{request_id}","trace_id":'
             f"{'null' if trace_id is None else encode_basestring_ascii(trace_id)},"
             f"{to_route}{'null' if route is None else _text(route)},"
             f'"status":{"null" if status is None else status},"first_byte_ms":'

@@ -132,7 +132,7 @@ class AdmissionMiddleware:
         headers = scope["headers"]
         raw = dict(headers)
         credentials = raw.get(b"authorization")
-        usual = raw.keys() <= USUAL
+        usual = USUAL.issuperset(raw)
         if (
             (not usual and _carries_another(raw))
             or (scope.get("query_string") and _asks_for_another(scope, credentials))

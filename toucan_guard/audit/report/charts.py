@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from toucan_guard.audit.report.figures import Unit
 from toucan_guard.audit.report.markup import Html, element, esc
-from toucan_guard.audit.report.words import number
+from toucan_guard.audit.report.words import month, number, short_day
 
 _LEFT, _TOP, _BOTTOM, _RIGHT = 46, 10, 26, 6
-_WIDEST_COLUMN: Final = 34.0
+_THICKEST: Final = 56.0  # of a column
 _LABEL: Final = 62.0  # room of a label under the axis
+# Which columns have a label, the closest first: every so many minutes of a day, hours of a day, days, weeks, months.
+_EVERY: Final[dict[Unit, tuple[int, ...]]] = {
+    "minute": (1, 2, 5, 10, 15, 30, 60, 120, 240),
+    "hour": (1, 2, 3, 6, 12, 24),
+    "day": (1, 2, 7, 14, 28),
+    "week": (1, 2, 4, 8, 13, 26),
+    "month": (1, 2, 3, 6, 12, 24),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +29,13 @@ class Column:
     """One column.
 
     Attributes:
-        label: What stands under it, where there is room.
+        start: When it begins, RFC 3339 in UTC; stands under it, where there is room.
         value: How high it is.
         tip: Its story, which browsers show when it is pointed at.
         marked: It stands out.
     """
 
-    label: str
+    start: str
     value: int
     tip: str
     marked: bool = False
@@ -40,9 +48,9 @@ class Chart:
     id: str
     title: str
     summary: str
+    unit: Unit
     columns: Sequence[Column]
     height: int
-    kind: str
 
 
 def drawn(chart: Chart) -> Html:
@@ -55,10 +63,10 @@ def _svg(chart: Chart, width: int, form: str) -> str:
     floor, right = height - _BOTTOM, width - _RIGHT
     ticks = ticks_up_to(max((column.value for column in chart.columns), default=0))
     scale = (floor - _TOP) / ticks[-1]
+    # However few there are, they share the whole axis: an empty rest would read as hours in which nothing came.
     step = (right - _LEFT) / max(1, len(chart.columns))
-    step = min(step, _WIDEST_COLUMN)
-    thick = step * 0.72 if step > 3 else max(step * 0.86, 0.6)
-    every = math.ceil(_LABEL / step)
+    thick = min(step * 0.72, _THICKEST) if step > 3 else max(step * 0.86, 0.6)
+    labelled = labelled_of(chart.unit, [column.start for column in chart.columns], _LABEL / step)
     parts = [
         f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{floor - tick * scale:.1f}" '
         f'y2="{floor - tick * scale:.1f}"/>'
@@ -76,19 +84,17 @@ def _svg(chart: Chart, width: int, form: str) -> str:
             f'<rect class="{kind}" x="{x + (step - thick) / 2:.2f}" y="{floor - tall:.1f}" width="{thick:.2f}" '
             f'height="{tall:.1f}" rx="{min(1.6, thick / 4):.1f}"/></g>'
         )
-        if index % every == 0 and (x + _LABEL * 0.8 <= width or index == 0):
+        middle = x + step / 2
+        if index in labelled and middle + _LABEL * 0.4 <= width:
             parts.append(
-                f'<line class="mark" x1="{x + step / 2:.1f}" x2="{x + step / 2:.1f}" y1="{floor}" y2="{floor + 4}"/>'
-            )
-            anchor = "start" if x + step / 2 < _LEFT + 18 else "middle"
-            parts.append(
-                f'<text class="tick" x="{max(x + step / 2, _LEFT):.1f}" y="{height - 7}" text-anchor="{anchor}">'
-                f"{esc(column.label)}</text>"
+                f'<line class="mark" x1="{middle:.1f}" x2="{middle:.1f}" y1="{floor}" y2="{floor + 4}"/>'
+                f'<text class="tick" x="{middle:.1f}" y="{height - 7}" text-anchor="middle">'
+                f"{esc(_label(chart.unit, column.start))}</text>"
             )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
     name = f"{chart.id}-{form}"
     return (
-        f'<svg class="chart {chart.kind} {form}" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="chart {chart.id} {form}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-labelledby="{name}-title {name}-desc">'
         f"{element('title', chart.title, id=f'{name}-title')}{element('desc', chart.summary, id=f'{name}-desc')}"
         f"{''.join(parts)}</svg>"
@@ -103,8 +109,29 @@ def ticks_up_to(highest: int) -> list[int]:
     return [step * index for index in range(max(1, math.ceil(highest / step)) + 1)]
 
 
-def labels_of(unit: Unit, *, day: Callable[[str], str], month: Callable[[str], str]) -> Callable[[str], str]:
-    """How the beginning of a column is written under the axis."""
+def labelled_of(unit: Unit, starts: Sequence[str], fewest: float) -> frozenset[int]:
+    """Which columns have a label: at round times, and at least so many columns apart.
+
+    Args:
+        unit: What a column is.
+        starts: When each begins.
+        fewest: How many columns a label needs for itself.
+    """
+    every = next((every for every in _EVERY[unit] if every >= fewest), math.ceil(fewest))
+    if unit in ("day", "week") or every not in _EVERY[unit]:
+        return frozenset(range(0, len(starts), every))
+    return frozenset(index for index, start in enumerate(starts) if _place(unit, start) % every == 0)
+
+
+def _place(unit: Unit, start: str) -> int:
+    """How many minutes or hours into its day a column begins, or months since the year 0."""
+    if unit == "month":
+        return int(start[:4]) * 12 + int(start[5:7]) - 1
+    return int(start[11:13]) if unit == "hour" else int(start[11:13]) * 60 + int(start[14:16])
+
+
+def _label(unit: Unit, start: str) -> str:
+    """How the beginning of a column is written under the axis: at midnight, the day."""
     if unit in ("minute", "hour"):
-        return lambda start: start[11:16] if start[11:16] != "00:00" else day(start)
-    return month if unit == "month" else day
+        return start[11:16] if start[11:16] != "00:00" else short_day(start)
+    return month(start) if unit == "month" else short_day(start)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["act", "look"]
+StrangerKind = Literal["site", "customer", "client"]
 Unit = Literal["minute", "hour", "day", "week", "month"]
 
 
@@ -20,7 +21,8 @@ class Row:
         name: As the record has it.
         count: How often it was certainly seen in the period.
         at_most: How often it may have been seen, where the list was too long to keep whole; else ``count``.
-        refused: How many of ``count`` were refusals.
+        let_in: How many of ``count`` were let in.
+        refused: How many of ``count`` were refusals; those that are neither have failed.
         first: When it was first seen, RFC 3339 in UTC; before the period too.
         last: When it was last seen.
         notes: What it was seen with, the most frequent first, and how often.
@@ -30,6 +32,7 @@ class Row:
     name: str
     count: int
     at_most: int
+    let_in: int
     refused: int
     first: str
     last: str
@@ -66,7 +69,7 @@ class Scope:
     Attributes:
         grants: Each as ``type:id:action,action``.
         rls_attributes: The names of the row-level attributes; empty is no limit on rows.
-        count: How many requests were let pass with it.
+        count: How many requests were let in with it.
         at_most: See ``Row``.
         tenants: Whose tokens these were, some of them.
         last: When it was last used.
@@ -113,7 +116,9 @@ class Key:
         key_id: ``kid``; empty where tokens name none.
         issuer: Whose tokens it signs.
         api_key: It asked the token service for tokens.
-        used: How often its tokens were used in the period.
+        used: How many requests came with its tokens in the period.
+        let_in: How many of these were let in.
+        refused: How many of these were refused; those that are neither have failed.
         issued: How many tokens it was given by the token service in the period.
         last: When it was last used, in the period or before.
         unused_days: Whole days from its last use to the end of the record.
@@ -124,6 +129,8 @@ class Key:
     issuer: str
     api_key: bool
     used: int
+    let_in: int
+    refused: int
     issued: int
     last: str
     unused_days: int
@@ -136,9 +143,9 @@ class Slot:
 
     Attributes:
         start: When it begins, RFC 3339 in UTC.
-        allowed: Requests that were let pass.
+        allowed: Requests that every rule let in.
         refused: Requests that were refused.
-        would_refuse: Requests that report-only let pass.
+        would_refuse: Requests that were let in because a rule only reports.
         failed: Requests that ended in an error.
     """
 
@@ -147,6 +154,11 @@ class Slot:
     refused: int
     would_refuse: int
     failed: int
+
+    @property
+    def let_in(self) -> int:
+        """Those that were let in, for either reason."""
+        return self.allowed + self.would_refuse
 
     @property
     def requests(self) -> int:
@@ -207,18 +219,53 @@ class Traveller:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """What was counted in the period.
+class Stranger:
+    """Somebody who asked often in the period, and was refused every time.
 
     Attributes:
-        allowed: Requests that were let pass.
+        kind: ``site``; ``customer``, named by valid tokens; ``client``, an address (or its pseudonym) whose requests
+            named no web site.
+        name: As the record has it.
+        count: How often; every one a refusal.
+        first: When it was first seen, in the period or before.
+        last: When it was last seen.
+        reasons: Why, the most frequent first, and how often.
+    """
+
+    kind: StrangerKind
+    name: str
+    count: int
+    first: str
+    last: str
+    reasons: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What was counted in the period. A request asks for a chart, its data or its live feed.
+
+    What shows nothing and was let in is counted apart, and nowhere else: ``exempt``, ``preflights``, ``redirects``,
+    ``issued`` and ``renewed``. Refused or failed, the same counts as a request.
+
+    Attributes:
+        allowed: Requests that every rule let in.
         refused: Requests that were refused.
-        would_refuse: Requests that report-only let pass.
-        failed: Requests that ended in an error.
-        exempt: Requests to paths that are not protected; counted nowhere else.
+        would_refuse: Requests that were let in because a rule only reports.
+        failed: Requests that ended in an error, or without an answer.
+        with_token: Requests whose token was valid, whatever became of them.
+        let_in_with_token: Those of them that were let in.
+        siteless: Requests that named no web site, as a chart's own calls for its data do not.
+        refused_siteless: Those of them that were refused.
+        refused_preflights: Refused requests of which only the browser's question beforehand came.
+        unasked: Whoever was let in while the store of withdrawn tokens did not answer; steps counted apart too.
+        exempt: Requests to paths that are not protected.
+        preflights: Browsers' questions beforehand that were answered with yes; the request that follows is counted.
+        redirects: Answers that send the browser on, as into a frame; the request that follows is counted.
+        issued: Tokens that the token service gave to servers with an API key.
+        renewed: Tokens that were renewed.
         cut: Answers that broke off.
-        closed: WebSockets that were closed because a token ended or was withdrawn.
-        dropped: Decisions that could not be written down.
+        closed: WebSockets and streams that were ended because their token ended or was withdrawn.
+        dropped: Entries that could not be written down.
         shortened: Lines that were too long and lost everything but the essential.
         starts: Processes that began.
     """
@@ -227,7 +274,17 @@ class Totals:
     refused: int = 0
     would_refuse: int = 0
     failed: int = 0
+    with_token: int = 0
+    let_in_with_token: int = 0
+    siteless: int = 0
+    refused_siteless: int = 0
+    refused_preflights: int = 0
+    unasked: int = 0
     exempt: int = 0
+    preflights: int = 0
+    redirects: int = 0
+    issued: int = 0
+    renewed: int = 0
     cut: int = 0
     closed: int = 0
     dropped: int = 0
@@ -235,9 +292,14 @@ class Totals:
     starts: int = 0
 
     @property
+    def let_in(self) -> int:
+        """Requests that were let in, those on trial included."""
+        return self.allowed + self.would_refuse
+
+    @property
     def requests(self) -> int:
-        """All requests to protected paths."""
-        return self.allowed + self.refused + self.would_refuse + self.failed
+        """All requests: let in, refused and failed."""
+        return self.let_in + self.refused + self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +403,8 @@ class Report:
         newest: The last event of the whole record, before the period too.
         known_since: Sites that came later than this are new; None where nothing came before it to compare with.
         lifetimes: How long tokens still had to live when they were used: an upper bound in seconds (None is more),
-            and how many requests.
+            and how many requests were let in.
+        strangers: Whoever was refused every time, sites first, then customers, then clients; the most frequent first.
     """
 
     made: str
@@ -371,6 +434,7 @@ class Report:
     report_only: Listing
     bursts: tuple[Burst, ...]
     new_sites: tuple[NewSite, ...]
+    strangers: tuple[Stranger, ...]
     travellers: tuple[Traveller, ...]
     people_overflowed: bool
     integrity: Integrity

@@ -18,6 +18,8 @@ from toucan_guard.audit.report.figures import (
     Scope,
     SealFinding,
     Source,
+    Stranger,
+    StrangerKind,
     Totals,
     Traveller,
 )
@@ -27,6 +29,8 @@ from toucan_guard.audit.report.notices import notices_of
 from toucan_guard.audit.report.tallies import Seen, Tally
 from toucan_guard.audit.verdict import Verdict
 
+FEWEST_REFUSALS: Final = 5  # so many refusals, and nothing else, are worth a word
+FEWEST_REFUSALS_OF_A_CLIENT: Final = 20  # a page that was left open asks in vain for a while
 NEW_DAYS: Final = 7  # without --since, whoever came in the last week and was never seen before is new
 
 _MOST_ROWS: Final = 200
@@ -86,13 +90,14 @@ def finish(gathered: Gatherer, verdict: Verdict | None, *, made: datetime) -> Re
         report_only=_listing(gathered.report_only),
         bursts=gathered.hours.bursts(begins, ends) if some else (),
         new_sites=_new_sites(gathered, known_since),
+        strangers=_strangers(gathered),
         travellers=tuple(
             Traveller(subject, tenant, tuple(known.sites), known.last)
             for (subject, tenant), known in sorted(
-                gathered.travellers.items(), key=lambda item: (-len(item[1].sites), str(item[0]))
+                gathered.people.travellers.items(), key=lambda item: (-len(item[1].sites), str(item[0]))
             )[:_MOST_ROWS]
         ),
-        people_overflowed=gathered.people_overflowed,
+        people_overflowed=gathered.people.overflowed,
         integrity=_integrity(verdict, claimed=gathered.sealed),
     )
     return replace(report, notices=notices_of(report))
@@ -120,16 +125,20 @@ def _listing(tally: Tally[str], *, by_refused: bool = False) -> Listing:
     )
 
 
+def _notes(seen: Seen) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(seen.notes.items(), key=lambda note: (-note[1], note[0])))
+
+
 def _row(name: str, seen: Seen) -> Row:
-    notes = tuple(sorted(seen.notes.items(), key=lambda note: (-note[1], note[0])))
     return Row(
         name=name,
         count=seen.count,
         at_most=seen.count + seen.missing,
+        let_in=seen.let_in,
         refused=seen.refused,
         first=seen.first,
         last=seen.last,
-        notes=notes,
+        notes=_notes(seen),
         unnoted=seen.unnoted,
     )
 
@@ -159,6 +168,8 @@ def _keys(gathered: Gatherer) -> tuple[Key, ...]:
             issuer=name[1],
             api_key=name in gathered.issued,
             used=seen.count,
+            let_in=seen.let_in,
+            refused=seen.refused,
             issued=gathered.issued.get(name, 0),
             last=seen.last,
             unused_days=(moment_of(gathered.span.last) - moment_of(seen.last)).days,
@@ -176,8 +187,26 @@ def _new_sites(gathered: Gatherer, known_since: str | None) -> tuple[NewSite, ..
         NewSite(site, seen.first, seen.count, seen.refused)
         for site, seen in gathered.sites.ranked()
         # A site that may have been let go for want of room may be an old one.
-        if seen.first >= known_since and not seen.missing
+        if seen.count and seen.first >= known_since and not seen.missing
     )[:_MOST_ROWS]
+
+
+def _strangers(gathered: Gatherer) -> tuple[Stranger, ...]:
+    """Whoever was refused every time. A name that may have been let go for want of room may have been let in before."""
+    found: list[Stranger] = []
+    kinds: tuple[tuple[StrangerKind, Tally[str], int], ...] = (
+        ("site", gathered.sites, FEWEST_REFUSALS),
+        ("customer", gathered.tenants, FEWEST_REFUSALS),
+        ("client", gathered.clients, FEWEST_REFUSALS_OF_A_CLIENT),
+    )
+    for kind, tally, fewest in kinds:
+        refused = [
+            Stranger(kind, name, seen.count, seen.first, seen.last, _notes(seen))
+            for name, seen in tally.ranked()
+            if seen.count == seen.refused >= fewest and not seen.missing
+        ]
+        found += refused[:_MOST_ROWS]
+    return tuple(found)
 
 
 def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:

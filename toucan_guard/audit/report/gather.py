@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from toucan_guard.audit.report.figures import BadLine, Totals
 from toucan_guard.audit.report.hours import ALLOWED, FAILED, REFUSED, WOULD_REFUSE, Hours
+from toucan_guard.audit.report.kinds import gives_token, is_preflight, step_beside, trials_of
 from toucan_guard.audit.report.lines import LineReader, capped, number_of, text_of, texts_of
-from toucan_guard.audit.report.tallies import Seen, Tally, Top
+from toucan_guard.audit.report.people import People
+from toucan_guard.audit.report.tallies import Seen, Tally, Told, Top
 from toucan_guard.core.audit_event import Event
+from toucan_guard.core.decisions import Reason
 
 ScopeName = tuple[tuple[str, ...], tuple[str, ...]]  # grants, and the names of row-level attributes
 KeyName = tuple[str, str]  # kid and issuer
-PersonName = tuple[str, str | None]  # subject and tenant
 
 LIFETIMES: Final = (300, 900, 3_600, 28_800, None)  # seconds; None is more
 
@@ -21,8 +23,7 @@ _OUTCOME: Final = {"allow": ALLOWED, "deny": REFUSED, "would_deny": WOULD_REFUSE
 _SEALED: Final = b'{"chain":'
 _FIRST: Final = "2025"  # before the first version; what a clock that was never set says
 _MOST_BAD: Final = 50
-_MOST_PEOPLE: Final = 100_000
-_MOST_SITES: Final = 5_000
+_MOST_KEYS: Final = 4_000
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -47,23 +48,21 @@ class Gatherer:
         self.numbers = dict.fromkeys(Totals.__slots__, 0)
         self.hours = Hours()
         self.reasons: Tally[str] = Tally(500)
-        self.sites: Tally[str] = Tally(_MOST_SITES)
+        self.sites: Tally[str] = Tally(5_000)
         self.scopes: Tally[ScopeName] = Tally(1_000)
         self.widest: Top[ScopeName] = Top(50)
         self.unlimited = 0
         self.long_tokens: Top[str] = Top(50)
         self.lifetimes = [0] * len(LIFETIMES)
-        self.keys: Tally[KeyName] = Tally(4_000)
+        self.keys: Tally[KeyName] = Tally(_MOST_KEYS)
         self.issued: dict[KeyName, int] = {}
         self.tenants: Tally[str] = Tally(5_000)
         self.regions: Tally[str] = Tally(200)
         self.tables: Tally[str] = Tally(1_000)
         self.report_only: Tally[str] = Tally(500)
-        self.people_overflowed = False
-        self.travellers: dict[PersonName, Traveller] = {}
-        self._homes: dict[int, int] = {}
-        self._site_numbers: dict[str, int] = {}
-        self._site_names: list[str] = []
+        self.clients: Tally[str] = Tally(5_000)  # without refusals of whoever names a site: the site tells of those
+        self.people = People()
+        self._told = Told(2_500)
         self._reader = LineReader()
 
     def feed(self, line: bytes, *, file: str, number: int) -> None:
@@ -101,7 +100,7 @@ class Gatherer:
             self.period.at(time)
 
     def _known(self, event: Event, time: str) -> None:
-        """What an event of before the period says: which sites and keys there were."""
+        """What an event says that is not counted: which sites and keys there were."""
         site = text_of(event, "embedder") or text_of(event, "origin")
         if site is not None:
             self.sites.known(site, time)
@@ -118,7 +117,7 @@ class Gatherer:
                 self.numbers["cut"] += 1
             elif event.get("outcome") == "deny":
                 self.numbers["closed"] += 1
-            self._tables(event)
+            self._tables(event, "decision_id")
 
     def _dropped(self, event: Event) -> None:
         dropped = number_of(event, "dropped")
@@ -127,70 +126,110 @@ class Gatherer:
         if event.get("truncated") is True:
             self.numbers["shortened"] += 1
 
-    def _tables(self, event: Event) -> None:
+    def _tables(self, event: Event, decided_in: str) -> None:
+        """Count each table once for a request: a completion repeats what its decision told."""
         tables = event.get("tables")
         if isinstance(tables, dict) and tables:
-            for name in tables:
-                self.tables.count(capped(name), event["time"])
+            decision = text_of(event, decided_in)
+            for name in map(capped, tables):
+                if decision is None or self._told.is_new(decision, name):
+                    self.tables.count(name, event["time"])
 
     def _decision(self, event: Event, time: str, line: bytes) -> None:
         self._dropped(event)
         if event.get("exempt") is True:
             self.numbers["exempt"] += 1
             return
-        outcome = _OUTCOME[event["outcome"]]
+        outcome, trials = _OUTCOME[event["outcome"]], trials_of(event) if b"would_deny:" in line else ()
+        if Reason.STORE_UNAVAILABLE in trials:
+            # Not a rule on trial: a switch lets in whom the store could not be asked about.
+            self.numbers["unasked"] += outcome in (ALLOWED, WOULD_REFUSE)
+            trials = tuple(reason for reason in trials if reason != Reason.STORE_UNAVAILABLE)
+            outcome = ALLOWED if outcome == WOULD_REFUSE and not trials else outcome
+        let_in, refused = outcome in (ALLOWED, WOULD_REFUSE), outcome == REFUSED
+        beside = step_beside(event, line) if let_in else None
+        site = text_of(event, "embedder") or text_of(event, "origin")
+        reason = "" if let_in else text_of(event, "reason") or "unknown"
+        client = text_of(event, "client")
+        if client is not None and (site is None or not refused):
+            seen = self.clients.count(client, time, let_in=let_in, refused=refused)
+            if refused:
+                seen.note(reason)
+        if beside is not None:
+            self._beside(event, time, beside)
+            return
         self.numbers[("allowed", "refused", "would_refuse", "failed")[outcome]] += 1
         self.hours.count(time, outcome)
-        embedder, origin = text_of(event, "embedder"), text_of(event, "origin")
-        site = embedder or origin
-        refused = outcome == REFUSED
-        if refused or outcome == FAILED:
-            reason = text_of(event, "reason") or "unknown"
+        if refused:
+            self.numbers["refused_preflights"] += is_preflight(event)
+            self.hours.refuse(time, reason, site)
+        if reason:
             seen = self.reasons.count(reason, time, refused=refused)
             if site is not None:
                 seen.note(site)
+        if site is None:
+            self.numbers["siteless"] += 1
+            self.numbers["refused_siteless"] += refused
+        else:
+            seen = self.sites.count(site, time, let_in=let_in, refused=refused)
             if refused:
-                self.hours.refuse(time, reason, site)
-        if site is not None:
-            seen = self.sites.count(site, time, refused=refused)
-            if refused:
-                seen.note(text_of(event, "reason") or "unknown")
-        if b"would_deny:" in line:
-            self._would_deny(event, time, site)
+                seen.note(reason)
+        for trial in trials:
+            seen = self.report_only.count(capped(trial), time, let_in=let_in, refused=refused)
+            if site is not None:
+                seen.note(site)
         region = text_of(event, "region")
         if region is not None:
-            self.regions.count(region, time, refused=refused)
-        self._tables(event)
-        issuer, tenant = text_of(event, "issuer"), text_of(event, "tenant")
-        issued = b'"api_key"' in line and _issues(event)
-        if tenant is not None and not issued:
-            self.tenants.count(tenant, time, refused=refused)
-        if issuer is not None:
-            site_of_person = embedder or (origin if event.get("fetch_site") in _OTHER_SITES else None)
-            self._claims(event, time, issuer, outcome, site_of_person, issued=issued)
+            self.regions.count(region, time, let_in=let_in, refused=refused)
+        self._tables(event, "event_id")
+        if let_in or not gives_token(event, line):
+            self._token(event, time, outcome, reason)
 
-    def _claims(self, event: Event, time: str, issuer: str, outcome: int, site: str | None, *, issued: bool) -> None:
-        """What a verified token says; one that is given away now is not used yet."""
-        tenant, subject = text_of(event, "tenant"), text_of(event, "subject")
-        key: KeyName = (text_of(event, "key_id") or "", issuer)
-        if issued:
-            seen = self.keys.known(key, time)
-            if key in self.issued or len(self.issued) < 4_000:
-                self.issued[key] = self.issued.get(key, 0) + 1
-        else:
-            seen = self.keys.count(key, time, refused=outcome == REFUSED)
-        if tenant is not None:
-            seen.note(tenant)
-        left = number_of(event, "expires_in_seconds")
-        token = text_of(event, "token_id")
-        if left is not None and token is not None:
-            self.long_tokens.offer(token, left, (tenant, subject, key[0], time))
-        if issued:
+    def _beside(self, event: Event, time: str, beside: str) -> None:
+        """A step that is counted apart: it uses a key, or gives a token away, and shows where somebody is."""
+        self.numbers[beside] += 1
+        self._known(event, time)
+        issuer, tenant = text_of(event, "issuer"), text_of(event, "tenant")
+        if issuer is None:
             return
-        if outcome in (ALLOWED, WOULD_REFUSE):
+        key: KeyName = (text_of(event, "key_id") or "", issuer)
+        if beside == "issued" and (key in self.issued or len(self.issued) < _MOST_KEYS):
+            self.issued[key] = self.issued.get(key, 0) + 1
+        if tenant is not None:
+            self.keys.known(key, time).note(tenant)
+        self._long_token(event, time, key[0])
+        if beside == "redirects":
+            self._person(event, time)
+
+    def _token(self, event: Event, time: str, outcome: int, reason: str) -> None:
+        """What a verified token says, of somebody who asked for a chart with it."""
+        issuer, tenant = text_of(event, "issuer"), text_of(event, "tenant")
+        let_in, refused = outcome in (ALLOWED, WOULD_REFUSE), outcome == REFUSED
+        if tenant is not None:
+            seen = self.tenants.count(tenant, time, let_in=let_in, refused=refused)
+            if refused:
+                seen.note(reason)
+        if issuer is None:
+            return
+        self.numbers["with_token"] += 1
+        key: KeyName = (text_of(event, "key_id") or "", issuer)
+        seen_key = self.keys.count(key, time, let_in=let_in, refused=refused)
+        if tenant is not None:
+            seen_key.note(tenant)
+        left = self._long_token(event, time, key[0])
+        if let_in:
+            self.numbers["let_in_with_token"] += 1
             self._scope(event, time, tenant, left)
-        if subject is not None and site is not None:
-            self._person((subject, tenant), site, time)
+        self._person(event, time)
+
+    def _long_token(self, event: Event, time: str, key_id: str) -> float | None:
+        """How long the token still has to live, which is remembered of those that live longest."""
+        left = number_of(event, "expires_in_seconds")
+        if left is not None and self.long_tokens.wants(left):
+            token, tenant, subject = text_of(event, "token_id"), text_of(event, "tenant"), text_of(event, "subject")
+            if token is not None:
+                self.long_tokens.offer(token, left, (tenant, subject, key_id, time))
+        return left
 
     def _scope(self, event: Event, time: str, tenant: str | None, left: float | None) -> None:
         scope: ScopeName = (texts_of(event, "grants"), texts_of(event, "rls_attributes"))
@@ -213,55 +252,12 @@ class Gatherer:
                     self.lifetimes[index] += 1
                     break
 
-    def _would_deny(self, event: Event, time: str, site: str | None) -> None:
-        steps = event.get("steps")
-        for step in steps if isinstance(steps, list) else ():
-            decided = step.get("decision") if isinstance(step, dict) else None
-            if isinstance(decided, str) and decided.startswith("would_deny:"):
-                seen = self.report_only.count(capped(decided.partition(":")[2]) or "unknown", time)
-                if site is not None:
-                    seen.note(site)
-
-    def _person(self, person: PersonName, site: str, time: str) -> None:
-        """Notice whoever is seen in the pages of a second site; of everybody else only the first site is kept."""
-        number = self._site_numbers.get(site)
-        if number is None:
-            if len(self._site_names) >= _MOST_SITES:
-                self.people_overflowed = True
-                return
-            number = self._site_numbers[site] = len(self._site_names)
-            self._site_names.append(site)
-        name = hash(person)
-        home = self._homes.get(name)
-        if home is None:
-            if len(self._homes) >= _MOST_PEOPLE:
-                self.people_overflowed = True
-                self._homes.clear()
-            self._homes[name] = number
-        elif home != number:
-            known = self.travellers.get(person)
-            if known is None:
-                if len(self.travellers) >= 1_000:
-                    self.people_overflowed = True
-                    return
-                known = self.travellers[person] = Traveller(self._site_names[home])
-            known.at(site, time)
-
-
-class Traveller:
-    """Somebody who was seen in the pages of two sites or more."""
-
-    __slots__ = ("last", "sites")
-
-    def __init__(self, home: str) -> None:
-        self.sites: dict[str, None] = {home: None}
-        self.last = ""
-
-    def at(self, site: str, time: str) -> None:
-        """They were seen here."""
-        if len(self.sites) < 8:
-            self.sites[site] = None
-        self.last = max(self.last, time)
+    def _person(self, event: Event, time: str) -> None:
+        """Whose chart is shown in whose page; a call of our own page names no other site."""
+        origin = text_of(event, "origin") if text_of(event, "fetch_site") in _OTHER_SITES else None
+        subject, site = text_of(event, "subject"), text_of(event, "embedder") or origin
+        if subject is not None and site is not None:
+            self.people.at((subject, text_of(event, "tenant")), site, time)
 
 
 def width_of(scope: ScopeName) -> tuple[bool, int, int, int]:
@@ -279,11 +275,3 @@ def opens_every_object(grant: str) -> bool:
 def actions_of(grants: Iterable[str]) -> int:
     """How many actions the grants allow, together."""
     return sum(grant.rpartition(":")[2].count(",") + 1 for grant in grants)
-
-
-def _issues(event: Event) -> bool:
-    """Whether this is the token service giving a token away."""
-    steps: Any = event.get("steps")
-    return isinstance(steps, list) and any(
-        isinstance(step, dict) and step.get("layer") == "api_key" and step.get("decision") == "allow" for step in steps
-    )

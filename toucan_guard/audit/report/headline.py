@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from toucan_guard.audit.report.figures import Report
-from toucan_guard.audit.report.words import minute, number, period, plural, share
+from toucan_guard.audit.report.words import listed, minute, number, period, plural, share
 
 
 class Verdict(NamedTuple):
@@ -39,10 +39,38 @@ def headline(report: Report) -> str:
         return "Nothing is on record for this time"
     asked = f"{plural(totals.requests, 'request')} came in"
     if not totals.requests:
-        return "No requests came in"
-    if not totals.refused:
-        return f"{asked}, and nobody was refused"
-    return f"{asked}, and {share(totals.refused, totals.requests)} were refused"
+        return "No requests for charts came in"
+    if totals.requests == 1:
+        return f"{asked}, and {'was' if totals.refused else 'was not'} refused"
+    if totals.refused in (0, totals.requests):
+        return f"{asked}, and {'all' if totals.refused else 'none'} of them were refused"
+    were = "was" if totals.refused == 1 else "were"
+    return f"{asked}, and {number(totals.refused)} ({share(totals.refused, totals.requests)}) {were} refused"
+
+
+def counting(report: Report) -> str:
+    """What was counted as a request, and what apart; nothing where nothing was."""
+    totals = report.totals
+    found = [
+        (totals.redirects, "redirect", "redirects", "a browser is sent on, as into a frame"),
+        (totals.preflights, "preflight", "preflights", "a browser's question beforehand, whether it may ask"),
+        (totals.exempt, "request", "requests", "to paths that need no token"),
+        (totals.issued, "token", "tokens", "given to a server with an API key"),
+        (totals.renewed, "token", "tokens", "renewed by a page"),
+    ]
+    beside = [f"{plural(count, one, many)} ({what})" for count, one, many, what in found if count]
+    told = []
+    if totals.requests or beside:
+        told.append("A request asks for a chart, its data or its live feed, and is let in, is refused or fails.")
+    if beside:
+        told.append(f"Counted apart, as they show nothing: {listed(beside, len(beside))}.")
+    asked = totals.refused_preflights
+    if asked:
+        were = "was a preflight" if asked == 1 else "were preflights"
+        told.append(
+            f"Of the requests that were refused, {number(asked)} {were}: the browser asked beforehand, and was told no."
+        )
+    return " ".join(told)
 
 
 def covered(report: Report) -> str:
@@ -71,16 +99,16 @@ def verdict(report: Report) -> Verdict:
 
 
 def tiles(report: Report) -> Sequence[Tile]:
-    """The numbers at the top."""
+    """The numbers at the top: what was let in, refused and failed is all there is."""
     totals = report.totals
     found = [
-        Tile("Let through", number(totals.allowed), share(totals.allowed, totals.requests), bad=False),
+        Tile("Let in", number(totals.let_in), share(totals.let_in, totals.requests), bad=False),
         Tile("Refused", number(totals.refused), share(totals.refused, totals.requests), bad=False),
-        Tile("Failed", number(totals.failed), "errors of the app", bad=False),
+        Tile("Failed", number(totals.failed), share(totals.failed, totals.requests), bad=False),
         Tile("Not written down", number(totals.dropped), "gaps in the record", bad=totals.dropped > 0),
         Tile("Customers", number(report.tenants.names) + ("+" if report.tenants.overflowed else ""), "seen", bad=False),
     ]
     if totals.would_refuse:
-        trial = Tile("On trial", number(totals.would_refuse), "would be refused", bad=False)
-        found.insert(2, trial)
+        trial = Tile("On trial", number(totals.would_refuse), "of those let in", bad=False)
+        found.insert(1, trial)
     return found

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Final
 
 from toucan_guard.audit.report.words import harmless
+
+_LONGEST_SENTENCES: Final = 4_000  # the names in them are capped one by one
 
 
 class Html(str):
@@ -39,9 +42,9 @@ def name(text: str, *, empty: str = "none") -> Html:
 
 
 def words(text: str) -> Html:
-    """A sentence of ours; what stands between backticks is typed as it stands."""
-    parts = text.split("`")
-    return Html("".join(element("code", part) if index % 2 else esc(part) for index, part in enumerate(parts)))
+    """Sentences of ours, whole however long; what stands between backticks is typed as it stands."""
+    parts = [Html(escape(harmless(part, _LONGEST_SENTENCES), quote=True)) for part in text.split("`")]
+    return Html("".join(element("code", part) if index % 2 else part for index, part in enumerate(parts)))
 
 
 def sentence(text: str) -> Html:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from toucan_guard.audit.report.figures import Burst, Key, Notice, Report, Traveller
+from toucan_guard.audit.report.gather import opens_every_object
 from toucan_guard.audit.report.hours import moment_of
+from toucan_guard.audit.report.strangers import strangers
 from toucan_guard.audit.report.words import day, duration, harmless, listed, minute, number, plural, share, told_of
 from toucan_guard.core.decisions import Reason
 
@@ -73,8 +75,8 @@ def _holes(report: Report) -> Iterator[Notice]:
         yield Notice(
             "dropped",
             "act",
-            f"{plural(dropped, 'decision was', 'decisions were')} not written down",
-            "The guard could not write to its record at the time, so this report does not count them.",
+            f"{plural(dropped, 'entry was', 'entries were')} not written down",
+            "The guard could not write to its record at the time, so this report cannot count what they told.",
             "Look at the disk or the collector that the record goes to. AUDIT_MODE=strict answers nothing that it "
             "cannot write down.",
         )
@@ -118,7 +120,7 @@ def _no_limit_on_rows(report: Report) -> Iterator[Notice]:
             "no_row_limit",
             "look",
             f"{plural(report.unlimited, 'request')} could see every row",
-            "The token that was let pass had no limit on rows, because row-level security is switched off or the "
+            "The token that was let in had no limit on rows, because row-level security is switched off or the "
             "policy has no rule for it.",
             "See that INSECURE_NO_RLS is not set where customers share tables.",
         )
@@ -127,7 +129,7 @@ def _no_limit_on_rows(report: Report) -> Iterator[Notice]:
 def _travellers(report: Report) -> Iterator[Notice]:
     groups: dict[tuple[str, ...], list[Traveller]] = {}
     for person in report.travellers:
-        groups.setdefault(person.sites, []).append(person)
+        groups.setdefault(tuple(sorted(person.sites)), []).append(person)
     for sites, people in list(groups.items())[:_MOST_OF_A_KIND]:
         first = people[0]
         whose = f" of {harmless(first.tenant)}" if first.tenant else ""
@@ -159,7 +161,8 @@ def _bursts(report: Report) -> Iterator[Notice]:
     for reason, bursts in list(reasons.items())[:_MOST_OF_A_KIND]:
         most = bursts[0]
         again = f" It happened {plural(len(bursts), 'time')} in all." if len(bursts) > 1 else ""
-        site = f", {number(most.site_count)} or more of them from {harmless(most.site)}" if most.site else ""
+        most_of_them = "all" if most.site_count == most.count else f"{number(most.site_count)} or more"
+        site = f", {most_of_them} of them from {harmless(most.site)}" if most.site else ""
         usual = f"about {number(most.usual)}" if most.usual >= 1 else "hardly any"
         yield Notice(
             "burst",
@@ -184,7 +187,8 @@ def _new_sites(report: Report) -> Iterator[Notice]:
             f"{listed([harmless(site.site) for site in let_in])}: never seen before {since}.",
             "Right, if a customer has a new site. Otherwise take it off ALLOWED_ORIGINS.",
         )
-    turned_away = [site for site in report.new_sites if site.count == site.refused]
+    told = {stranger.name for stranger in report.strangers if stranger.kind == "site"}
+    turned_away = [site for site in report.new_sites if site.count == site.refused and site.site not in told]
     if turned_away:
         yield Notice(
             "new_site_refused",
@@ -215,8 +219,8 @@ def _wide_scopes(report: Report) -> Iterator[Notice]:
             "wide_scope",
             "look",
             f"{plural(len(wide), 'kind of token opens', 'kinds of token open')} every object of a type",
-            f"Used for {plural(sum(scope.count for scope in wide), 'request')}, as with "
-            f"{harmless(next(grant for grant in wide[0].grants if ':*:' in grant))}.",
+            f"{plural(sum(scope.count for scope in wide), 'request was', 'requests were')} let in with one, as with "
+            f"{harmless(next(filter(opens_every_object, wide[0].grants)))}.",
             "Let tokens name the dashboards that they open.",
         )
     long = [token for token in report.long_tokens if token.seconds > LONG_SECONDS]
@@ -224,21 +228,30 @@ def _wide_scopes(report: Report) -> Iterator[Notice]:
         yield Notice(
             "long_token",
             "look",
-            f"Tokens live up to {duration(long[0].seconds)}",
+            f"A token had {duration(long[0].seconds)} left to live",
             "Whoever gets hold of such a token can use it for that long.",
             "Mint tokens for minutes and renew them; TOKEN_LIFETIME_SECONDS sets the limit.",
         )
 
 
 def _report_only(report: Report) -> Iterator[Notice]:
-    if report.report_only.total:
-        names = [told_of(row.name).meaning for row in report.report_only.rows]
+    rules = [row for row in report.report_only.rows if row.let_in]
+    if report.totals.would_refuse and rules:
         yield Notice(
             "report_only",
             "look",
-            f"{plural(report.report_only.total, 'refusal')} on trial only",
-            f"REPORT_ONLY let these pass: {listed(names)}.",
+            f"{plural(report.totals.would_refuse, 'request was', 'requests were')} let in on trial",
+            f"REPORT_ONLY let in what would have been refused: {listed([told_of(row.name).meaning for row in rules])}.",
             "If none of them is a customer of yours, end the trial. If some are, list them first.",
+        )
+    unasked = report.totals.unasked
+    if unasked:
+        yield Notice(
+            "store_fail_open",
+            "look",
+            f"{plural(unasked, 'time')} nobody knew whether a token was withdrawn",
+            "The store did not answer, and INSECURE_STORE_FAIL_OPEN let the token in all the same.",
+            "Look at the store. Without the switch nobody is let in while it does not answer.",
         )
 
 
@@ -249,7 +262,7 @@ def _failures(report: Report) -> Iterator[Notice]:
             "failures",
             "look",
             f"{share(failed, requests)} of the requests failed",
-            f"{plural(failed, 'request')} ended in an error of the app, or without an answer.",
+            f"{plural(failed, 'request')} ended in an error of the app, or the viewer left before the answer.",
             "Show the people who run the app its log of that time.",
         )
     for row in report.reasons.rows:
@@ -276,6 +289,7 @@ _ALL: Final = (
     _exposed_key,
     _no_limit_on_rows,
     _bursts,
+    strangers,
     _travellers,
     _new_sites,
     _wide_scopes,

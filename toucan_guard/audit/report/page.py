@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from toucan_guard.audit.report import sections, token_sections
+from toucan_guard.audit.report import over_time, sections, token_sections
 from toucan_guard.audit.report.figures import Report
-from toucan_guard.audit.report.headline import covered, headline, tiles, verdict
-from toucan_guard.audit.report.markup import Html, element
+from toucan_guard.audit.report.headline import counting, covered, headline, tiles, verdict
+from toucan_guard.audit.report.markup import Html, element, words
 from toucan_guard.audit.report.parts import icon
 from toucan_guard.audit.report.style import POLICY, STYLE
 from toucan_guard.audit.report.words import listed, minute, number, plural
@@ -44,13 +44,14 @@ def page(report: Report) -> str:
         element("div", icon(state.level), element("p", element("strong", state.title), state.text),
                 class_=f"verdict {state.level}"),
         _tiles(report),
+        element("p", words(counting(report)), class_="counting") if counting(report) else "",
         element("nav", element("ul", *links), aria_label="Contents"),
     )  # fmt: skip
     aside = element("div", token_sections.filters(report), token_sections.regions(report))
     main = element(
         "main",
         sections.attention(report),
-        sections.timeline(report),
+        over_time.timeline(report),
         sections.reasons(report),
         sections.sites(report),
         sections.people(report),
@@ -92,8 +93,8 @@ def _footer(report: Report) -> Html:
         "footer",
         element(
             "p",
-            f"Made on {minute(report.made)} from {plural(source.lines, 'line')}{before} of "
-            f"{listed(list(source.files)) if source.files else 'no file'}. All times are UTC.",
+            f"All times are UTC. Made on {minute(report.made)} from {plural(source.lines, 'line')}{before} of "
+            f"{listed(list(source.files)) if source.files else 'no file'}.",
         ),
         element(
             "p",

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from toucan_guard.audit.report.charts import Chart, drawn, labels_of
-from toucan_guard.audit.report.charts import Column as Bar
-from toucan_guard.audit.report.figures import Integrity, Report
+from toucan_guard.audit.report.figures import Integrity, Report, Row
 from toucan_guard.audit.report.markup import Column, Html, bar, element, lines, name, sentence, table, words
 from toucan_guard.audit.report.parts import ROWS, counted, fact_list, icon, left_out, overflow, section
 from toucan_guard.audit.report.words import (
     as_read,
     at_least,
     date,
-    day,
     minute,
-    month,
     number,
     plural,
     share,
-    short_day,
     told_of,
 )
-
-_STEP_WORDS: Final = {"minute": "minute by minute", "hour": "hour by hour", "day": "day by day",
-                      "week": "week by week", "month": "month by month"}  # fmt: skip
 
 
 def attention(report: Report) -> Html:
@@ -48,71 +38,6 @@ def attention(report: Report) -> Html:
     return section("attention", "What to look at", element("ul", *items, class_="notices"))
 
 
-def timeline(report: Report) -> Html:
-    """Traffic and refusals over time."""
-    slots, unit = report.timeline, report.unit
-    title = "Traffic and refusals over time"
-    if len(slots) < 2:
-        alone = f"All of it happened within one {unit}, on {minute(slots[0].start)}." if slots else "There was none."
-        return section("time", title, element("p", alone))
-    label = labels_of(unit, day=short_day, month=month)
-    busiest = max(slots, key=lambda slot: slot.requests)
-    worst = max(slots, key=lambda slot: slot.refused)
-
-    def when(start: str) -> str:
-        return minute(start) if unit in ("minute", "hour") else f"{'week of ' if unit == 'week' else ''}{day(start)}"
-
-    traffic = Chart(
-        "traffic",
-        f"Requests, {_STEP_WORDS[unit]}",
-        f"{plural(report.totals.requests, 'request')} in all; the most, {number(busiest.requests)}, "
-        f"on {when(busiest.start)}.",
-        [
-            Bar(label(slot.start), slot.requests, f"{when(slot.start)}: {plural(slot.requests, 'request')}")
-            for slot in slots
-        ],
-        190,
-        "traffic",
-    )
-    marked = {burst.start[:10] for burst in report.bursts} if unit == "day" else set[str]()
-    refused = Chart(
-        "refusals",
-        f"Refusals, {_STEP_WORDS[unit]}",
-        f"{plural(report.totals.refused, 'refusal')} in all; the most, {number(worst.refused)}, "
-        f"on {when(worst.start)}.",
-        [
-            Bar(
-                label(slot.start),
-                slot.refused,
-                f"{when(slot.start)}: {number(slot.refused)} of {plural(slot.requests, 'request')} refused",
-                marked=slot.start[:10] in marked,
-            )
-            for slot in slots
-        ],
-        160,
-        "refusals",
-    )
-    note = "; days with a burst are darker" if marked else ""
-    figures = [
-        element(
-            "figure",
-            element("figcaption", chart.title, element("span", f" (times in UTC{extra}). {chart.summary}")),
-            drawn(chart),
-        )
-        for chart, extra in ((traffic, ""), (refused, note))
-        if chart is traffic or report.totals.refused
-    ]
-    numbers = table(
-        f"Requests {_STEP_WORDS[unit]}, in UTC",
-        [Column("From"), *(Column(title, "number") for title in ("Let through", "Refused", "On trial", "Failed"))],
-        (
-            [when(slot.start), *map(number, (slot.allowed, slot.refused, slot.would_refuse, slot.failed))]
-            for slot in slots
-        ),
-    )
-    return section("time", title, *figures, element("details", element("summary", "The same in numbers"), numbers))
-
-
 def reasons(report: Report) -> Html:
     """Why requests were refused, and what to do."""
     refused = [row for row in report.reasons.rows if row.refused]
@@ -123,8 +48,6 @@ def reasons(report: Report) -> Html:
     rows = []
     for row in sorted(refused, key=lambda row: -row.refused):
         told, read = told_of(row.name), as_read(row.name)
-        sites = [site for site, _ in row.notes[:2]]
-        more = len(row.notes) - 2 + row.unnoted
         rows.append([
             lines(sentence(told.meaning), element("code", row.name, class_="soft")),
             lines(number(row.refused), element("span", share(row.refused, whole), class_="soft")),
@@ -133,8 +56,7 @@ def reasons(report: Report) -> Html:
                 sentence(told.mend),
                 element("span", read, class_="soft") if read else "",
             ),
-            lines(*map(name, sites), element("span", "and others", class_="soft") if more > 0 else "")
-            if sites else element("span", "no site named", class_="soft"),
+            _from(row),
         ])  # fmt: skip
     return section(
         "reasons",
@@ -143,26 +65,36 @@ def reasons(report: Report) -> Html:
         table(
             f"{plural(whole, 'refusal')} by reason, the most frequent first",
             [Column("What happened", "main"), Column("Refused", "number"), Column("Share", "meter"),
-             Column("What to do"), Column("Mostly from", "place")],
+             Column("What to do"), Column("From", "place")],
             rows,
         ),
     )  # fmt: skip
 
 
+def _from(row: Row) -> Html:
+    """The web sites that a reason was noted with."""
+    if not row.notes:
+        return element("span", "no site named", class_="soft")
+    more = len(row.notes) > 2 or row.unnoted
+    return lines(
+        *(name(site) for site, _ in row.notes[:2]), element("span", "and others", class_="soft") if more else ""
+    )
+
+
 def sites(report: Report) -> Html:
     """Which web sites were refused."""
-    title = "Web sites that were refused"
+    title = "Refusals by web site"
     listing = report.sites
     refused = [row for row in listing.rows if row.refused]
     new = {site.site for site in report.new_sites}
     if not refused:
-        return section("sites", title, element("p", "No web site was refused."))
+        return section("sites", title, element("p", f"No web site was refused. {told_siteless(report)}"))
     rows = [
         [
             Html(name(row.name) + (" " + element("span", "new", class_="tag warn") if row.name in new else "")),
-            number(row.refused),
             at_least(row.count, row.at_most),
-            lines(*(words(told_of(reason).meaning) for reason, _ in row.notes[:2])),
+            lines(number(row.refused), element("span", "every time", class_="tag warn") if _always(row) else ""),
+            lines(*map(words, because(row))),
             date(row.first),
             date(row.last),
         ]
@@ -174,17 +106,39 @@ def sites(report: Report) -> Html:
         element(
             "p",
             "A site that was always refused is a stranger, or a customer's new address. One that is refused "
-            "sometimes is a customer with a fault to mend.",
+            f"sometimes is a customer with a fault to mend. {told_siteless(report)}",
         ),
         table(
             f"{number(len(refused))} of {counted(listing, 'web site')} that asked were refused at least once",
-            [Column("Web site", "main"), Column("Refused", "number"), Column("Requests", "number"),
-             Column("Mostly because"), Column("First seen", "date"), Column("Last seen", "date")],
+            [Column("Web site", "main"), Column("Requests", "number"), Column("Refused", "number"),
+             Column("Because"), Column("First seen", "date"), Column("Last seen", "date")],
             rows,
         ),
         left_out(len(refused) - ROWS, "web site"),
         overflow(listing, "web sites"),
     )  # fmt: skip
+
+
+def _always(row: Row) -> bool:
+    return row.refused == row.count == row.at_most > 1
+
+
+def because(row: Row) -> list[str]:
+    """Why a web site was refused: the two reasons that were noted most often, and how often."""
+    told = [f"{told_of(reason).meaning} ({number(count)})" for reason, count in row.notes[:2]]
+    more = len(row.notes) - 2
+    return told + ([f"and {plural(more, 'other reason')}{' or more' if row.unnoted else ''}"] if more > 0 else [])
+
+
+def told_siteless(report: Report) -> str:
+    """How many requests stand in no row of the web sites."""
+    siteless, refused = report.totals.siteless, report.totals.refused_siteless
+    if not siteless:
+        return ""
+    if siteless == 1:
+        return f"1 request named no web site, and was{'' if refused else ' not'} refused."
+    were = f"{number(refused)} of them {'was' if refused == 1 else 'were'}" if refused else "none of them was"
+    return f"{number(siteless)} requests named no web site; {were} refused."
 
 
 def people(report: Report) -> Html:
@@ -216,18 +170,23 @@ def trial(report: Report) -> Html:
     return section(
         "trial",
         title,
-        element("p", "These rules only report so far (REPORT_ONLY): the requests were let through."),
+        element(
+            "p",
+            "These rules only report so far (REPORT_ONLY). A request may break several of them, and may be refused by "
+            "another rule anyway.",
+        ),
         table(
-            f"{plural(listing.total, 'request')} that would have been refused",
-            [Column("What happened", "main"), Column("Requests", "number"), Column("What to do"),
-             Column("Mostly from", "place")],
+            f"{plural(report.totals.would_refuse, 'request')} let in that would have been refused, by rule",
+            [Column("What happened", "main"), Column("Let in", "number"), Column("Refused anyway", "number"),
+             Column("What to do"), Column("From", "place")],
             (
                 [lines(sentence(told_of(row.name).meaning), element("code", row.name, class_="soft")),
-                 number(row.count), sentence(told_of(row.name).mend),
-                 lines(*(name(site) for site, _ in row.notes[:3])) or element("span", "no site named", class_="soft")]
+                 number(row.let_in), number(row.refused), sentence(told_of(row.name).mend),
+                 _from(row)]
                 for row in listing.rows[:ROWS]
             ),
         ),
+        left_out(listing.names - ROWS, "rule"),
     )  # fmt: skip
 
 
@@ -237,12 +196,11 @@ def gaps(report: Report) -> Html:
     facts = [
         ("Requests that failed", f"{number(totals.failed)} ({share(totals.failed, totals.requests)})"),
         ("Answers that broke off", number(totals.cut)),
-        ("Sockets closed on expiry", number(totals.closed)),
-        ("Decisions not written down", number(totals.dropped)),
+        ("Ended with their token", f"{number(totals.closed)} (live feeds and streams)"),
+        ("Entries not written down", number(totals.dropped)),
         ("Lines shortened for length", number(totals.shortened)),
         ("Lines that could not be read", number(source.bad)),
         ("Lines with an impossible date", number(source.misdated)),
-        ("Requests to open paths", f"{number(totals.exempt)} (they need no token, and are counted nowhere else)"),
         ("Processes started", number(totals.starts)),
     ]
     bad = [element("li", f"{line.file}:{line.number}: {line.problem}") for line in source.bad_lines[:10]]

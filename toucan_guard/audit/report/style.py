@@ -6,6 +6,8 @@ import base64
 import hashlib
 from typing import Final
 
+# On paper, `main` is no box: Chromium keeps the footer with what stands before it among brothers only, and a page
+# that holds nothing but a footer is no page.
 STYLE: Final = """
 :root{color-scheme:light dark;--paper:#fff;--tint:#f4f6f9;--ink:#16202c;--soft:#56646f;--line:#dde3ea;--grid:#e9edf2;
 --blue:#2b69ad;--red:#b93a2a;--deep:#7d1d12;--amber:#8f5b00;--green:#1b7a4e;
@@ -47,6 +49,7 @@ border-top:1px solid var(--line);border-bottom:1px solid var(--line)}
 font-weight:620;letter-spacing:-.02em;font-variant-numeric:tabular-nums;line-height:1.3}
 .tiles dd small{display:block;font-size:.8125rem;font-weight:400;letter-spacing:0;color:var(--soft)}
 .tiles .bad dd{color:var(--red)}
+.counting{margin:14px 0 0;font-size:.875rem;color:var(--soft);max-width:62em}
 nav{margin:22px 0 0;font-size:.875rem}
 nav ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:4px 16px}
 nav a{text-decoration:none}nav a:hover{text-decoration:underline}
@@ -132,12 +135,14 @@ nav,details{display:none}
 td.place,th.place{min-width:15em}
 h1{font-size:20pt}
 section{margin-top:28px}
-h2,h3,caption,figcaption,section>p{break-after:avoid}
+h2,h3,caption,figcaption,section>p:not(:last-child){break-after:avoid}
 figure,tr,p,.notices li,.tiles,.verdict,.facts{break-inside:avoid}
 dl.facts{font-size:8.5pt}
 thead{display:table-header-group;break-after:avoid;break-inside:avoid}
-tbody tr:first-child,tbody tr:nth-child(2){break-before:avoid}
+tbody tr:first-child,tbody tr:nth-child(2),tbody tr:last-child{break-before:avoid}
 .two{grid-template-columns:1fr 1fr}
+main{display:contents}
+footer{margin-top:28px;break-before:avoid;break-inside:avoid}
 a{color:inherit;text-decoration:none}
 }
 """

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 NEVER: Final = "~"  # behind every time as text
 _MOST_NOTES: Final = 8
+_MOST_TABLES: Final = 16
 
 K = TypeVar("K", bound=Hashable)
 
@@ -22,6 +23,7 @@ class Seen:
 
     Attributes:
         count: How often it was certainly seen in the period.
+        let_in: How many of these were let in.
         refused: How many of these were refusals.
         missing: How many more there may have been, before it was kept.
         first: When it was first seen, in the period or before; RFC 3339 in UTC.
@@ -30,10 +32,11 @@ class Seen:
         unnoted: How often it was seen with something that ``notes`` has no room for.
     """
 
-    __slots__ = ("count", "first", "last", "missing", "notes", "refused", "unnoted")
+    __slots__ = ("count", "first", "last", "let_in", "missing", "notes", "refused", "unnoted")
 
     def __init__(self, missing: int = 0) -> None:
         self.count = 0
+        self.let_in = 0
         self.refused = 0
         self.missing = missing
         self.first = NEVER
@@ -77,13 +80,19 @@ class Tally(Generic[K]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def count(self, name: K, time: str, *, refused: bool = False) -> Seen:
+    def count(self, name: K, time: str, *, let_in: bool = False, refused: bool = False) -> Seen:
         """Count one."""
-        seen = self.known(name, time)
+        seen = self._kept.get(name)
+        if seen is None:
+            seen = self.known(name, time)
+        else:
+            seen.at(time)
         self.total += 1
         seen.count += 1
         if refused:
             seen.refused += 1
+        elif let_in:
+            seen.let_in += 1
         return seen
 
     def known(self, name: K, time: str) -> Seen:
@@ -109,6 +118,26 @@ class Tally(Generic[K]):
         self._kept = dict(by_count[:half])
 
 
+class Told:
+    """Which tables the last few thousand requests have told of: a completion tells again what its decision told."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._young: dict[int, tuple[int, ...]] = {}
+        self._old: dict[int, tuple[int, ...]] = {}
+
+    def is_new(self, request: str, table: str) -> bool:
+        """Whether this table was not told of yet; remembers it."""
+        name, table_name = hash(request), hash(table)
+        tables = self._young.get(name) or self._old.get(name, ())
+        if table_name in tables:
+            return False
+        if len(self._young) >= self._capacity:
+            self._young, self._old = {}, self._young
+        self._young[name] = (*tables, table_name)[:_MOST_TABLES]
+        return True
+
+
 class Top(Generic[K]):
     """The names of the highest rank, each with its highest; exact, in whatever order they come."""
 
@@ -117,9 +146,13 @@ class Top(Generic[K]):
         self._kept: dict[K, tuple[Any, Any]] = {}
         self._floor: Any = None
 
+    def wants(self, rank: Any) -> bool:
+        """Whether a name of this rank could be among the highest."""
+        return self._floor is None or bool(rank > self._floor)
+
     def offer(self, name: K, rank: Any, value: Any) -> None:
         """Take a name into account; ``value`` belongs to the highest rank of the name."""
-        if self._floor is not None and rank <= self._floor:
+        if not self.wants(rank):
             return
         kept = self._kept.get(name)
         if kept is not None and kept[0] >= rank:

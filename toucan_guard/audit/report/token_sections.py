@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from toucan_guard.audit.report.figures import Report, Scope
+from toucan_guard.audit.report.gather import opens_every_object
 from toucan_guard.audit.report.markup import Column, Html, bar, element, lines, name, table
 from toucan_guard.audit.report.notices import UNUSED_DAYS, covered_days, retirable
 from toucan_guard.audit.report.parts import ROWS, counted, left_out, overflow, section, several
@@ -16,7 +17,7 @@ _SCOPE_COLUMNS: Final = (
     Column("Opens", "main"),
     Column("Rows limited by"),
     Column("Customers"),
-    Column("Requests", "number"),
+    Column("Let in", "number"),
     Column("Last used", "date"),
 )
 
@@ -29,7 +30,8 @@ def scopes(report: Report) -> Html:
     lead = element(
         "p",
         "A scope is everything that a token allows: which objects, which actions, and by which attributes the rows are "
-        "limited. The narrower, the less is lost with a token.",
+        "limited. The narrower, the less is lost with a token. "
+        f"{plural(report.totals.let_in_with_token, 'request was', 'requests were')} let in with a token.",
     )
     widest = table("The widest scopes, the widest first", _SCOPE_COLUMNS, map(_scope_row, report.widest[:_SCOPES]))
     if report.scopes_known <= _SCOPES:
@@ -45,7 +47,7 @@ def scopes(report: Report) -> Html:
 
 def _scope_row(scope: Scope) -> Sequence[str]:
     grants = [
-        Html(name(grant) + (" " + element("span", "every one", class_="tag warn") if ":*:" in grant else ""))
+        Html(name(grant) + (" " + element("span", "every one", class_="tag warn") if opens_every_object(grant) else ""))
         for grant in scope.grants[:6]
     ]
     if len(scope.grants) > 6:
@@ -72,7 +74,8 @@ def tokens(report: Report) -> Html:
     counted = sum(count for _, count in report.lifetimes)
     before, spans = 0, []
     for limit, count in report.lifetimes:
-        text = f"up to {duration(limit)}" if limit is not None else f"more than {duration(before)}"
+        upto = f"{duration(before)} to {duration(limit)}" if before and limit else f"up to {duration(limit or 0)}"
+        text = upto if limit is not None else f"more than {duration(before)}"
         before = limit or before
         spans.append([text, number(count), share(count, counted), bar(count, counted)])
     return section(
@@ -80,8 +83,8 @@ def tokens(report: Report) -> Html:
         title,
         element("p", "The shorter a token lives, the less a stolen one is worth. Minutes are best."),
         table(
-            "How long tokens still had to live when they were used",
-            [Column("Time left", "main"), Column("Requests", "number"), Column("Share", "number"),
+            "How long tokens still had to live when they let somebody in",
+            [Column("Time left", "main"), Column("Let in", "number"), Column("Share", "number"),
              Column("Bar", "meter long")],
             spans,
         ),
@@ -112,12 +115,18 @@ def keys(report: Report) -> Html:
             if retirable(key)
             else element("span", "in use", class_="tag")
         )
-        used = [f"{plural(key.used, 'request')}"] + ([f"{plural(key.issued, 'token')} issued"] if key.issued else [])
+        issued = element("span", f"{plural(key.issued, 'token')} given", class_="soft") if key.issued else ""
         rows.append([
-            lines(name(key.key_id, empty="a key without a name"), element("span", key.issuer, class_="soft name")),
-            kind,
+            lines(
+                name(key.key_id, empty="a key without a name"),
+                element("span", key.issuer, class_="soft name"),
+                element("span", kind, class_="soft"),
+                issued,
+            ),
             lines(date(key.last), element("span", _ago(key.unused_days), class_="soft")),
-            lines(*used),
+            number(key.used),
+            number(key.let_in),
+            number(key.refused),
             several(key.tenants),
             state,
         ])  # fmt: skip
@@ -132,9 +141,9 @@ def keys(report: Report) -> Html:
         title,
         element("p", caveat + "A key that was never used in this record is not in this table."),
         table(
-            "Keys, those unused for longest first",
-            [Column("Key", "main"), Column("Kind"), Column("Last used", "date"), Column("In this time"),
-             Column("Customers"), Column("State")],
+            f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
+            [Column("Key", "main"), Column("Last used", "date"), Column("Requests", "number"),
+             Column("Let in", "number"), Column("Refused", "number"), Column("Customers"), Column("State")],
             rows[:ROWS],
         ),
         left_out(len(rows) - ROWS, "key"),
@@ -151,16 +160,15 @@ def customers(report: Report) -> Html:
     listing = report.tenants
     if not listing.rows:
         return section("customers", title, element("p", "No customer was seen."))
-    most = max(row.count for row in listing.rows)
     return section(
         "customers",
         title,
         table(
-            f"{counted(listing, 'customer')} by requests with a valid token",
+            f"{counted(listing, 'customer')}, by {plural(listing.total, 'request')} with a valid token of theirs",
             [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter long"),
-             Column("Refused", "number"), Column("Last seen", "date")],
+             Column("Let in", "number"), Column("Refused", "number"), Column("Last seen", "date")],
             (
-                [name(row.name), at_least(row.count, row.at_most), bar(row.count, most),
+                [name(row.name), at_least(row.count, row.at_most), bar(row.count, listing.total), number(row.let_in),
                  f"{number(row.refused)} ({share(row.refused, row.count)})", date(row.last)]
                 for row in listing.rows[:ROWS]
             ),
@@ -177,13 +185,19 @@ def regions(report: Report) -> Html:
         text = "This record names no region: REGION is not set, and nothing is held to one."
         return section("regions", "Regions", element("p", text))
     mismatch = sum(row.refused for row in report.reasons.rows if row.name == "region_mismatch")
+    belong = (
+        "1 was refused because its token belongs"
+        if mismatch == 1
+        else (f"{number(mismatch)} were refused because their tokens belong")
+    )
+    elsewhere = f"; {belong} to another" if mismatch else ""
     return section(
         "regions",
         "Regions",
         table(
-            f"Requests by the region that answered; {number(mismatch)} refused because the token belongs elsewhere",
-            [Column("Region", "main"), Column("Requests", "number"), Column("Refused", "number")],
-            ([name(row.name), number(row.count), number(row.refused)] for row in listing.rows[:ROWS]),
+            f"{plural(listing.total, 'request')} by the region that answered{elsewhere}",
+            [Column("Region", "main"), *(Column(title, "number") for title in ("Requests", "Let in", "Refused"))],
+            ([name(row.name), *map(number, (row.count, row.let_in, row.refused))] for row in listing.rows[:ROWS]),
         ),
         left_out(listing.names - ROWS, "region"),
     )

@@ -109,6 +109,11 @@ def month(time: str) -> str:
     return f"{_MONTHS[moment.month - 1][:3]} {moment.year}"
 
 
+def full_month(time: str) -> str:
+    """``October 2026``."""
+    return f"{_MONTHS[moment_of(time).month - 1]} {time[:4]}"
+
+
 def minute(time: str) -> str:
     """``7 October 2026, 14:05 UTC``."""
     return f"{day(time)}, {time[11:16]} UTC"
@@ -142,6 +147,4 @@ def listed(names: list[str], most: int = 3) -> str:
     """``a, b and c``; ``a, b, c and 4 more``."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {number(len(names) - most)} more"
-    return (
-        " and ".join(", ".join(names).rsplit(", ", 1)) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
-    )
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
