@@ -273,6 +273,24 @@ def test_text_in_a_type_of_a_function_s_columns_is_refused(postgres: Engine) -> 
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda given: update(FLIGHTS).values(month=1).where(given.is_not(None)), id="update"),
+        pytest.param(lambda given: delete(FLIGHTS).where(given.is_not(None)), id="delete"),
+        pytest.param(select, id="select"),
+    ],
+)
+@pytest.mark.parametrize("words", ["DAY OR TRUE", "DAY UNION ALL SELECT id FROM flights", "DAY FROM salaries"])
+def test_words_in_a_type_are_not_more_of_the_statement(
+    postgres: Engine, make: Callable[[Any], Any], words: str
+) -> None:
+    """Behind a parameter the type stands without brackets."""
+    given = literal(timedelta(1), postgresql.INTERVAL(fields=words))
+    with pytest.raises(QueryRefused, match="a type is text"):
+        compiled(make(given), postgres)
+
+
+@pytest.mark.parametrize(
     "type_",
     [
         pytest.param(String(5), id="with a length"),

@@ -29,9 +29,12 @@ _WORDS: Final = frozenset(
     )
 )
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+# Behind a parameter (``:value::TYPE``) nothing ends a type, so that more words would be more of the statement.
+_MORE: Final = "(?: (?:PRECISION|VARYING|WITH|WITHOUT|TIME|ZONE|YEAR|MONTH|DAY|HOUR|MINUTE|SECOND|TO|LARGE|OBJECT))*"
 _TYPE: Final = re.compile(
-    r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*(?: ?\([0-9A-Za-z, ]*(?:, ?-?[0-9]+)?\))?(?: [A-Za-z_]+)*(?:\[[0-9]*\])*"
-    r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")'
+    rf"[A-Za-z_][A-Za-z0-9_]*{_MORE}(?: ?\([0-9A-Za-z, ]*(?:, ?-?[0-9]+)?\))?{_MORE}(?:\[[0-9]*\])*"
+    r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")',
+    re.IGNORECASE,
 )
 _FIELD: Final = re.compile(r"[A-Za-z_]+")
 # A value that is written into the text (``literal_execute``): nothing in it names a table or joins conditions.
