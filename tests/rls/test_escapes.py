@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    Sequence,
     String,
     Table,
     bindparam,
@@ -308,6 +309,17 @@ def test_words_in_a_type_are_not_more_of_the_statement(
 def test_ordinary_types_are_not_refused(postgres: Engine, type_: Any) -> None:
     assert "CAST(" in compiled(select(cast(FLIGHTS.c.id, type_)), postgres)
     assert compiled(select(bindparam("x", None, type_)), postgres)
+
+
+# Sequences
+
+
+def test_the_name_of_a_sequence_is_not_text(postgres: Engine) -> None:
+    name = "a' || (SELECT max(id) FROM flights) || 'b"
+    for sequence in (Sequence(name), Sequence("a", schema=name)):
+        with pytest.raises(QueryRefused, match="apostrophe"):
+            compiled(select(sequence.next_value()), postgres)
+    assert "nextval('notes_id_seq')" in compiled(select(Sequence("notes_id_seq").next_value()), postgres)
 
 
 # Names that are the filter's own

@@ -144,6 +144,12 @@ class RefusingCompiler(SQLCompiler):
             self._tg_refuse(f"the function {name} in FROM may read what is hidden")
         return super().visit_function(func, *args, **kwargs)
 
+    def visit_sequence(self, sequence: Any, **kw: Any) -> str:
+        """``nextval('…')``: earlier versions of SQLAlchemy write the name into a string as it is."""
+        if "'" in f"{sequence.schema}{sequence.name}":
+            self._tg_refuse("the name of a sequence contains an apostrophe")
+        return super().visit_sequence(sequence, **kw)
+
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
         """``.op()``."""
         self._tg_check_operator(operator)
