@@ -140,6 +140,15 @@ async def _store_down(world: World) -> str:
     )
 
 
+async def _no_headers(world: World) -> str:
+    guard = ToucanGuard(_app(), settings=world.make_settings())
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        await guard({**scope, "headers": [(b"host", b"charts.example", b"and more")]}, receive, send)
+
+    return await world.ask_guard(server)
+
+
 async def _audit_down(world: World) -> str:
     from toucan_guard.audit.sinks import LineSink
 
@@ -298,6 +307,7 @@ CASES: dict[Reason, Case] = {
     Reason.STORE_UNAVAILABLE: _store_down,
     Reason.AUDIT_UNAVAILABLE: _audit_down,
     Reason.KEYS_UNAVAILABLE: _keys_down,
+    Reason.REQUEST_MALFORMED: _no_headers,
 }
 
 

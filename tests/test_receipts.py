@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +133,7 @@ WITH_CONTENT = {
     "hints and content": (HINT, _start(200), HINT, _part(b"rows", more=True), HINT, _part()),
 }
 
+BOTH = {"flights.carrier": "carrier", "planes.carrier": "carrier"}
 REQUIRED = Middleware(RowFilterMiddleware, require_row_filter=["planes", "flights"])
 ROUTES: dict[str, Any] = {
     "filtered": _filtered,
@@ -161,7 +163,8 @@ def _app() -> Starlette:
 def ask(http: Any, make_settings: Any, make_token: Any) -> Any:
     async def request(app: Any, path: str, **settings: Any) -> Any:
         headers = {"authorization": f"Bearer {make_token()}"}
-        return await http(ToucanGuard(app, settings=make_settings(**settings)), "GET", path, headers)
+        guard = ToucanGuard(app, settings=make_settings(**{"rls_columns": BOTH, **settings}))
+        return await http(guard, "GET", path, headers)
 
     return request
 
@@ -213,6 +216,23 @@ async def test_the_record_says_what_was_filtered_and_the_log_what_was_not(
         "a route without a name: no query was filtered on planes",
     )
     assert b"planes" not in answer.body
+
+
+async def test_the_log_says_why_a_table_that_is_open_to_all_has_no_receipt(
+    http: Any, make_settings: Any, make_token: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        '[attributes]\ncarrier = "string"\n[tables.planes]\nopen = true\n[tables.flights]\n'
+        'all = [{ column = "carrier", op = "eq", attribute = "carrier" }]\n'
+    )
+    guard = ToucanGuard(_app(), settings=make_settings(rls_columns=None, rls_policy=policy))
+    answer = await http(guard, path="/other", headers={"authorization": f"Bearer {make_token()}"})
+    assert answer.reason == "row_filter_missing"
+    assert caplog.messages[-1].endswith(
+        ": no query was filtered on flights, planes "
+        "(planes: open to all, so that nothing but PostgreSQL's policies filters)"
+    )
 
 
 async def test_a_stream_that_asks_in_time_leaves_whole_and_in_order(ask: Any, audit_lines: Any) -> None:
@@ -306,7 +326,7 @@ async def test_a_grant_can_require_it_too(http: Any, make_settings: Any, make_to
             Route("/b/{id}", _half, middleware=[requires("planes"), requires("flights")]),
         ]
     )
-    guard = ToucanGuard(app, settings=make_settings())
+    guard = ToucanGuard(app, settings=make_settings(rls_columns=BOTH))
     headers = {"authorization": f"Bearer {make_token(grants=[Grant('dashboard', 'delays', ('view',))])}"}
     statuses = [
         (await http(guard, "GET", path, headers)).status for path in ("/a/delays", "/b/delays", "/a/other", "/b/other")
@@ -315,7 +335,7 @@ async def test_a_grant_can_require_it_too(http: Any, make_settings: Any, make_to
 
 
 async def test_behind_two_guards_each_holds_for_the_receipts_of_the_inner_one(ask: Any, make_settings: Any) -> None:
-    inner = ToucanGuard(_app(), settings=make_settings())
+    inner = ToucanGuard(_app(), settings=make_settings(rls_columns=BOTH))
     assert (await ask(inner, "/filtered")).status == 200
     assert (await ask(inner, "/other")).status == 500
 
@@ -331,7 +351,7 @@ async def test_a_socket_may_be_accepted_but_says_nothing_unfiltered(
         await socket.close()
 
     app = Starlette(routes=[WebSocketRoute("/live/{kind}", live, middleware=[REQUIRED])])
-    guard = ToucanGuard(app, settings=make_settings())
+    guard = ToucanGuard(app, settings=make_settings(rls_columns=BOTH))
     headers = {"origin": "https://portal.example", "authorization": f"Bearer {make_token()}"}
     good = await websocket(guard, "/live/filtered", headers)
     assert [message["type"] for message in good.messages] == ["websocket.accept", "websocket.send", "websocket.close"]

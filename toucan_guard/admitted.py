@@ -15,10 +15,11 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Scope, Send
 
 from toucan_guard.admission import Admission
-from toucan_guard.asgi import Refused
+from toucan_guard.asgi import Refused, alone
 from toucan_guard.audited import Arrival, Connection
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.crashes import left_to_starlette
 from toucan_guard.headers import Header, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.live import Standing
@@ -30,6 +31,11 @@ from toucan_guard.trail import TRAIL, Step, Trail
 
 _NO_TABLES: Final[Mapping[str, str]] = {}
 _NO_SCOPE: Final[Scope] = {}
+
+
+def _is_for_another(message: Message) -> bool:
+    """Whether an error handler inside the guard is about to answer what is answered by ``Connection``."""
+    return isinstance(alone(sys.exception()), Refused) or left_to_starlette(message) is not None
 
 
 async def _over() -> Message:
@@ -150,7 +156,7 @@ class AdmittedConnection:
             kind == "http.response.start"
             and self._connection is None
             and (self._trail is None or not self._trail.required_tables)
-            and not isinstance(sys.exception(), Refused)
+            and (sys.exception() is None or not _is_for_another(message))
         ):
             try:
                 edited = self._begun(message)

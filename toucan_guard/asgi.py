@@ -26,6 +26,13 @@ class Refused(Exception):
         super().__init__(decision.reason)
 
 
+def alone(error: BaseException | None) -> BaseException | None:
+    """What was raised, without the groups that an app's task groups have put around it, where it is the only one."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 async def deny(scope: Scope, receive: Receive, send: Send, decision: Deny) -> None:
     """Refuse the connection: the only place that knows how.
 

@@ -2,28 +2,27 @@
 
 The ``decision`` event is written when the first message of the response is about to
 leave. In ``strict`` mode a failed write answers 503 in its place. What the app raises
-ends here as well: ``Refused`` becomes a refusal, anything else the 500 of Starlette's
-own ``ServerErrorMiddleware`` with the host's handler, and goes on up. Around some routes
-only, what the host's other handlers answer (404 for an unknown path) is answered here too.
+ends here as well: ``Refused`` becomes a refusal, anything else a 500 (``crashes.py``), and
+goes on up. Around some routes only, what the host's other handlers answer (404 for an
+unknown path) is answered here too.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import anyio
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from toucan_guard.asgi import Refused, close_code, deny
+from toucan_guard.asgi import Refused, alone, close_code, deny
 from toucan_guard.core.audit_event import completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
+from toucan_guard.crashes import answers_to, crash_page, left_to_starlette
 from toucan_guard.ids import new_id
 from toucan_guard.proxies import inherited_request_id
 from toucan_guard.recorder import Recorder
@@ -189,9 +188,7 @@ class Connection:
             else:
                 self._changed = None if self._complete else "error"
             return False
-        # A task group of the app's wraps what one of its tasks has raised.
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = cast("Exception", alone(error))  # groups that are exceptions hold nothing else
         if self._held_back:
             return isinstance(error, AuditWriteError)
         if isinstance(error, Refused):
@@ -244,10 +241,15 @@ class Connection:
             return False
         if kind == _NOT_A_BYTE:
             return True
-        refused = sys.exception()
+        refused = alone(sys.exception())
         if isinstance(refused, Refused) and self._trail.refusal is None:
             # An error handler of the host, inside this layer, is about to answer 500 for a refusal.
             await self._refuse(refused.decision)
+            self._answered = True
+            return False
+        if refused is not None and kind == "http.response.start" and (crash := left_to_starlette(message)) is not None:
+            # What it says itself is dropped; the crash goes on up from there.
+            await crash_page(self._scope, crash, self._trail.request_id)(self._scope, self._receive, self.send)
             self._answered = True
             return False
         try:
@@ -279,24 +281,13 @@ class Connection:
         await self._send({"type": "websocket.close", "code": close_code(decision), "reason": str(decision.reason)})
 
     async def _answer_crash(self, error: Exception) -> bool:
-        """Answer what the app raised as Starlette does, with the host's handlers; False for a crash."""
+        """Answer what the app raised, with the host's handlers or our page; False for a crash."""
         if self._scope["type"] == "websocket":
             if not self.gone:
                 await self._refuse(Deny(Reason.APP_FAILED))
             return False
-
-        async def raising(_scope: Scope, _receive: Receive, _send: Send) -> None:
-            raise error
-
-        crashed: ASGIApp = raising
-        if self._host is not None:
-            # The handlers of the app around our routes (an unknown path is their 404) stand outside of our headers.
-            crashed = ExceptionMiddleware(raising, _without_crashes(getattr(self._host, "exception_handlers", {})))
-        app: Any = self._scope.get("app")
-        handlers = getattr(app, "exception_handlers", {})
-        # Where the host's handler fails as well, Starlette's plain answer is left.
-        for handler in (handlers.get(500) or handlers.get(Exception), None):
-            answer = ServerErrorMiddleware(crashed, handler=handler, debug=bool(getattr(app, "debug", False)))
+        request_id = self._trail.request_id
+        for answer in answers_to(error, app=self._scope.get("app"), host=self._host, request_id=request_id):
             try:
                 await answer(self._scope, self._receive, self.send)
             except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
@@ -384,8 +375,3 @@ def _says_only(error: BaseException, decision: Deny) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_says_only(inner, decision) for inner in error.exceptions)
     return isinstance(error, Refused) and error.decision is decision
-
-
-def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The handlers that stand around the router; those for crashes stand outermost, as in Starlette."""
-    return {error: handler for error, handler in handlers.items() if error not in (500, Exception)}

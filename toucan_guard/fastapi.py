@@ -80,6 +80,7 @@ def require_grant(
 
     granted.describes_grant = describe_grant(type, id_param, id, action)  # type: ignore[attr-defined]
     granted.grant_id_param = id_param  # type: ignore[attr-defined]
+    granted.required_tables = tables  # type: ignore[attr-defined]
     return granted
 
 
@@ -105,4 +106,5 @@ def require_row_filter(*tables: str) -> Callable[..., Awaitable[Embed]]:
         require_receipts(connection.scope, required)
         return embed
 
+    filtered.required_tables = required  # type: ignore[attr-defined]
     return filtered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Final
 
@@ -31,7 +32,21 @@ USUAL: Final = frozenset(
 )  # fmt: skip
 """What browsers and proxies send. None of these looks like ours, or carries a credential of ours but one."""
 
+_PAIR: Final = frozenset({2})
+_BYTES: Final = frozenset({bytes})
 _TELLING: Final = frozenset({b"cookie", b"sec-websocket-protocol", _API_KEY})
+
+
+def are_headers(headers: Iterable[object]) -> bool:
+    """Whether these are pairs of bytes, as ASGI has it.
+
+    Args:
+        headers: What can be gone through more than once.
+    """
+    try:
+        return _PAIR.issuperset(map(len, headers)) and _BYTES.issuperset(map(type, chain.from_iterable(headers)))  # type: ignore[arg-type]
+    except TypeError:  # something has no length, or cannot be gone through
+        return False
 
 
 def strip_lookalikes(scope: Scope) -> None:

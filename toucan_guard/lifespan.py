@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
+from toucan_guard.required_tables import check_required_tables
 from toucan_guard.stack import ToucanGuard
 from toucan_guard.templates import flat_routes
 from toucan_guard.token_service import RecordedGenerate
@@ -34,7 +35,11 @@ async def guard_lifespan(app: Any) -> AsyncIterator[None]:
 
     At the start keys are fetched and the store is asked what it would forget; at the end the record is closed, and the
     connections to the store are given back.
+
+    Raises:
+        ConfigError: An endpoint requires a row filter on a table that the policy in front of it does not name.
     """
+    check_required_tables(app)
     for part in _parts(app):
         await part.start()
     try:

@@ -36,7 +36,11 @@ def client_address(scope: Scope, trusted: Networks) -> str | None:
         return None
     if not trusted or not from_trusted_proxy(scope, trusted):
         return str(client[0])
-    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    forwarded = [
+        value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name == b"x-forwarded-for" and isinstance(value, bytes)
+    ]
     hops = [hop.strip() for value in forwarded for hop in value.split(",")]
     for hop in reversed(hops):
         address = _address(hop)
@@ -88,4 +92,4 @@ def inherited_request_id(scope: Scope, trusted: Networks) -> str | None:
 
 def _single(scope: Scope, name: bytes) -> str | None:
     values = [value for key, value in scope["headers"] if key == name]
-    return values[0].decode("latin-1") if len(values) == 1 else None
+    return values[0].decode("latin-1") if len(values) == 1 and isinstance(values[0], bytes) else None

@@ -16,12 +16,16 @@ from starlette.types import Message, Receive, Scope, Send
 from toucan_guard.asgi import Refused, deny
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
+from toucan_guard.core.policy_reader import did_you_mean
+from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.trail import Trail, existing_trail
 
 _log: Final = logging.getLogger("toucan_guard")
 _LARGEST_HELD_BYTES: Final = 1 << 20
 _HARMLESS: Final = ("http.response.debug", "websocket.accept", "websocket.close")
 _HINTS: Final = ("http.response.early_hint", "http.response.push")
+# Clients read the detail, and what tables are called is none of their business.
+_UNFILTERED: Final = Deny(Reason.ROW_FILTER_MISSING, "the answer did not come from the filtered tables that it must")
 _NO_CONTENT: Final = (204, 304)  # RFC 9110 §15.3.5 and §15.4.5
 
 
@@ -42,13 +46,29 @@ def require_receipts(scope: Scope, tables: frozenset[str]) -> None:
 
     Raises:
         GuardMissing: No row-level security stands in front, so that nobody could hold it.
+        Refused: The policy does not name one of them, so that it never is: the log says so, with the mend.
     """
     if not tables:
         return
     trail = existing_trail(scope)
     if trail is None or trail.access is None:
         raise GuardMissing("this endpoint requires a row filter, but no row-level security stands in front of it")
+    policy = trail.access.row_filter.policy
+    if not tables <= policy.tables.keys():
+        for table in sorted(tables - policy.tables.keys()):
+            _log.error("%s %s", _route_of(scope), unknown_table(table, policy))
+        trail.add("row_filter", _UNFILTERED)
+        raise Refused(_UNFILTERED)
     trail.required_tables |= tables
+
+
+def unknown_table(table: str, policy: RlsPolicy) -> str:
+    """What to say of an endpoint that requires a row filter on a table which the policy does not name."""
+    return (
+        f"requires a row filter on the table {table!r}, which the policy does not name"
+        f"{did_you_mean(table, policy.tables)}: write it as the policy does, or add its rules to "
+        "TOUCAN_GUARD_RLS_POLICY or TOUCAN_GUARD_RLS_COLUMNS"
+    )
 
 
 class HeldResponse:
@@ -127,16 +147,22 @@ class HeldResponse:
         return sorted(required - access.receipts.keys())
 
     async def _refuse(self, missing: list[str]) -> None:
-        # Clients read the detail, and what tables are called is none of their business.
-        _log.error("%s: no query was filtered on %s", _route_of(self._scope), ", ".join(missing))
-        decision = Deny(Reason.ROW_FILTER_MISSING, "the answer did not come from the filtered tables that it must")
-        self._trail.add("row_filter", decision)
+        access = self._trail.access
+        rules = {} if access is None else access.row_filter.policy.tables
+        unruled = [table for table in missing if table in rules and rules[table].rule is None]
+        why = (
+            f" ({', '.join(unruled)}: open to all, so that nothing but PostgreSQL's policies filters)"
+            if unruled
+            else ""
+        )
+        _log.error("%s: no query was filtered on %s%s", _route_of(self._scope), ", ".join(missing), why)
+        self._trail.add("row_filter", _UNFILTERED)
         if self._scope["type"] == "http":
-            await deny(self._scope, self._receive, self._send, decision)
+            await deny(self._scope, self._receive, self._send, _UNFILTERED)
         elif self._trail.audit is not None:
-            raise Refused(decision)
+            raise Refused(_UNFILTERED)
         else:
-            await self._send({"type": "websocket.close", "code": 1008, "reason": str(decision.reason)})
+            await self._send({"type": "websocket.close", "code": 1008, "reason": str(_UNFILTERED.reason)})
 
 
 def _route_of(scope: Scope) -> str:

@@ -15,11 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from toucan_guard import layers
 from toucan_guard.audit.sinks import Sink
 from toucan_guard.core.credentials import SESSION
-from toucan_guard.core.errors import StoreUnavailable
+from toucan_guard.core.errors import ConfigError, StoreUnavailable
 from toucan_guard.core.exempt_paths import exempt_paths
 from toucan_guard.core.origins import OriginPolicy
 from toucan_guard.core.tenancy import TenancyPolicy
 from toucan_guard.recording import audit_options
+from toucan_guard.required_tables import check_required_tables
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache
 from toucan_guard.tokens.jwks import Fetch
@@ -175,6 +176,13 @@ class ToucanGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await self._enter(scope, receive, send)
+        try:
+            check_required_tables(self.app, scope.get("app"))
+        except ConfigError as error:
+            # Servers take it for an app that knows no lifespan, and go on, where nothing is said.
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
         await self.start()
         try:
             await self.app(scope, receive, send)
@@ -193,7 +201,14 @@ class ToucanGuard:
             await self._store.aclose()
 
     async def start(self) -> None:
-        """Look at the store, and have keys before the first request; for a guard that hears no lifespan."""
+        """Look at the endpoints and the store, and have keys before the first request.
+
+        For a guard that hears no lifespan.
+
+        Raises:
+            ConfigError: An endpoint requires a row filter on a table that the policy does not name.
+        """
+        check_required_tables(self.app)
         await self._look_at_the_store()
         await self._keys.start()
 

@@ -19,7 +19,7 @@ from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
-from toucan_guard.headers import Header, HeaderList, name_of
+from toucan_guard.headers import Header, HeaderList, are_headers, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
 from toucan_guard.rls.context import RowAccess
@@ -132,6 +132,7 @@ class Trail:
         access: What the adapters see: the row filter and the receipts of filtered tables.
         refusal: The decision that answered the connection, if it was refused.
         ended: The decision that ended the connection after its answer had begun.
+        malformed: The request's headers are no pairs of bytes, so that nothing was read of them.
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
         required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
@@ -166,6 +167,7 @@ class Trail:
         "embedder",
         "ended",
         "exempt",
+        "malformed",
         "narrowing",
         "opaque_caller",
         "own_page",
@@ -198,6 +200,7 @@ class Trail:
         self.access: RowAccess | None = None
         self.refusal: Deny | None = None
         self.ended: Deny | None = None
+        self.malformed = False
         self.exempt = False
         self.report_only_grants = False
         self.required_tables: frozenset[str] = _NO_TABLES
@@ -367,6 +370,31 @@ def trail_of(scope: Scope) -> Trail:
             trail.bootstrap_tokens = take_bootstrap_tokens(scope)
         return trail
     return held.trail
+
+
+def arrived_trail(scope: Scope) -> Trail:
+    """The Trail of a request as it arrived, whatever the server hands on.
+
+    Headers that are no pairs of bytes are read by nobody: they are taken out, and the Trail says so.
+    """
+    list_headers(scope)
+    if are_headers(scope["headers"]):
+        return trail_of(scope)
+    scope.pop(TRAIL, None)  # what was begun of it
+    scope["headers"] = []
+    trail = trail_of(scope)
+    trail.malformed = True
+    return trail
+
+
+def list_headers(scope: Scope) -> None:
+    """Make a list of the headers: ASGI allows what can be gone through once."""
+    headers: Any = scope.get("headers")
+    if headers.__class__ is not list:
+        try:
+            scope["headers"] = [*headers]
+        except TypeError:
+            scope["headers"] = [headers]  # which is no header
 
 
 def existing_trail(scope: Scope) -> Trail | None:

@@ -6,9 +6,10 @@ import pytest
 
 from toucan_guard.audit.fragments import Fragments
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import cut_of, start_of
+from toucan_guard.core.audit_chain import FIRST_PREVIOUS, cut_of, start_of
 
 CHAIN = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+FILES = {"f", "new", "old"}
 ONE, TWO, THREE = b'{"chain":"one', b'{"chain":"two"', b'{"c'
 
 
@@ -31,7 +32,7 @@ def test_several_cut_lines_on_one_line(order: tuple[bytes, ...], fragments: Frag
     fragments.take(ONE + TWO + THREE, Place("f", 3), ended=True)
     for number, content in enumerate(order, 4):
         fragments.own(cut_of(content), CHAIN, Place("f", number), must_be_here=True)
-    fragments.finish([])
+    fragments.finish([], linked=FILES)
     assert _kinds(findings) == []
 
 
@@ -39,7 +40,7 @@ def test_what_nobody_owns_is_evidence(fragments: Fragments, findings: Findings) 
     fragments.take(ONE, Place("f", 1), ended=True)
     fragments.take(ONE + b"!", Place("f", 2), ended=True)
     fragments.own(cut_of(ONE), CHAIN, Place("f", 3), must_be_here=True)
-    fragments.finish([])
+    fragments.finish([], linked=FILES)
     assert _kinds(findings) == [("inserted", 2)]
 
 
@@ -48,25 +49,26 @@ def test_what_is_owned_must_be_there_where_its_neighbours_are(fragments: Fragmen
     fragments.own(cut_of(ONE), CHAIN, Place("f", 3), must_be_here=True)
     fragments.own(cut_of(THREE + TWO), CHAIN, Place("f", 4), must_be_here=False)  # in a file that was not given
     fragments.own(cut_of(TWO), CHAIN, Place("f", 5), must_be_here=False)
-    fragments.finish([])
+    fragments.finish([], linked=FILES)
     assert _kinds(findings) == [("dropped", 3)]
 
 
 def test_a_fragment_in_a_file_that_comes_later(fragments: Fragments, findings: Findings) -> None:
     fragments.own(cut_of(ONE), CHAIN, Place("new", 1), must_be_here=False)
     fragments.take(ONE, Place("old", 9), ended=True)
-    fragments.finish([])
+    fragments.finish([], linked=FILES)
     assert _kinds(findings) == []
 
 
 def test_the_beginning_of_a_next_line_belongs_to_one_chain_that_was_not_closed(
     fragments: Fragments, findings: Findings
 ) -> None:
-    start = start_of(CHAIN, 5)
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
     for number, content in enumerate((start + b'"prev"', start[:20], b"x" + start), 1):
         fragments.take(content, Place("f", number), ended=False)
-    fragments.finish([start])
-    assert _kinds(findings) == [("cut", 1), ("inserted", 2), ("inserted", 3)]
+    fragments.finish([("f", start)], linked=FILES)
+    assert _kinds(findings) == [("cut", 1), ("inserted", 2)]
+    assert "2 lines, from here on," in findings.in_order()[1].sentence
 
 
 @pytest.mark.parametrize(
@@ -75,17 +77,69 @@ def test_the_beginning_of_a_next_line_belongs_to_one_chain_that_was_not_closed(
 def test_what_looks_like_a_next_line_and_was_not_stopped_is_evidence(
     content: bytes, ended: bool, fragments: Fragments, findings: Findings
 ) -> None:
-    start = start_of(CHAIN, 5)
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
     fragments.take(start + content, Place("f", 1), ended=ended)
-    fragments.finish([start])
+    fragments.finish([("f", start)], linked=FILES)
     assert _kinds(findings) == [("inserted", 1)]
+
+
+def test_a_short_beginning_takes_no_other_ones_line(fragments: Fragments, findings: Findings) -> None:
+    one, two = (start_of(CHAIN, number, previous=FIRST_PREVIOUS) for number in (5, 6))
+    for number, content in enumerate((one[:20], two, one[:9]), 1):
+        fragments.take(content, Place("f", number), ended=False)
+    fragments.finish([("f", two), ("f", one)], linked=FILES)
+    assert _kinds(findings) == [("cut", 1), ("cut", 2), ("inserted", 3)]
+
+
+@pytest.mark.parametrize("file", ["copy", "original"])
+def test_a_beginning_belongs_to_its_file(file: str, fragments: Fragments, findings: Findings) -> None:
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    fragments.take(start, Place(file, 1), ended=False)
+    fragments.finish([("copy", start)], linked={"copy", "original"})
+    assert _kinds(findings) == [("cut" if file == "copy" else "inserted", 1)]
+
+
+def test_what_must_be_in_one_file_is_not_found_in_another(fragments: Fragments, findings: Findings) -> None:
+    """Nobody takes a cut line out of a file and puts it into a copy a second time."""
+    fragments.take(ONE, Place("new", 1), ended=True)
+    fragments.take(ONE, Place("new", 5), ended=True)
+    fragments.own(cut_of(ONE), CHAIN, Place("new", 7), must_be_here=True)
+    fragments.own(cut_of(ONE), CHAIN, Place("old", 7), must_be_here=True)
+    fragments.finish([], linked=FILES)
+    assert _kinds(findings) == [("inserted", 5), ("dropped", 7)]
+
+
+def test_a_file_that_is_none_of_the_guards_is_told_once(fragments: Fragments, findings: Findings) -> None:
+    for number in range(1, 400):
+        fragments.take(b"\x00\xffgarbage", Place("wrong", number), ended=True)
+    fragments.finish([], linked=FILES)
+    assert _kinds(findings) == [("foreign", 1)]
+    assert (findings.tampered, findings.unproved) == (False, True)
+
+
+def test_a_file_whose_lines_claim_to_be_the_guards_is_evidence(fragments: Fragments, findings: Findings) -> None:
+    for number in range(1, 400):
+        fragments.take(b'{ "chain": "one" }', Place("formatted", number), ended=True)
+    fragments.finish([], linked=FILES)
+    assert _kinds(findings) == [("inserted", 1)]
+    assert "399 lines, from here on," in findings.in_order()[0].sentence
 
 
 def test_very_many_and_very_long_ones_are_not_remembered(fragments: Fragments, findings: Findings) -> None:
     fragments.take(b"x" * 9000, Place("f", 1), ended=True)
-    for number in range(2, 150):
+    for number in range(3, 301, 2):
         fragments.take(ONE, Place("f", number), ended=True)
-    assert len(_kinds(findings)) == 1 + 48
-    for number in range(200, 350):
+    for number in range(400, 550):
         fragments.own(cut_of(TWO), CHAIN, Place("f", number), must_be_here=True)
-    assert len(_kinds(findings)) == 1 + 48 + 50
+    assert [kind for kind, _ in _kinds(findings)] == ["dropped"] * 50
+    for number in range(600, 800):
+        fragments.own(cut_of(ONE), CHAIN, Place("f", number), must_be_here=True)
+    fragments.finish([], linked=FILES)
+    assert [kind for kind, _ in _kinds(findings)].count("inserted") == 1 + 49  # the hundred were owned
+
+
+def test_places_beyond_ten_thousand_are_counted(fragments: Fragments, findings: Findings) -> None:
+    for number in range(1, 24_001, 2):
+        fragments.take(b"x" * 9000, Place("f", number), ended=True)
+    fragments.finish([], linked=FILES)
+    assert (len(findings.in_order()), findings.more) == (10_000, 2_000)

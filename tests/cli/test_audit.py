@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -101,8 +102,9 @@ class TestVerify:
         path.write_bytes(path.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2","outcome":"error"'))
         result = run("audit", "verify", path)
         assert result.exit_code == 2
-        assert "give the key" in result.output
-        assert "? 7 lines of one chain were made with a key that was not given" in result.stdout
+        assert "Give that key with --key-file" in result.stdout
+        assert "? 7 lines of one chain were made with a key, and none was given (it names the key" in result.stdout
+        assert result.stderr == "Not all of it is proved: see what is marked with ?.\n"
         assert "✓" not in result.output
         assert "as they were written" not in result.output
 
@@ -110,7 +112,7 @@ class TestVerify:
         result = run("audit", "verify", log("a.jsonl", ({},) * 2), log("b.jsonl", key=KEY))
         assert result.exit_code == 2
         assert "✓ 4 lines of one chain are as they were written" in result.stdout
-        assert "? 7 lines of one chain were made with a key that was not given" in result.stdout
+        assert "? 7 lines of one chain were made with a key, and none was given" in result.stdout
 
     @pytest.mark.parametrize("order", [(KEY, OTHER_KEY), (OTHER_KEY, KEY)])
     @pytest.mark.parametrize("begins", [0, 2], ids=["whole", "without the lines that name the keys"])
@@ -128,7 +130,10 @@ class TestVerify:
         result = run("audit", "verify", path, *arguments)
         assert result.exit_code == 0, result.output
         assert f"✓ {14 - 2 * begins} lines of 2 chains are as they were written" in result.stdout
-        assert run("audit", "verify", path, *arguments[:2]).exit_code == 1
+        half = run("audit", "verify", path, *arguments[:2])
+        assert half.exit_code == 2
+        assert f"✓ {7 - begins} lines of one chain are as they were written" in half.stdout
+        assert f"? {7 - begins} lines of one chain fit no key that was given" in half.stdout
         for number in range(0, 14 - 2 * begins, 3):
             changed = [*lines[0], *lines[1]]
             changed[number] = changed[number].replace(b'"schema":1', b'"schema":2')
@@ -152,10 +157,33 @@ class TestVerify:
 
     def test_another_key_does_not_fit(self, run: Any, log: Any, tmp_path: Path) -> None:
         (tmp_path / "key").write_text(OTHER_KEY)
-        result = run("audit", "verify", log(key=KEY), "--key-file", tmp_path / "key")
-        assert result.exit_code == 1
-        assert "does not agree with the key" in result.stdout
-        assert "Where that key was yours, give it too" in result.stdout
+        path = log(key=KEY)
+        name = json.loads(path.read_bytes().splitlines()[0])["chain_key"]
+        result = run("audit", "verify", path, "--key-file", tmp_path / "key")
+        assert result.exit_code == 2
+        assert f"? {path}:1: unchecked. None of the lines of this chain fits the key" in result.stdout
+        assert f"given (it names the key {name}): nothing is known of what is in there" in result.stdout
+        assert "✓" not in result.stdout
+        told = json.loads(run("audit", "verify", path, "--key-file", tmp_path / "key", "--json").stdout)
+        assert (told["tampered"], told["unproved"], told["chains"][0]["key"]) == (False, True, name)
+        # Where anything was altered as well, this is what counts.
+        other = log("plain.jsonl", key=OTHER_KEY)
+        other.write_bytes(other.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2","outcome":"error"'))
+        result = run("audit", "verify", path, other, "--key-file", tmp_path / "key")
+        assert (result.exit_code, "✗ This record" in result.stdout, "? 7 lines" in result.stdout) == (1, True, True)
+
+    @pytest.mark.parametrize("variable", ["TOUCAN_GUARD_AUDIT_CHAIN_KEY", "TOUCAN_GUARD_AUDIT_CHAIN_KEY_FILE"])
+    def test_the_key_of_the_environment_counts_beside_those_in_files(
+        self, variable: str, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        (tmp_path / "old").write_text(OTHER_KEY)
+        (tmp_path / "now").write_text(KEY)
+        value = KEY if variable.endswith("KEY") else str(tmp_path / "now")
+        paths = log("old.jsonl", key=OTHER_KEY), log("new.jsonl", key=KEY)
+        result = run("audit", "verify", *paths, "--key-file", tmp_path / "old", **{variable: value})
+        assert (result.exit_code, "✓ 14 lines of 2 chains" in result.stdout) == (0, True), result.output
+        result = run("audit", "verify", *paths, "--key-file", tmp_path / "old", **{variable: "/nowhere"})
+        assert (result.exit_code, variable in result.stderr) == (2, True)
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),
@@ -182,6 +210,87 @@ class TestVerify:
         assert run("audit", "verify", "-", stdin=text).exit_code == 1
         assert run("audit", "verify", "-", "--mixed", stdin=text).exit_code == 0
 
+    def test_a_copy_is_told_and_counted_once(self, run: Any, log: Any, tmp_path: Path) -> None:
+        path, copy, packed, link = log(), *(tmp_path / name for name in ("copy", "packed", "link"))
+        copy.write_bytes(path.read_bytes())
+        packed.write_bytes(gzip.compress(path.read_bytes()))  # whatever rotation calls it
+        link.symlink_to(path)
+        result = run("audit", "verify", copy, path, packed, path, link)
+        assert result.exit_code == 0, result.output
+        for each in (path, packed):
+            assert f"· {each}:1: given twice. All 7 lines of this file stand in {copy} as well" in result.stdout
+        for each in (path, link):
+            assert f"· {each}: given twice. This is the same file as {path}, and is read once." in result.stdout
+        assert "✓ 7 lines of one chain are as they were written." in result.stdout
+        told = json.loads(run("audit", "verify", copy, path, packed, "--json").stdout)
+        assert (told["lines"], told["copies"], told["tampered"], told["unproved"]) == (7, 14, False, False)
+        # The report counts them once, too.
+        report = [
+            json.loads(run("audit", "report", *paths, "--json").stdout) for paths in ([path], [path, copy, packed])
+        ]
+        assert report[0]["totals"] == report[1]["totals"]
+        assert report[1]["integrity"]["state"] == "intact"
+        lines = path.read_bytes().splitlines(keepends=True)
+        copy.write_bytes(b"".join([*lines[:2], lines[3], lines[2], *lines[4:]]))
+        assert run("audit", "verify", path, copy).exit_code == run("audit", "verify", copy, path).exit_code == 1
+
+    def test_a_copy_from_windows(self, run: Any, log: Any, tmp_path: Path) -> None:
+        path = log()
+        lines = path.read_bytes().splitlines()
+        path.write_bytes(b"\xef\xbb\xbf" + b"".join(line + b"\r\n" for line in lines))
+        result = run("audit", "verify", path)
+        assert (result.exit_code, result.stdout.count(str(path))) == (0, 2), result.output
+        assert "(CR LF). Its lines were checked without them" in result.stdout
+        assert "A byte order mark was put in front" in result.stdout
+        path.write_bytes(b"\n".join([*lines[:2], lines[2] + b"\r", *lines[3:], b""]))
+        result = run("audit", "verify", path)
+        assert (result.exit_code, result.stdout.count(str(path))) == (1, 1), result.output
+        assert f"✗ {path}:3: altered. One of the lines of this file ends as Windows writes them" in result.stdout
+
+    def test_what_is_not_proved_is_told_where_the_tick_is(self, run: Any, log: Any) -> None:
+        path, plain = log(key=KEY), log("plain")
+        plain.write_bytes(plain.read_bytes().splitlines(keepends=True)[0])
+        assert run("audit", "verify", plain).stdout.splitlines()[-1] == (
+            "✓ one line of one chain is as it was written. Not proved: that nothing was cut off behind the last line "
+            "of one chain, not closed; that one chain, without a key, was not made anew by somebody who could write "
+            "the file."
+        )
+        result = run("audit", "verify", path, TOUCAN_GUARD_AUDIT_CHAIN_KEY=KEY)
+        assert result.stdout.splitlines()[-1] == "✓ 7 lines of one chain are as they were written."
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[2:-1]))
+        result = run("audit", "verify", path)
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[-1] == (
+            "✓ 4 lines of one chain are as they were written. Not proved: the first 2 lines of one chain, which are "
+            "not here; that nothing was cut off behind the last line of one chain, not closed."
+        )
+
+    def test_a_file_without_a_line_of_a_chain_proves_nothing(self, run: Any, log: Any, tmp_path: Path) -> None:
+        path, empty, wrong = log(), tmp_path / "empty", tmp_path / "wrong"
+        empty.touch()
+        wrong.write_bytes(bytes(range(256)) * 100)
+        result = run("audit", "verify", path, empty)
+        assert (result.exit_code, f"· {empty}: empty. There is no line in this file" in result.stdout) == (0, True)
+        result = run("audit", "verify", path, wrong)
+        assert (result.exit_code, result.stdout.count(str(wrong))) == (2, 1)
+        assert f"? {wrong}:1: foreign. No line of this file is a line of a chain" in result.stdout
+        assert "✓ 7 lines of one chain" in result.stdout
+        wrong.write_text("INFO: started\n")
+        result = run("audit", "verify", path, wrong, "--mixed")
+        assert (result.exit_code, "none is the guard's" in result.stdout) == (0, True)
+        result = run("audit", "verify", tmp_path)
+        assert (result.exit_code, f"{tmp_path} is a folder: name the files in it" in result.stderr) == (2, True)
+        result = run("audit", "verify", "-", stdin=b"")
+        assert (result.exit_code, "· standard input: empty." in result.stdout) == (2, True)
+
+    def test_very_many_findings_are_told_in_part(self, run: Any, log: Any) -> None:
+        path = log(events=({},) * 150)
+        path.write_bytes(path.read_bytes().replace(b'"allow"', b'"error"'))
+        result = run("audit", "verify", path)
+        assert (result.exit_code, result.stdout.count("✗")) == (1, 102)
+        assert "… and 50 more; --json lists them." in result.stdout
+        assert len(json.loads(run("audit", "verify", path, "--json").stdout)["findings"]) == 150
+
     @pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b\x08broken"], ids=["absent", "empty", "broken"])
     def test_nothing_to_read_is_wrong_use(self, content: bytes | None, run: Any, tmp_path: Path) -> None:
         path = tmp_path / "audit.jsonl.gz"
@@ -191,7 +300,7 @@ class TestVerify:
 
     def test_what_stands_in_a_file_cannot_move_the_cursor(self, run: Any, tmp_path: Path) -> None:
         path = tmp_path / "\x1b[31mred"
-        path.write_bytes(b"\x1b[2J\x07[bold]x[/bold]\n")
+        path.write_bytes(b'\x1b[2J\x07[bold]x[/bold]{"chain"\n')
         result = run("audit", "verify", path)
         assert result.exit_code == 1
         assert "\x1b" not in result.stdout

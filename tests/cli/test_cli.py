@@ -283,7 +283,7 @@ def test_a_report_that_nobody_reads_to_its_end_says_nothing(tmp_path: Path) -> N
     path = tmp_path / "audit.jsonl"
     sink = open_sink(str(path))
     for number in range(500):
-        sink.write({"event": "decision", "event_id": f"e-{number}"})
+        sink.write({"schema": 1, "event": "decision", "event_id": f"e-{number}"})
     sink.close()
     path.write_text("".join(path.read_text().splitlines(keepends=True)[::2]))
     for reads in (True, False):
@@ -509,10 +509,10 @@ from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Host, Mount, Route
 from toucan_guard import Embed, GuardSettings, ToucanGuard
 from toucan_guard.fastapi import CurrentEmbed, require_grant
-from toucan_guard.layers import GrantMiddleware
+from toucan_guard.layers import GrantMiddleware, RowFilterMiddleware
 
 settings = GuardSettings(exempt_paths=["/healthz"])
 
@@ -589,6 +589,25 @@ mistyped.mount("/{id}", Starlette(routes=[
     ]),
 ]))
 mistyped.add_middleware(ToucanGuard, settings=settings)
+
+# Nothing is exempt; a host, a grant for a whole mount and one for a whole app.
+class OwnGuard(ToucanGuard):
+    pass
+
+plainly = GuardSettings()
+behind = Starlette(routes=[Route("/x", page), Mount("/files", page)])
+behind.add_middleware(GrantMiddleware, type="site", id="all", action="enter")
+behind.add_middleware(OwnGuard, settings=plainly)
+around = ToucanGuard(Starlette(routes=[
+    Mount("/reports/{id}", routes=[Route("/{page}", page)], middleware=[grant]),
+    Mount("/late", routes=[Route("/{id}", page)], middleware=[grant]),
+    Host("{id}.charts.example", Starlette(routes=[Route("/h", page, middleware=[grant])])),
+]), settings=plainly)
+unknown = Starlette(routes=[
+    Mount("/files", page, middleware=[Middleware(RowFilterMiddleware, require_row_filter=["fligths", "flights"])]),
+])
+unknown.add_middleware(ToucanGuard)  # which will read the environment
+shapes = Starlette(routes=[Mount("/behind", behind), Mount("/around", around)])
 """
 
 DOCUMENTATION = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
@@ -627,6 +646,62 @@ def test_routes_looks_into_included_routers(run: Any, hosts_app: str) -> None:
     # FastAPI leaves out the middleware of a plain route that it includes, and so its grant.
     assert rows["/api/{id}/plain"] == ("GET,HEAD", "guarded", "")
     assert result.exit_code == 1
+
+
+def test_routes_sees_through_every_guard_and_layer(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:shapes", "--json")
+    rows = {row["path"]: (row["guard"], row["grant"], row["problem"]) for row in json.loads(result.stdout)}
+    late = rows.pop("/around/late/{id}")
+    assert rows == {
+        "/behind/x": ("guarded", "site:all:enter", ""),
+        "/behind/files/…": ("guarded", "site:all:enter", ""),
+        "/around/reports/{id}/{page}": ("guarded", "report:{id}:view", ""),
+        "{id}.charts.example/around/h": ("guarded", "report:{id}:view", ""),
+    }
+    # A layer around a mount sees what the mount's own path names, and nothing of the routes in it.
+    assert late[:2] == ("guarded", "report:{id}:view")
+    assert late[2].startswith("the path has no parameter 'id' for the grant, so every request is answered with 500")
+    assert result.exit_code == 1
+
+
+def test_routes_finds_a_row_filter_on_a_table_that_the_policy_does_not_name(run: Any, hosts_app: str) -> None:
+    result = run("routes", f"{hosts_app}:unknown", "--json")
+    assert result.exit_code == 1
+    (problem,) = _problems(result)
+    assert problem.startswith(
+        "it requires a row filter on the table 'fligths', which the policy does not name (did you mean flights?): write"
+    )
+    assert "! /files/… (any): it requires a row filter on" in run("routes", f"{hosts_app}:unknown").stdout
+    told = _problems(
+        run("routes", f"{hosts_app}:unknown", "--json", TOUCAN_GUARD_RLS_COLUMNS="fligths.a=b,flights.a=b")
+    )
+    assert told == [""]
+
+
+def test_a_parameter_may_come_from_a_mount_around_the_app(run: Any, hosts_app: str) -> None:
+    unless = ", unless a mount around this app names it (say so with --mounted-at)"
+    (told,) = [line for line in _problems(run("routes", f"{hosts_app}:mistyped", "--json")) if "'report'" in line]
+    assert told == f"the path has no parameter 'report' for the grant, so every request is answered with 500{unless}"
+
+    result = run("routes", f"{hosts_app}:mistyped", "--mounted-at", "/of/{dash_id}/{report}", "--json")
+    assert (result.exit_code, _problems(result)) == (0, ["", "", ""])
+    assert json.loads(result.stdout)[2]["path"] == "/of/{dash_id}/{report}/{id}/other"
+
+    (told,) = [
+        line
+        for line in _problems(run("routes", f"{hosts_app}:mistyped", "--mounted-at", "/", "--json"))
+        if "'report'" in line
+    ]
+    assert told == "the path has no parameter 'report' for the grant, so every request is answered with 500"
+
+    result = run("routes", f"{hosts_app}:app", "--mounted-at", "/of/")
+    assert "/of/healthz" in result.stdout  # which the guard does not know by this name
+    assert "2 routes, 1 without guard or grant" in result.stdout
+    assert run("routes", f"{hosts_app}:app", "--mounted-at", "of").exit_code == 2
+
+
+def _problems(result: Any) -> list[str]:
+    return [row["problem"] for row in json.loads(result.stdout)]
 
 
 def test_routes_finds_what_stands_open(run: Any, hosts_app: str) -> None:
@@ -673,9 +748,10 @@ def test_routes_finds_a_grant_whose_parameter_the_path_does_not_have(run: Any, h
     problems = {row["path"]: row["problem"] for row in json.loads(result.stdout)}
     assert problems == {
         "/dashboards/{dashboard_id}": "the path has no parameter 'dash_id' for the grant (did you mean dashboard_id?), "
-        "so every request is answered with 500",
+        "so every request is answered with 500, unless a mount around this app names it (say so with --mounted-at)",
         "/{id}/inside/{file:path}": "",
-        "/{id}/other": "the path has no parameter 'report' for the grant, so every request is answered with 500",
+        "/{id}/other": "the path has no parameter 'report' for the grant, so every request is answered with 500, "
+        "unless a mount around this app names it (say so with --mounted-at)",
     }
     told = run("routes", f"{hosts_app}:mistyped")
     assert told.exit_code == 1

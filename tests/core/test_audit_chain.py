@@ -168,7 +168,7 @@ def test_the_mark_of_a_cut_line_knows_its_length_and_bytes() -> None:
 
 
 def test_what_looks_like_ours() -> None:
-    assert _line().startswith(start_of(CHAIN, 7))
+    assert _line().startswith(start_of(CHAIN, 7, previous=FIRST_PREVIOUS))
     assert looks_linked(_line()[:20])
     assert looks_linked(EVENT)
     assert looks_linked(b'x {"a":1,"event":"decision"}')

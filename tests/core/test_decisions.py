@@ -124,7 +124,7 @@ def test_every_reason_says_its_status_as_design_has_it(reason: Reason) -> None:
         expected = (503, None)
     elif reason in {Reason.APP_FAILED, Reason.ROW_FILTER_MISSING}:
         expected = (500, None)
-    elif reason is Reason.TOKEN_REQUEST_INVALID:
+    elif reason in {Reason.TOKEN_REQUEST_INVALID, Reason.REQUEST_MALFORMED}:
         expected = (400, None)
     elif reason in {Reason.TOKEN_MISSING, Reason.API_KEY_MISSING, Reason.API_KEY_INVALID}:
         expected = (401, None)  # RFC 6750 §3.1: no error code where no bearer token was sent

@@ -262,8 +262,8 @@ async def test_another_spelling_of_the_token_is_asked_about(
     [
         (b"accept", bytearray(b"text/html"), 200),
         (b"x-other", memoryview(b"x"), 200),
-        (b"origin", bytearray(PORTAL.encode()), 500),
-        (b"authorization", memoryview(b"Bearer x"), 500),
+        (b"origin", bytearray(PORTAL.encode()), 400),
+        (b"authorization", memoryview(b"Bearer x"), 400),
     ],
 )
 async def test_a_header_that_is_no_bytes_is_answered_for_on_the_record(
@@ -271,14 +271,85 @@ async def test_a_header_that_is_no_bytes_is_answered_for_on_the_record(
 ) -> None:
     async def served(scope: Any, receive: Any, send: Any) -> None:
         scope["headers"] = [*dict([*scope["headers"], (name, value)]).items()]
-        with contextlib.suppress(AttributeError, TypeError):
-            await guard(scope, receive, send)
+        await guard(scope, receive, send)
 
     guard, headers = ToucanGuard(chart, settings=make_settings()), {"authorization": f"Bearer {make_token()}"}
     for _ in range(2):
         await http(guard, headers=headers)
     answer = await http(served, headers=headers)
     assert (answer.status, audit_lines()[-1]["status"], len(audit_lines())) == (status, status, 3)
+
+
+NO_HEADERS = {
+    "nothing": None,
+    "a number": 5,
+    "a text": "ab",
+    "bytes": b"ab",
+    "one part": [(b"a",)],
+    "three parts": [(b"a", b"b", b"c")],
+    "three parts that come once": lambda: iter([(b"a", b"b", b"c")]),
+    "no part": [()],
+    "texts of two characters": ["ab"],
+    "bytes of two": [b"ab"],
+    "a mapping": {b"ab": b"cd"},
+    "a number among them": [5],
+    "nothing among them": [None],
+    "a name that is no bytes": [("origin", b"https://evil.example")],
+    "a name that has no hash": [([b"origin"], b"https://evil.example")],
+    "a value that is no bytes": [(b"sec-fetch-site", "cross-site")],
+    "a value that is nothing": [(b"cookie", None)],
+    "a request's id that is nothing": [(b"x-request-id", None)],
+    "an address that is nothing": [(b"x-forwarded-for", None)],
+}
+
+
+@pytest.mark.parametrize("size", [100, 0], ids=["remembering", "asking each time"])
+@pytest.mark.parametrize("exempt", [False, True], ids=["protected", "exempt"])
+@pytest.mark.parametrize("headers", [pytest.param(headers, id=name) for name, headers in NO_HEADERS.items()])
+async def test_headers_that_are_no_pairs_of_bytes_are_refused_on_the_record(
+    headers: Any, exempt: bool, size: int, http: Any, websocket: Any, make_settings: Any, audit_lines: Any
+) -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the app is called")
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = headers() if callable(headers) else headers
+        await guard(scope, receive, send)
+
+    settings = make_settings(
+        token_cache_size=size, trusted_proxies=["192.0.2.0/24"], exempt_paths=["/"] if exempt else []
+    )
+    guard = ToucanGuard(never, settings=settings)
+    for _ in range(2):
+        answer = await http(served)
+        assert (answer.status, answer.reason) == (400, "request_malformed")
+        assert answer.header("content-security-policy") == "frame-ancestors 'none'"
+    socket = await websocket(served)
+    assert (socket.messages[0]["type"], socket.status) == ("websocket.http.response.start", 400)
+    lines = audit_lines()
+    assert [(line["outcome"], line["reason"], line["status"]) for line in lines] == [
+        ("deny", "request_malformed", 400)
+    ] * 3
+    assert [line["steps"] for line in lines] == [[{"layer": "headers", "decision": "deny:request_malformed"}]] * 3
+
+
+async def test_what_is_admitted_behind_a_proxy_is_recorded_whatever_stands_in_other_headers(
+    http: Any, make_settings: Any, make_token: Any, audit_lines: Any
+) -> None:
+    more: list[Any] = []
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = [*scope["headers"], *more]
+        await guard(scope, receive, send)
+
+    guard = ToucanGuard(chart, settings=make_settings(trusted_proxies=["192.0.2.0/24"]))
+    for headers in ({"authorization": f"Bearer {make_token()}"}, {}):
+        more.clear()
+        statuses = {(await http(served, headers=headers)).status for _ in range(3)}
+        for name in (b"x-forwarded-for", b"x-request-id", b"x-forwarded-host"):
+            more[:] = [(name, None), (b"x-forwarded-proto", b"https")]
+            assert {(await http(served, headers=headers)).status} <= statuses | {400}
+    assert len(audit_lines()) == 12
 
 
 @pytest.mark.parametrize("size", [100, 0], ids=["remembering", "asking each time"])

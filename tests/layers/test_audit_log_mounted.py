@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -186,7 +189,6 @@ async def test_a_refusal_in_a_socket_route(
 @pytest.mark.parametrize(
     ("options", "body"),
     [
-        pytest.param({}, "Internal Server Error", id="Starlette's own answer"),
         pytest.param({"exception_handlers": {Exception: _async}}, '{"handler":"Boom"}', id="async for Exception"),
         pytest.param({"exception_handlers": {Exception: _sync}}, '{"handler":"Boom"}', id="sync for Exception"),
         pytest.param({"exception_handlers": {500: _async}}, '{"handler":"Boom"}', id="async for 500"),
@@ -218,14 +220,133 @@ async def test_a_crash_keeps_the_hosts_answer_and_gets_the_guards_headers(
 
 
 @pytest.mark.parametrize("how", MOUNTS)
-async def test_a_handler_that_fails_itself_leaves_a_plain_500(
+@pytest.mark.parametrize("handlers", [{}, {Exception: _failing}], ids=["no handler", "a handler that fails itself"])
+async def test_a_crash_that_nobody_answers_is_answered_with_a_reference(
+    how: str, handlers: Any, http: Any, make_settings: Any, make_token: Any, audit_lines: Any, caplog: Any
+) -> None:
+    app = mounted(how, fastapi_app(exception_handlers=handlers), make_settings())
+    # A new person, the same again (without a Referer, as from a link within the frame), and a program on another site.
+    person = {"accept": "text/html", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    program = {"origin": "https://portal.example"}
+    for number, headers in enumerate([person, person, program, program]):
+        caplog.clear()
+        bearer = {"authorization": f"Bearer {make_token(origins=['https://portal.example'])}"}
+        answer = await _crash(http, app, "/boom", {**bearer, **headers})
+        line = audit_lines()[number]
+        assert answer.status == 500
+        assert SECRET.encode() not in answer.body
+        policies = answer.values("content-security-policy")
+        assert "frame-ancestors https://portal.example" in policies[-1]
+        if headers is person:
+            page = answer.body.decode()
+            assert answer.header("content-type") == "text/html; charset=utf-8"
+            assert "Please try again in a minute" in page
+            assert f"<dd>app_failed</dd><dt>Reference</dt><dd>{line['request_id']}</dd>" in page
+        else:
+            assert (answer.reason, answer.problem["request_id"]) == ("app_failed", line["request_id"])
+            assert answer.header("access-control-allow-origin") == "https://portal.example"
+        assert answer.header("cache-control") == "no-store"
+        raised = "Boom" if not handlers or how == "add_middleware" else "KeyError"
+        assert caplog.messages[-1] == (
+            f"toucan_guard: the app raised {raised}; its answer has the reference {line['request_id']}"
+        )
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 4
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_refusal_in_a_task_of_the_apps_is_one_however_the_guard_is_mounted(
     how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
 ) -> None:
-    app = mounted(how, fastapi_app(exception_handlers={Exception: _failing}), make_settings())
-    answer = await _crash(http, app, "/boom", bearer)
-    assert (answer.status, answer.body) == (500, b"Internal Server Error")
-    assert (answer.header("content-security-policy") or "").startswith("frame-ancestors https://")
-    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)]
+    async def refuse() -> None:
+        raise Refused(Deny("x_task"))
+
+    async def tasks(request: Request) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(refuse)
+
+    app = mounted(how, Starlette(routes=[Route("/tasks", tasks)]), make_settings())
+    for _ in range(3):
+        assert (await http(app, path="/tasks", headers=bearer)).reason == "x_task"
+    assert told(audit_lines()) == [("decision", "deny", "x_task", 403)] * 3
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+@pytest.mark.parametrize("answers", ["a middleware of the host's", "an error middleware of the host's", "an endpoint"])
+async def test_an_answer_of_the_hosts_own_is_left_as_it_is(
+    how: str, answers: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    plain = PlainTextResponse("Internal Server Error", 500)
+
+    class Answering:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await self.app(scope, receive, send)
+            except Boom:
+                await plain(scope, receive, send)
+
+    class OwnErrors(ServerErrorMiddleware):
+        def error_response(self, request: Request, exc: Exception) -> Any:
+            return plain
+
+    def boom(request: Request) -> PlainTextResponse:
+        try:
+            raise Boom
+        except Boom:
+            if answers == "an endpoint":
+                return plain
+            raise
+
+    layers = {"a middleware of the host's": [Answering], "an error middleware of the host's": [OwnErrors]}
+    app = Starlette(routes=[Route("/boom", boom)], middleware=[Middleware(kind) for kind in layers.get(answers, [])])
+    guarded = mounted(how, app, make_settings())
+    for _ in range(2):
+        with pytest.raises(Boom) if answers.startswith("an error") else nullcontext():
+            await http(_server(guarded, messages := []), path="/boom", headers=bearer)
+        assert [message.get("body") for message in messages] == [None, b"Internal Server Error"]
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 2
+
+
+def _server(app: Any, messages: list[Any]) -> Any:
+    """An app whose messages are kept, also where it raises."""
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        async def keep(message: Any) -> None:
+            messages.append(message)
+
+        await app(scope, receive, keep)
+
+    return server
+
+
+async def test_an_app_in_an_app_answers_its_crashes_itself_as_ever(
+    http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    """Starlette asks the inner one: without a handler there, the outer one's hears of the crash, and is not sent."""
+    inner = [fastapi_app(), fastapi_app(exception_handlers={500: _async}), fastapi_app(debug=True)]
+    app = Starlette(
+        routes=[Mount(f"/{number}", app=one) for number, one in enumerate(inner)], exception_handlers={500: _sync}
+    )
+    app.add_middleware(ToucanGuard, settings=make_settings())
+    assert (await _crash(http, app, "/0/boom", bearer)).reason == "app_failed"
+    assert (await _crash(http, app, "/1/boom", bearer)).body == b'{"handler":"Boom"}'
+    assert b"Traceback" in (await _crash(http, app, "/2/boom", bearer)).body
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 3
+
+
+async def test_an_app_that_breaks_the_requests_headers_and_crashes_is_answered(
+    http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    async def breaking(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"] = None
+        raise Boom
+
+    for _ in range(2):
+        answer = await _crash(http, ToucanGuard(breaking, settings=make_settings()), "/", bearer)
+        assert (answer.status, answer.reason) == (500, "app_failed")
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 2
 
 
 async def _crash(http: Any, app: Any, path: str, headers: dict[str, str]) -> Any:

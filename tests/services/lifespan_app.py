@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from toucan_guard import GuardSettings, ToucanGuard
+from toucan_guard.layers import RowFilterMiddleware
 from toucan_guard.lifespan import guard_lifespan
 
 
@@ -24,3 +25,10 @@ guarded = [
 ]
 told = Starlette(routes=guarded, lifespan=guard_lifespan)
 untold = Starlette(routes=guarded)
+
+unfiltered = [Route("/x", page, middleware=[Middleware(RowFilterMiddleware, require_row_filter=["fligths"])])]
+mistaken = Starlette(routes=unfiltered, middleware=[Middleware(ToucanGuard, settings=settings)])
+mistaken_in_a_mount = Starlette(
+    routes=[Mount("/a", routes=unfiltered, middleware=[Middleware(ToucanGuard, settings=settings)])],
+    lifespan=guard_lifespan,
+)

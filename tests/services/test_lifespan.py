@@ -114,6 +114,18 @@ def test_a_server_that_is_killed_leaves_its_chains_open_and_says_so(serve: Serve
     assert chains(tmp_path / "audit.jsonl") == [False, False]
 
 
+@pytest.mark.parametrize(("app", "path"), [("mistaken", "/x"), ("mistaken_in_a_mount", "/a/x")])
+def test_a_server_does_not_start_an_app_that_requires_a_table_which_the_policy_does_not_name(
+    serve: Serve, tmp_path: Path, app: str, path: str
+) -> None:
+    process, _ = serve(app)
+    assert process.wait(SECONDS) != 0
+    told = (tmp_path / "server.log").read_text()
+    assert f"{path} requires a row filter on the table 'fligths', which the policy does not name" in told
+    assert "Application startup failed" in told
+    assert (tmp_path / "audit.jsonl").read_bytes() == b""
+
+
 def test_the_store_is_looked_at_before_the_first_request(serve: Serve, tmp_path: Path, make_valkey: Any) -> None:
     valkey = make_valkey("--maxmemory-policy", "allkeys-lru", "--appendonly", "yes")
     process, port = serve("told", STORE_URL=valkey.url)

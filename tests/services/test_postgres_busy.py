@@ -16,6 +16,7 @@ psycopg = pytest.importorskip("psycopg")
 
 from toucan_guard.core.rls_policy import RlsPolicy  # noqa: E402
 from toucan_guard.core.row_filter import RowFilter  # noqa: E402
+from toucan_guard.core.row_rules import TableRule  # noqa: E402
 from toucan_guard.rls.postgres import DatabaseContext, bind, configure  # noqa: E402
 from toucan_guard.rls.postgres_policies import policy_statements  # noqa: E402
 
@@ -37,6 +38,19 @@ POLICY = RlsPolicy.from_toml(
     all = [ { column = "carrier", op = "eq", attribute = "carrier" } ]
     """
 )
+# What an earlier policy may have named: partitions by themselves.
+PARTS = RlsPolicy.from_toml(
+    """
+    [attributes]
+    carrier = "string"
+
+    [tables.events_dl]
+    all = [ { column = "carrier", op = "eq", attribute = "carrier" } ]
+
+    [tables.events_ua]
+    all = [ { column = "carrier", op = "eq", attribute = "carrier" } ]
+    """
+)
 # A partition that is older than its table, as those that were attached are.
 TABLES = """
     CREATE TABLE events_ua (carrier text NOT NULL);
@@ -48,6 +62,7 @@ TABLES = """
 """
 TIDIED = ("flights", "notes", "events", "events_ua", "events_dl", "toucan_guard.context_key")
 SEEN = ("flights", "toucan_guard.flights", "notes", "events")
+READ = ("flights", "notes", "events", "events_ua", "events_dl")
 # Each round brings rows, so that there is something new to note down about every table.
 ROWS = """
     INSERT INTO flights SELECT 'UA' FROM generate_series(1, 50);
@@ -59,7 +74,11 @@ ROWS = """
 STATEMENTS = policy_statements(POLICY, full_access_roles=["postgres"])
 
 
-@pytest.fixture(scope="module", params=[RlsPolicy([], []), POLICY], ids=["the first time", "again"])
+@pytest.fixture(
+    scope="module",
+    params=[RlsPolicy([], []), POLICY, PARTS],
+    ids=["the first time", "again", "after partitions by themselves"],
+)
 def database(request: pytest.FixtureRequest, make_database: Callable[[], Any]) -> Any:
     made = make_database()
     made.run(TABLES)
@@ -97,7 +116,7 @@ class AtWork:
             )
 
     def look(self) -> None:
-        """As viewers, and as the tables' owner."""
+        """As viewers of what they may see by now, and as the tables' owner."""
         row_filter = POLICY.row_filter({"carrier": "UA"})
         assert isinstance(row_filter, RowFilter)
 
@@ -108,6 +127,7 @@ class AtWork:
 
         for table in self._database.seen:
             self.begin(self._database.connect, lambda connection, table=table: see(connection, table))
+        for table in dict.fromkeys((*self._database.seen, *READ)):
             self.begin(self._database.admin, lambda connection, table=table: connection.execute(f"TABLE {table}"))
 
     def wait_until_held_up(self) -> None:
@@ -169,6 +189,18 @@ def test_others_come_while_it_waits_for_a_long_query(database: Any, at_work: AtW
         at_work.look()
         at_work.wait_until_held_up()
     at_work.end()
+
+
+@pytest.mark.parametrize("names", [("events_dl", "events"), ("events", "events_dl")], ids=" before ".join)
+def test_a_partition_and_its_table_are_not_both_named(make_database: Callable[[], Any], names: tuple[str, str]) -> None:
+    database = make_database()
+    database.run(TABLES)
+    with pytest.raises(psycopg.errors.RaiseException, match="names events_dl and a table that it is a part of"):
+        database.protect(RlsPolicy(PARTS.attributes.values(), [_rule(name) for name in names]))
+
+
+def _rule(name: str) -> TableRule:
+    return next(iter(RlsPolicy.from_columns({f"{name}.carrier": "carrier"}).tables.values()))
 
 
 def test_the_table_of_keys_is_left_alone_where_nothing_has_changed(database: Any) -> None:

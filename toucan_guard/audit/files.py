@@ -5,16 +5,17 @@ from __future__ import annotations
 import gzip
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import IO, Final, cast
 
 # Lines of the guard are shorter; one of a gigabyte without an end must not fill the memory.
 _LONGEST: Final = 64 * 1024
+_PACKED: Final = b"\x1f\x8b"  # what gzip begins with (RFC 1952 §2.3.1)
 
 
 def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
-    """The lines of a file with their newlines; ``-`` is standard input, ``.gz`` is unpacked.
+    """The lines of a file with their newlines; ``-`` is standard input, what gzip packed is unpacked.
 
     A line of more than 64 KiB comes in parts.
 
@@ -34,9 +35,15 @@ def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> 
             yield line
 
 
-def _open(path: Path) -> AbstractContextManager[BinaryIO]:
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
     if str(path) == "-":
-        return nullcontext(sys.stdin.buffer)  # not ours to close
-    if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(path, "rb"))
-    return path.open("rb")
+        yield sys.stdin.buffer  # not ours to close
+        return
+    with path.open("rb") as stream:
+        # Rotation may name it as it likes; no line begins like this.
+        if stream.peek(2)[:2] == _PACKED:
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        else:
+            yield stream

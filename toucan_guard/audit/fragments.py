@@ -7,7 +7,7 @@ fault; one that nobody knows is evidence.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,9 +16,11 @@ from toucan_guard.core.audit_chain import Cut, cut_of
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
+_CLAIM: Final = b'"chain"'  # what no other program's lines have
+_MOST_PLACES: Final = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Fragment:
     place: Place
     content: bytes
@@ -50,6 +52,10 @@ class Fragments:
         self._findings = findings
         self._waiting: list[_Fragment] = []
         self._owned: list[_Owned] = []
+        # Places that nobody knows, by file; of consecutive lines the first and the last.
+        self._unknown: dict[str, list[list[int]]] = {}
+        self._more_unknown = 0
+        self._claimed: set[str] = set()
 
     def take(self, content: bytes, place: Place, *, ended: bool) -> None:
         """Take a fragment.
@@ -60,7 +66,7 @@ class Fragments:
             ended: A newline stands behind it. Whoever is stopped while writing a line leaves none.
         """
         if len(content) > _LONGEST or len(self._waiting) >= _MOST:
-            self._unknown(place)
+            self._take_unknown(place, content)
         else:
             self._waiting.append(_Fragment(place, content, cut_of(content), ended))
 
@@ -74,7 +80,7 @@ class Fragments:
             must_be_here: The line before the cut one stands in the same file, so the fragment must as well.
         """
         owned = _Owned(cut, chain, place, must_be_here)
-        if self._give(cut, whole=True):
+        if self._give(owned, whole=True):
             return
         if len(self._owned) < _MOST:
             # It may be in a file that comes later, or beside another one on one line.
@@ -82,41 +88,56 @@ class Fragments:
         else:
             self._missing(owned)
 
-    def finish(self, next_starts: Iterable[bytes]) -> None:
+    def finish(self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str]) -> None:
         """Judge what is left.
 
         Args:
-            next_starts: What the next lines of chains that were not closed would begin with: a process that is
-                killed, or a machine that stops, may leave the beginning of one.
+            next_starts: Files, and what the next lines in them of chains that were not closed would begin with: a
+                process that is killed, or a machine that stops, may leave the beginning of one.
+            linked: The files in which lines of chains stand.
         """
-        # The longest first: every short one is the beginning of many.
-        waiting = sorted(self._owned, key=lambda owned: -owned.cut.length)
+        # Those first that fit one file alone; among them the longest: every short one is the beginning of many.
+        waiting = sorted(self._owned, key=lambda owned: (not owned.must_be_here, -owned.cut.length))
         while waiting:
-            left = [owned for owned in waiting if not self._give(owned.cut, whole=False)]
+            left = [owned for owned in waiting if not self._give(owned, whole=False)]
             if len(left) == len(waiting):
                 break
             waiting = left
         for owned in waiting:
             self._missing(owned)
-        starts = list(next_starts)
-        for fragment in self._waiting:
-            begun = (
-                None if fragment.ended else next((start for start in starts if _begins(fragment.content, start)), None)
-            )
+        starts: dict[str, list[bytes]] = {}
+        for file, start in next_starts if self._waiting else ():
+            starts.setdefault(file, []).append(start)
+        # The longest first here as well: a short one may begin many lines.
+        for fragment in sorted(self._waiting, key=lambda fragment: -len(fragment.content)):
+            possible = [] if fragment.ended else starts.get(fragment.place.file, [])
+            begun = next((start for start in possible if _begins(fragment.content, start)), None)
             if begun is None:
-                self._unknown(fragment.place)
+                self._take_unknown(fragment.place, fragment.content)
             else:
-                starts.remove(begun)
-                self._findings.add("cut", fragment.place, None, "A line that was begun when its process ended.")
+                possible.remove(begun)
+                self._findings.add(
+                    "cut",
+                    fragment.place,
+                    None,
+                    "The beginning of a line, and no more: its process was stopped, or is still writing, or the rest "
+                    "was taken off. Nothing is proved of it.",
+                )
+        for file, places in self._unknown.items():
+            self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)
+        self._findings.more += self._more_unknown
 
-    def _give(self, cut: Cut, *, whole: bool) -> bool:
+    def _give(self, owned: _Owned, *, whole: bool) -> bool:
         """Take a fragment off the list, or out of a longer one: several chains' may stand together."""
-        for index, fragment in enumerate(self._waiting):
-            if fragment.cut == cut:
-                del self._waiting[index]
+        possible = [
+            fragment for fragment in self._waiting if not owned.must_be_here or fragment.place.file == owned.place.file
+        ]
+        for fragment in possible:
+            if fragment.cut == owned.cut:
+                self._waiting.remove(fragment)
                 return True
-        for fragment in () if whole else self._waiting:
-            rest = fragment.without(cut)
+        for fragment in () if whole else possible:
+            rest = fragment.without(owned.cut)
             if rest is not None:
                 fragment.content, fragment.cut, fragment.ended = rest, cut_of(rest), False
                 return True
@@ -131,10 +152,49 @@ class Fragments:
                 "Before this line another one was cut; what was written of it is not here.",
             )
 
-    def _unknown(self, place: Place) -> None:
-        self._findings.add(
-            "inserted", place, None, "This is no line of any chain: it was put here, or altered beyond recognition."
-        )
+    def _take_unknown(self, place: Place, content: bytes) -> None:
+        if _CLAIM in content:
+            self._claimed.add(place.file)
+        places = self._unknown.setdefault(place.file, [])
+        if places and places[-1][1] == place.number - 1:
+            places[-1][1] = place.number
+        elif len(places) < _MOST_PLACES:
+            places.append([place.number, place.number])
+        else:
+            self._more_unknown += 1
+
+    def _tell_unknown(self, file: str, places: Sequence[Sequence[int]], *, foreign: bool) -> None:
+        if foreign:
+            self._findings.add(
+                "foreign",
+                Place(file, places[0][0]),
+                None,
+                "No line of this file is a line of a chain: nothing is proved of it. It is another file, or its lines "
+                "came through structlog, or something on the way has changed all of them (packed, another encoding). "
+                "Give the file as the guard wrote it.",
+            )
+            return
+        for first, last in _merged(places):
+            self._findings.add(
+                "inserted",
+                Place(file, first),
+                None,
+                "This is no line of any chain: it was put here, or altered beyond recognition."
+                if first == last
+                else f"{last - first + 1} lines, from here on, are no lines of any chain: they were put here, or "
+                "altered beyond recognition.",
+            )
+
+
+def _merged(places: Iterable[Sequence[int]]) -> Iterable[Sequence[int]]:
+    """Places, in order, with those put together that stand one after the other."""
+    merged: list[list[int]] = []
+    for first, last in places:
+        if merged and merged[-1][1] == first - 1:
+            merged[-1][1] = last
+        else:
+            merged.append([first, last])
+    return merged
 
 
 def _begins(content: bytes, start: bytes) -> bool:

@@ -7,7 +7,11 @@ from typing import Final, NamedTuple
 
 # What is evidence of tampering, and what an honest system leaves behind as well.
 TAMPERING: Final = frozenset({"altered", "dropped", "inserted", "reordered", "replaced", "unkeyed"})
-HONEST: Final = frozenset({"open_ended", "begins_elsewhere", "cut", "blank", "joined", "unchecked"})
+HONEST: Final = frozenset({
+    "begins_elsewhere", "blank", "cut", "empty", "given_twice", "joined", "line_ends", "open_ended", "scattered"
+})  # fmt: skip
+# What nothing is known of: no evidence, and no proof either.
+UNPROVED: Final = frozenset({"foreign", "unchecked"})
 
 _MOST: Final = 10_000
 
@@ -27,9 +31,9 @@ class Finding:
     """One thing that is not as an undisturbed log would be.
 
     Attributes:
-        kind: A member of ``TAMPERING`` or of ``HONEST``.
+        kind: A member of ``TAMPERING``, of ``HONEST`` or of ``UNPROVED``.
         file: Where, as it was given to the verifier; empty where it is nowhere.
-        number: The line in it, from 1; 0 where it is nowhere.
+        number: The line in it, from 1; 0 where it is nowhere, or the whole file.
         chain: The chain that it is about, or None.
         sentence: For people who are no developers.
     """
@@ -47,26 +51,33 @@ class Finding:
 
 
 class Findings:
-    """Collects findings, the first ten thousand of them whole."""
+    """Collects findings, the first ten thousand of them whole: of evidence, and of everything else."""
 
     def __init__(self) -> None:
-        self._kept: list[Finding] = []
+        self._evidence: list[Finding] = []
+        self._others: list[Finding] = []
         self.more = 0
-        self.tampered = False
+        self.unproved = False
+
+    @property
+    def tampered(self) -> bool:
+        """Whether there is evidence of tampering."""
+        return bool(self._evidence)
 
     def add(self, kind: str, place: Place | None, chain: str | None, sentence: str) -> None:
         """Note one."""
         file, number = ("", 0) if place is None else place
         finding = Finding(kind, file, number, chain, sentence)
-        self.tampered = self.tampered or finding.tampering
-        if len(self._kept) < _MOST:
-            self._kept.append(finding)
+        self.unproved = self.unproved or kind in UNPROVED
+        kept = self._evidence if finding.tampering else self._others
+        if len(kept) < _MOST:
+            kept.append(finding)
         else:
             self.more += 1
 
     def in_order(self) -> tuple[Finding, ...]:
         """By their places."""
-        return tuple(sorted(self._kept, key=lambda finding: (finding.file, finding.number)))
+        return tuple(sorted((*self._evidence, *self._others), key=lambda finding: (finding.file, finding.number)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class ChainSummary:
 
     Attributes:
         chain: Its id.
-        lines: How many of its lines were seen.
+        lines: How many of its lines were seen, each once.
         first: The number of the first of them; 0 is the chain's beginning.
         last: The number of the last of them.
         last_digest: What the last of them says its digest is.
@@ -85,6 +96,7 @@ class ChainSummary:
         settings: The digest of its configuration, where its beginning was seen.
         closed: Whether it ended in good order.
         keyed: Whether it was made with a key.
+        key: The name of the key that it says it was made with, where its beginning was seen.
         checked: Whether its digests could be checked: a keyed one needs the key.
     """
 
@@ -99,6 +111,7 @@ class ChainSummary:
     settings: str | None
     closed: bool
     keyed: bool
+    key: str | None
     checked: bool
 
     @property
@@ -115,14 +128,18 @@ class Verdict:
         findings: In the order of their places; the first ones only where there are very many.
         more: How many findings are left out.
         chains: Every chain, in the order of their ids, which is that of their beginnings.
-        lines: How many lines of chains were seen.
+        lines: How many lines of chains were seen, each once.
+        copies: How many more were the same ones again, byte for byte, in another file.
         others: How many lines of other programs were seen in a mixed stream.
         tampered: Whether there is evidence of tampering.
+        unproved: Whether there are lines of which nothing is known.
     """
 
     findings: tuple[Finding, ...]
     more: int
     chains: tuple[ChainSummary, ...]
     lines: int
+    copies: int
     others: int
     tampered: bool
+    unproved: bool

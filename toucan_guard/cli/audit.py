@@ -15,14 +15,15 @@ from rich.progress import Progress
 from toucan_guard.audit.files import read_lines
 from toucan_guard.audit.schema import event_schema
 from toucan_guard.audit.search import Search
-from toucan_guard.audit.verdict import ChainSummary, Verdict
+from toucan_guard.audit.verdict import Verdict
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.cli.output import FINDING, WRONG_USE, complain, err, say, say_json, wrong_use
+from toucan_guard.cli.verify_text import tell
 from toucan_guard.core.audit_chain import lines_on
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings_audit import audit_key
 
-Files = Annotated[list[Path], typer.Argument(help="Audit files in any order; '-' is standard input, .gz is unpacked.")]
+Files = Annotated[list[Path], typer.Argument(help="Audit files in any order; '-' is standard input, gzip is unpacked.")]
 
 audit = typer.Typer(
     name="audit",
@@ -38,7 +39,7 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--key-file",
-            help="The chain's key, and again for each that was in use before; TOUCAN_GUARD_AUDIT_CHAIN_KEY otherwise.",
+            help="A key of the chains; again for each that was in use. TOUCAN_GUARD_AUDIT_CHAIN_KEY counts as well.",
         ),
     ] = None,
     expect: Annotated[
@@ -48,25 +49,39 @@ def verify(
     mixed: Annotated[bool, typer.Option("--mixed", help="Other programs write into the same stream.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """Find lines that were altered, dropped, inserted or reordered. Leaves with 1 for evidence of tampering only."""
+    """Find lines that were altered, dropped, inserted or reordered.
+
+    Leaves with 1 for evidence of tampering only, and with 2 where there is none and something could not be checked."""
     try:
-        key, *earlier = [audit_key("audit_chain_key", each) for each in key_file or (None,)]
-        verifier = ChainVerifier(
-            key, earlier=[each for each in earlier if each is not None], mixed=mixed, expect=expect or ()
-        )
+        given = [audit_key("audit_chain_key", path) for path in (*(key_file or ()), None)]
+        keys = [key for key in given if key is not None]
+        verifier = ChainVerifier(keys[0] if keys else None, earlier=keys[1:], mixed=mixed, expect=expect or ())
     except ConfigError as error:
         wrong_use(*error.problems)
     for name, number, line in lines_of(files):
         verifier.feed(line, file=name, number=number)
+    unique, again = _each_once(files)
+    for path in unique:
+        if _name_of(path) not in verifier.files:
+            verifier.remark(
+                "empty",
+                _name_of(path),
+                "There is no line in this file: it was rotated a moment ago, or somebody has emptied it.",
+            )
+    for path, first in again:
+        verifier.remark("given_twice", _name_of(path), f"This is the same file as {_name_of(first)}, and is read once.")
     verdict = verifier.finish()
     if as_json:
         say_json(_as_json(verdict))
     else:
-        _tell(verdict)
+        tell(verdict, with_key=bool(keys))
     if verdict.tampered:
         raise typer.Exit(FINDING)
-    if not verdict.lines or not all(chain.checked for chain in verdict.chains):
-        complain("Nothing is proved: " + ("there is no line of a chain." if not verdict.lines else "give the key."))
+    if not verdict.lines:
+        complain("Nothing is proved: there is no line of a chain.")
+        raise typer.Exit(WRONG_USE)
+    if verdict.unproved:
+        complain("Not all of it is proved: see what is marked with ?.")
         raise typer.Exit(WRONG_USE)
 
 
@@ -118,12 +133,12 @@ def schema() -> None:
 
 def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
     """Every line of the files, each file once, with a progress bar on a terminal; leaves with 2 where one fails."""
-    unique = {_identity(path): path for path in files}
-    sizes = [path.stat().st_size for path in unique.values() if path.is_file() and path.suffix != ".gz"]
+    unique, _ = _each_once(files)
+    sizes = [path.stat().st_size for path in unique if path.is_file() and path.suffix != ".gz"]
     total = sum(sizes) if len(sizes) == len(unique) else None
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("reading", total=total)
-        for path in unique.values():
+        for path in unique:
             number, size = 0, 0
             try:
                 for number, line in enumerate(read_lines(path), 1):
@@ -131,13 +146,26 @@ def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
                     if number % 5000 == 0:
                         bar.update(task, advance=size)
                         size = 0
-                    yield str(path), number, line
+                    yield _name_of(path), number, line
+            except IsADirectoryError:
+                wrong_use(f"{path} is a folder: name the files in it")
             except (OSError, EOFError, zlib.error) as error:
                 wrong_use(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
 def _told_apart(lines: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, int, bytes]]:
     return ((name, number, part) for name, number, line in lines for part in lines_on(line))
+
+
+def _each_once(files: Sequence[Path]) -> tuple[Sequence[Path], Sequence[tuple[Path, Path]]]:
+    """The files, and those that were named before, each with its other name."""
+    unique: dict[tuple[int, int] | str, Path] = {}
+    again = [(path, first) for path in files if (first := unique.setdefault(_identity(path), path)) is not path]
+    return list(unique.values()), again
+
+
+def _name_of(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _identity(path: Path) -> tuple[int, int] | str:
@@ -151,42 +179,11 @@ def _identity(path: Path) -> tuple[int, int] | str:
 def _as_json(verdict: Verdict) -> dict[str, Any]:
     return {
         "tampered": verdict.tampered,
+        "unproved": verdict.unproved,
         "lines": verdict.lines,
+        "copies": verdict.copies,
         "others": verdict.others,
         "findings": [{**asdict(finding), "tampering": finding.tampering} for finding in verdict.findings],
         "more": verdict.more,
         "chains": [{**asdict(chain), "anchor": chain.anchor} for chain in verdict.chains],
     }
-
-
-def _tell(verdict: Verdict) -> None:
-    for finding in verdict.findings:
-        place = f"{finding.file}:{finding.number}: " if finding.file else ""
-        say(f"{'✗' if finding.tampering else '·'} {place}{finding.kind.replace('_', ' ')}. {finding.sentence}",
-            "red" if finding.tampering else "")  # fmt: skip
-    if verdict.more:
-        say(f"… and {verdict.more} more.")
-    for chain in verdict.chains:
-        say(_line_of(chain))
-    checked = [chain for chain in verdict.chains if chain.checked]
-    unchecked = [chain for chain in verdict.chains if not chain.checked]
-    if verdict.tampered:
-        say("✗ This record is not as it was written.", "red")
-    elif checked:
-        say(f"✓ {_all_of(checked)} are as they were written.", "green")
-    if unchecked:
-        say(f"? {_all_of(unchecked)} were made with a key that was not given: nothing is proved of them.", "yellow")
-
-
-def _all_of(chains: Sequence[ChainSummary]) -> str:
-    lines = sum(chain.lines for chain in chains)
-    return (
-        f"{lines} {'line' if lines == 1 else 'lines'} of {'one chain' if len(chains) == 1 else f'{len(chains)} chains'}"
-    )
-
-
-def _line_of(chain: ChainSummary) -> str:
-    since = f" since {chain.opened}" if chain.opened else ""
-    process = f", process {chain.process}" if chain.process is not None else ""
-    end = "closed" if chain.closed else "not closed"
-    return f"  {chain.anchor}  {chain.lines} lines{since}{process}, {'keyed, ' if chain.keyed else ''}{end}"

@@ -57,9 +57,9 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
         wrong_use(*error.problems)
     gatherer = Gatherer(since=start, until=text_of_moment(now + _AHEAD), files=map(str, files))
     for name, number, line in lines_of(files):
-        for part in lines_on(line):
-            gatherer.feed(part, file=name, number=number)
-        verifier.feed(line, file=name, number=number)
+        if verifier.feed(line, file=name, number=number):  # a copy is counted once
+            for part in lines_on(line):
+                gatherer.feed(part, file=name, number=number)
     made = finish(gatherer, verifier.finish(), made=now)
     if html is not None:
         _write(html, made)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.table import Table
 from rich.text import Text
-from starlette.routing import PARAM_REGEX, Mount, WebSocketRoute
+from starlette.middleware import Middleware
+from starlette.routing import PARAM_REGEX, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from toucan_guard.cli.output import FINDING, out, printable, say, say_json, wrong_use
 from toucan_guard.core.errors import ConfigError
+from toucan_guard.endpoints import Endpoint, Passed, endpoints
 from toucan_guard.layers import ExemptMiddleware, GrantMiddleware
+from toucan_guard.required_tables import table_problems
 from toucan_guard.settings_values import did_you_mean
 from toucan_guard.stack import ToucanGuard
-from toucan_guard.templates import flat_routes
 from toucan_guard.token_service import GenerateToken, RefreshToken
 
 _COLUMNS: Final = ("path", "methods", "guard", "grant")
@@ -40,13 +43,17 @@ class RouteRow(NamedTuple):
 def routes(
     target: Annotated[str, typer.Argument(help="module:attribute of the app, as servers take it.")],
     public_docs: Annotated[bool, typer.Option("--public-docs", help="FastAPI's /docs may stand open.")] = False,  # noqa: FBT002
+    mounted_at: Annotated[str | None, typer.Option(help="Where another app has it: /{tenant}, or /.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
-    that asks for no grant, or for one that its path cannot name, is a finding. What FastAPI itself says of the API
-    needs no grant behind the guard; open to everybody it is a finding too, unless that is meant."""
+    that asks for no grant, for one that its path cannot name, or for a row filter on a table that the policy does not
+    name, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open to everybody it is a
+    finding too, unless that is meant."""
+    if mounted_at is not None and not mounted_at.startswith("/"):
+        wrong_use(f"{mounted_at!r} is not where an app is mounted: it begins with a slash")
     app = _load(target)
-    rows = list(inventory(app))
+    rows = list(inventory(app, mounted_at))
     if not rows:
         # Nothing found is not nothing open: the routes may stand behind a middleware that does not show them.
         wrong_use(f"{target!r} shows no routes: name the FastAPI or Starlette app itself, or the ToucanGuard around it")
@@ -99,105 +106,93 @@ def _load(target: str) -> Any:
     return found
 
 
-def inventory(app: Any) -> Iterator[RouteRow]:
-    """Every route below an app, in order."""
-    exempt: ExemptMiddleware | None = None
-    guarded = False
-    while isinstance(app, ToucanGuard):
-        guarded, exempt, app = True, _exempt_of(app), _bare_app(app)
-    yield from _below(app, "", guarded=guarded, exempt=exempt)
+def inventory(app: Any, mounted_at: str | None = None) -> Iterator[RouteRow]:
+    """Every route below an app, in order.
+
+    Args:
+        app: The app.
+        mounted_at: The template of the path where another app has it; None where that is not known.
+    """
+    for endpoint in endpoints(app, (mounted_at or "").rstrip("/")):
+        if endpoint.route is not app:  # it shows no routes
+            yield _row(endpoint._replace(passed=tuple(_made(endpoint.passed))), may_be_mounted=mounted_at is None)
 
 
-def _below(app: Any, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | None) -> Iterator[RouteRow]:
-    for middleware in getattr(app, "user_middleware", ()):
-        if middleware.cls is ToucanGuard:
-            guarded, exempt = True, _exempt_of(ToucanGuard(app, *middleware.args, **middleware.kwargs))
-    for route in flat_routes(getattr(app, "routes", None) or ()):
-        yield from _of_route(route, prefix, guarded=guarded, exempt=exempt)
-
-
-def _of_route(route: Any, prefix: str, *, guarded: bool, exempt: ExemptMiddleware | None) -> Iterator[RouteRow]:
-    path = prefix + str(getattr(route, "path", None) or "")
-    # What FastAPI says of a route of an included router stands in front of the route itself.
-    kind = getattr(route, "original_route", route)
-    if isinstance(kind, Mount):
-        inner: Any = route.app
-        while isinstance(inner, ToucanGuard):
-            guarded, exempt, inner = True, _exempt_of(inner), _bare_app(inner)
-        if getattr(inner, "routes", None):
-            yield from _below(inner, path, guarded=guarded, exempt=exempt)
-            return
-        path += "/…"
+def _row(endpoint: Endpoint, *, may_be_mounted: bool) -> RouteRow:
+    route, path = endpoint.route, endpoint.path
     methods = ",".join(sorted(getattr(route, "methods", None) or ())) or "any"
-    if isinstance(kind, WebSocketRoute):
+    # What FastAPI says of a route of an included router stands in front of the route itself.
+    if isinstance(getattr(route, "original_route", route), WebSocketRoute):
         methods = "WEBSOCKET"
-    layers = list(_layers_of(route))
-    guarded = guarded or any(isinstance(layer, ToucanGuard) for layer in layers)
-    state = "guarded" if guarded else "open"
-    if any(isinstance(layer, GenerateToken) for layer in layers):
-        # The token service asks for an API key where others ask for a token.
-        state = "api key"
-    elif guarded and exempt is not None and exempt.is_exempt("GET", path) and methods != "WEBSOCKET":
-        state = "exempt"
-    yield RouteRow(path, methods, state, ", ".join(_grants_of(route)), "; ".join(_problems_of(route, path)))
+    problems = [*_problems_of(endpoint, may_be_mounted=may_be_mounted), *map("it {}".format, table_problems(endpoint))]
+    return RouteRow(path, methods, _state_of(endpoint, methods), ", ".join(_grants_of(endpoint)), "; ".join(problems))
 
 
-def _layers_of(route: Any) -> Iterator[object]:
-    layer = getattr(route, "app", None)
-    while layer is not None:
-        yield layer
-        layer = getattr(layer, "app", None)
+def _made(around: Iterable[Passed]) -> Iterator[Passed]:
+    """What stands in front of an endpoint, with guards and grants made that are only declared."""
+    for passed in around:
+        layer: Any = passed.layer
+        kind: Any = layer.cls if isinstance(layer, Middleware) else None
+        if isinstance(kind, type) and issubclass(kind, ToucanGuard | GrantMiddleware):
+            layer = kind(_nothing, *layer.args, **layer.kwargs)
+            while layer is not _nothing:
+                yield Passed(layer, passed.path)
+                layer = layer.app
+        else:
+            yield passed
 
 
-def _grants_of(route: Any) -> Iterator[str]:
-    if getattr(getattr(route, "endpoint", None), "__module__", None) == _DOCUMENTATION:
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stands for the app inside a guard that is only looked at."""
+
+
+def _state_of(endpoint: Endpoint, methods: str) -> str:
+    state, exempt = "open", None
+    for layer, _ in endpoint.passed:
+        if isinstance(layer, GenerateToken):
+            # The token service asks for an API key where others ask for a token.
+            return "api key"
+        if isinstance(layer, ToucanGuard):
+            state, exempt = "guarded", None
+        elif isinstance(layer, ExemptMiddleware):
+            exempt = layer
+    path = endpoint.path.removeprefix(endpoint.host)
+    if state == "guarded" and exempt is not None and methods != "WEBSOCKET" and exempt.is_exempt("GET", path):
+        return "exempt"
+    return state
+
+
+def _grants_of(endpoint: Endpoint) -> Iterator[str]:
+    if getattr(getattr(endpoint.route, "endpoint", None), "__module__", None) == _DOCUMENTATION:
         yield _DESCRIPTION
-    for layer in _layers_of(route):
+    for layer, _ in endpoint.passed:
         if isinstance(layer, GrantMiddleware):
             yield layer.describes
         elif isinstance(layer, GenerateToken):
             yield "what the API key may give"
         elif isinstance(layer, RefreshToken):
             yield "the token itself"
-    for call in _dependencies_of(getattr(route, "dependant", None)):
+    for call in endpoint.dependencies():
         if described := getattr(call, "describes_grant", None):
             yield str(described)
 
 
-def _dependencies_of(dependant: Any) -> Iterator[Any]:
-    """What FastAPI calls for a route, and for what it calls."""
-    for dependency in getattr(dependant, "dependencies", ()):
-        yield dependency.call
-        yield from _dependencies_of(dependency)
-
-
-def _problems_of(route: Any, path: str) -> Iterator[str]:
+def _problems_of(endpoint: Endpoint, *, may_be_mounted: bool) -> Iterator[str]:
     """Why a grant cannot be asked for: its object's id stands in no parameter of the path."""
-    names = [name for name, _ in PARAM_REGEX.findall(path)]
-    for wanted in _parameters_of(route):
+    unless = ", unless a mount around this app names it (say so with --mounted-at)" if may_be_mounted else ""
+    for wanted, path in _parameters_of(endpoint):
+        names = [name for name, _ in PARAM_REGEX.findall(path)]
         if wanted not in names:
             hint = did_you_mean(wanted, names)
-            yield f"the path has no parameter {wanted!r} for the grant{hint}, so every request is answered with 500"
+            so = f"so every request is answered with 500{unless}"
+            yield f"the path has no parameter {wanted!r} for the grant{hint}, {so}"
 
 
-def _parameters_of(route: Any) -> Iterator[str]:
-    for layer in _layers_of(route):
+def _parameters_of(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """The parameter that each grant looks for, and the path in which it can stand."""
+    for layer, path in endpoint.passed:
         if isinstance(layer, GrantMiddleware) and layer.id_param is not None:
-            yield layer.id_param
-    for call in _dependencies_of(getattr(route, "dependant", None)):
+            yield layer.id_param, path
+    for call in endpoint.dependencies():
         if (wanted := getattr(call, "grant_id_param", None)) is not None:
-            yield str(wanted)
-
-
-def _exempt_of(guard: ToucanGuard) -> ExemptMiddleware | None:
-    layer: Any = guard.app
-    while layer is not None:
-        if isinstance(layer, ExemptMiddleware):
-            return layer
-        layer = getattr(layer, "app", None)
-    return None
-
-
-def _bare_app(guard: ToucanGuard) -> Any:
-    exempt = _exempt_of(guard)
-    return None if exempt is None else exempt.bare
+            yield str(wanted), endpoint.path

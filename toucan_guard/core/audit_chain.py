@@ -114,9 +114,9 @@ def cut_of(fragment: bytes) -> Cut:
     return Cut(len(fragment), hashlib.sha256(fragment).hexdigest()[:16])
 
 
-def start_of(chain: str, number: int) -> bytes:
+def start_of(chain: str, number: int, *, previous: str) -> bytes:
     """What a line of a chain begins with."""
-    return b'%b%b","seq":%d,' % (_START, chain.encode(), number)
+    return b'%b%b","seq":%d,"prev":"%b",' % (_START, chain.encode(), number, previous.encode())
 
 
 def previous_of(digest: str) -> str:

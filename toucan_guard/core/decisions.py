@@ -92,6 +92,9 @@ class Reason(StrEnum):
     APP_FAILED = "app_failed"
     KEYS_UNAVAILABLE = "keys_unavailable"
 
+    # The request itself (layers/admission.py)
+    REQUEST_MALFORMED = "request_malformed"
+
 
 @dataclass(frozen=True, slots=True)
 class Allow:
@@ -319,10 +322,16 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             503, "The service is not ready", "It cannot keep its records at this moment. Please try again in a minute."
         ),
         Reason.APP_FAILED: Explanation(
-            500, "Something went wrong", "The chart could not be made. Please try again in a minute."
+            500,
+            "Something went wrong",
+            "The chart could not be made. Please try again in a minute. If it fails again, give the reference to the "
+            "people who run the web site you came from.",
         ),
         Reason.KEYS_UNAVAILABLE: Explanation(
             503, "The service is not ready", "It cannot check passes at this moment. Please try again in a minute."
+        ),
+        Reason.REQUEST_MALFORMED: Explanation(
+            400, "The request cannot be read", f"It came in a form that no web server hands on. {_ASK_HOST}"
         ),
     }
 )

@@ -152,7 +152,9 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
             "look at the store; nothing needs a restart",
         ),
         Reason.AUDIT_UNAVAILABLE: Told("the record could not be written", "look at where `AUDIT` points"),
-        Reason.APP_FAILED: Told("the app raised", "look at its log"),
+        Reason.APP_FAILED: Told(
+            "the app raised", "look at its log; the line of `toucan_guard` there has the reference"
+        ),
         Reason.ROW_FILTER_MISSING: Told(
             "the endpoint must filter a table's rows, and no query has (`require_row_filter`)",
             "a mistake in the app: its log names the table",
@@ -184,6 +186,10 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
         Reason.KEYS_UNAVAILABLE: Told(
             "the keys that tokens are checked with could not be fetched for too long",
             "look at `JWKS_URL`; `toucan-guard check` says why",
+        ),
+        Reason.REQUEST_MALFORMED: Told(
+            "the server handed headers on that are no pairs of bytes, as ASGI has them",
+            "look at the server, and at what stands in front of the guard",
         ),
     }
 )

@@ -28,7 +28,16 @@ from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revoked import Revocations
-from toucan_guard.trail import TRAIL, RefusedToken, existing_trail, repeats, said_of, trail_of
+from toucan_guard.trail import (
+    TRAIL,
+    RefusedToken,
+    arrived_trail,
+    existing_trail,
+    list_headers,
+    repeats,
+    said_of,
+    trail_of,
+)
 from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdict_of
 
 _SCHEME: Final = b"Bearer "
@@ -90,14 +99,14 @@ class AdmissionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES or TRAIL in scope:
             return await self.app(scope, receive, send)
-        if scope["headers"].__class__ is not list:  # ASGI allows what can be gone through once
-            scope["headers"] = [*scope["headers"]]
+        if scope.get("headers").__class__ is not list:
+            list_headers(scope)
         if self._remembers and scope["type"] == "http":
             began = time.perf_counter()
             try:
                 known = self._known(scope, receive, send, began)
-            except (AttributeError, TypeError):
-                known = None  # a header that is no bytes: the layers answer for it, on the record
+            except (AttributeError, TypeError, ValueError):
+                known = None  # no pairs of bytes
             if isinstance(known, AdmittedConnection):
                 previous = current_row_access.set(known.access)
                 try:
@@ -116,7 +125,7 @@ class AdmissionMiddleware:
                 return
             if known is not None and await known.answer(self._recorder, scope, receive, send, began=began):
                 return
-        trail = trail_of(scope)
+        trail = arrived_trail(scope)
         previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES
+from toucan_guard.asgi import GUARDED_SCOPES, deny
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink
 from toucan_guard.audited import Connection
+from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.proxies import Networks
 from toucan_guard.recorder import Recorder
-from toucan_guard.trail import trail_of
+from toucan_guard.trail import TRAIL, arrived_trail, trail_of
+
+_MALFORMED: Final = Deny(Reason.REQUEST_MALFORMED, "the request's headers are no pairs of bytes")
 
 
 class AuditLogMiddleware:
@@ -61,8 +64,15 @@ class AuditLogMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
             return await self.app(scope, receive, send)
-        trail = trail_of(scope)
+        trail = trail_of(scope) if TRAIL in scope else arrived_trail(scope)
         if trail.audit is not None:
             trail.audit.continued_by(self.recorder)
             return await self.app(scope, receive, send)
-        await Connection(self.recorder, scope, receive, send, trail, server=trail.unwrapped(send)).run(self.app)
+        connection = Connection(self.recorder, scope, receive, send, trail, server=trail.unwrapped(send))
+        await connection.run(_refuse_malformed if trail.malformed else self.app)
+
+
+async def _refuse_malformed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse what no layer can read; no path is exempt from that."""
+    trail_of(scope).add("headers", _MALFORMED)
+    await deny(scope, receive, send, _MALFORMED)

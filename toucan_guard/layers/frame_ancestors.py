@@ -3,7 +3,8 @@
 The rules are in ``core/csp.py``. A response of a verified embed is framable by the
 configured origins, narrowed by tenant and token. A refusal is framable by exactly one
 origin, the Referer's if it is listed: so the page is seen by the embedder who should
-see it, and the header names no other customer.
+see it, and the header names no other customer. That the app has failed may be seen by
+whoever may see the chart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toucan_guard.asgi import GUARDED_SCOPES
 from toucan_guard.core.csp import NONE, FrameAncestors, outgoing_headers
+from toucan_guard.core.decisions import Reason
 from toucan_guard.core.origins import Origin, OriginAllowlist, referer_origin
 from toucan_guard.headers import Header, HeaderList
 from toucan_guard.trail import HeaderEdit, Trail, trail_of
@@ -87,7 +89,8 @@ class FrameAncestorsMiddleware:
 
     def who_may_frame(self, trail: Trail) -> FrameAncestors:
         """Who may frame the response of a connection, as far as that is known now."""
-        if trail.refusal is not None or (self._tenants_listed and trail.claims is None):
+        refused = trail.refusal is not None and trail.refusal.reason != Reason.APP_FAILED
+        if refused or (self._tenants_listed and trail.claims is None):
             return self._the_reader(trail)
         if trail.narrowing is None:
             return self._frame_ancestors

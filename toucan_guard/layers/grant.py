@@ -48,7 +48,7 @@ class GrantMiddleware:
         self._type = type
         self._action = action
         self._id = id
-        self._tables = checked_tables(require_row_filter)
+        self.required_tables = checked_tables(require_row_filter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
@@ -56,9 +56,9 @@ class GrantMiddleware:
         object_id = self._id if self.id_param is None else object_id_of(scope, self.id_param)
         try:
             check_grant(scope, self._type, str(object_id), self._action)
+            require_receipts(scope, self.required_tables)
         except Refused as refused:
             return await deny(scope, receive, send, refused.decision)
-        require_receipts(scope, self._tables)
         await self.app(scope, receive, send)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from toucan_guard.asgi import GUARDED_SCOPES
+from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny
 from toucan_guard.receipts import checked_tables, require_receipts
 
 
@@ -23,9 +23,12 @@ class RowFilterMiddleware:
 
     def __init__(self, app: ASGIApp, *, require_row_filter: Iterable[str]) -> None:
         self.app = app
-        self._tables = checked_tables(require_row_filter)
+        self.required_tables = checked_tables(require_row_filter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in GUARDED_SCOPES:
-            require_receipts(scope, self._tables)
+            try:
+                require_receipts(scope, self.required_tables)
+            except Refused as refused:
+                return await deny(scope, receive, send, refused.decision)
         await self.app(scope, receive, send)

@@ -30,7 +30,7 @@ class RowLevelSecurityMiddleware:
 
     def __init__(self, app: ASGIApp, *, policy: RlsPolicy) -> None:
         self.app = app
-        self._policy = policy
+        self.policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in GUARDED_SCOPES:
@@ -43,7 +43,7 @@ class RowLevelSecurityMiddleware:
         # Judged once for each token, and kept beside its claims.
         judged = claims.derived.get(self)
         if not isinstance(judged, (RowFilter, Deny)):
-            judged = self._policy.row_filter(
+            judged = self.policy.row_filter(
                 claims.rls, issuer=claims.issuer, tenant=claims.tenant, expires_at=claims.expires_at
             )
             claims.derived[self] = judged

@@ -108,10 +108,12 @@ def policy_statements(
         raise ConfigError(f"the pooler must be {' or '.join(POOLERS)}")
     _check_names(policy, schema, app_role, full_access_roles)
     app = {"app": identifier(app_role), "app_text": literal(app_role)}
-    before = [sql.ROLES, *sql.KEY_TABLE, sql.fill(sql.CONTEXT, backend=_backend(pooler)), *sql.CONTEXT_RIGHTS, sql.DROP]
+    tables = ", ".join(literal(quoted_table(name, schema)) for name in policy.tables)
+    before = [sql.ROLES, *sql.KEY_TABLE, sql.fill(sql.CONTEXT, backend=_backend(pooler)), *sql.CONTEXT_RIGHTS]
     after = [*([] if keep_temp else [sql.NO_TEMPORARY]), sql.LEAVE_OWNER]
     return (
         *(sql.fill(part, **app) for part in before),
+        sql.fill(sql.DROP, **app, tables=tables),
         *(sql.fill(sql.FULL_ACCESS, **app, role_text=literal(role)) for role in full_access_roles),
         *(part for table in policy.tables.values() for part in _table(table, schema, app, full_access_roles)),
         *(sql.fill(part, **app) for part in after),

@@ -154,7 +154,8 @@ CONTEXT_RIGHTS: Final = (
 )
 
 # What is not written again below is gone then, and its table closed. Views go before the tables that are read through
-# them, and tables before their partitions: so does whoever reads them, and nobody waits for the other in a circle.
+# them. Then every table is locked that was protected or will be, tables before their partitions, whoever of them had a
+# policy before: so does whoever reads them, and nobody waits for the other in a circle.
 DROP: Final = r"""DO $toucan_guard$
 DECLARE
   old record;
@@ -166,15 +167,26 @@ BEGIN
     EXECUTE format('DROP VIEW %s', old.relation);
   END LOOP;
   FOR old IN
-    WITH RECURSIVE above AS (
-      SELECT polrelid, polname, polrelid AS top, ARRAY[polrelid] AS path FROM pg_policy
+    WITH RECURSIVE tree AS (
+      SELECT polrelid AS oid FROM pg_policy
       WHERE polname LIKE 'toucan\_guard\_%' AND polrelid <> 'toucan_guard.context_key'::regclass
-      UNION ALL SELECT polrelid, polname, inhparent, inhparent || path FROM above JOIN pg_inherits ON inhrelid = top
+      UNION SELECT to_regclass(name)::oid FROM unnest(ARRAY[@tables@]::text[]) AS name
+      UNION SELECT inhrelid FROM tree JOIN pg_inherits ON inhparent = tree.oid
+    ), above AS (
+      SELECT oid, oid AS top, ARRAY[oid] AS path FROM tree
+      UNION ALL SELECT oid, inhparent, inhparent || path FROM above JOIN pg_inherits ON inhrelid = top
     ), placed AS (
-      SELECT DISTINCT ON (polrelid, polname) polrelid, polname, path FROM above
-      ORDER BY polrelid, polname, cardinality(path) DESC, path
+      SELECT DISTINCT ON (oid) oid, path FROM above ORDER BY oid, cardinality(path) DESC, path
     )
-    SELECT polname, polrelid::regclass AS relation FROM placed ORDER BY cardinality(path), path, polname
+    SELECT placed.oid::regclass AS relation
+    FROM placed JOIN pg_class ON pg_class.oid = placed.oid AND relkind IN ('r', 'p')
+    ORDER BY cardinality(path), path
+  LOOP
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', old.relation);
+  END LOOP;
+  FOR old IN
+    SELECT polname, polrelid::regclass AS relation FROM pg_policy
+    WHERE polname LIKE 'toucan\_guard\_%' AND polrelid <> 'toucan_guard.context_key'::regclass
   LOOP
     EXECUTE format('DROP POLICY %I ON %s', old.polname, old.relation);
     EXECUTE format('REVOKE ALL ON %s FROM %I', old.relation, @app_text@);
@@ -254,6 +266,10 @@ BEGIN
     SELECT placed.oid FROM placed JOIN pg_class ON pg_class.oid = placed.oid AND relkind IN ('r', 'p')
     ORDER BY cardinality(path), path
   LOOP
+    IF EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND polname = 'toucan_guard_select') THEN
+      RAISE EXCEPTION 'the policy names % and a table that it is a part of, whose rules are its own: name one of them',
+        relation;
+    END IF;
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', relation);
 @policies@  END LOOP;
 END

@@ -223,7 +223,7 @@ def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:
         )
         for finding in findings
     ]
-    checked = all(chain.checked for chain in verdict.chains)
+    checked = verdict.lines > 0 and not verdict.unproved
     return Integrity(
         state="tampered" if verdict.tampered else "intact" if checked else "unchecked",
         keyed=all(chain.keyed for chain in verdict.chains),
