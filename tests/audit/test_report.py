@@ -18,6 +18,7 @@ from toucan_guard.audit.report.figures import Report
 from toucan_guard.audit.report.finish import finish
 from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.hours import text_of_moment
+from toucan_guard.audit.report.sections import told_seals
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.core.audit_event import completion_event
 from toucan_guard.core.audit_line import encode_line
@@ -47,9 +48,11 @@ def event(traffic: Any) -> Callable[..., bytes]:
     return make
 
 
-def _report(lines: Iterable[bytes], *, since: str | None = None, sealed: bool = False) -> Report:
+def _report(
+    lines: Iterable[bytes], *, since: str | None = None, sealed: bool = False, key: bytes | None = None
+) -> Report:
     gatherer = Gatherer(since=since, until=text_of_moment(NOW + timedelta(days=1)), files=["audit.jsonl"])
-    verifier = ChainVerifier()
+    verifier = ChainVerifier(key)
     for number, line in enumerate(lines, 1):
         gatherer.feed(line, file="audit.jsonl", number=number)
         if sealed:
@@ -269,6 +272,29 @@ def test_a_key_that_was_not_given_is_asked_for(traffic: Any) -> None:
     report = _report(traffic.month(100, key=b"k" * 32), sealed=True)
     assert (report.integrity.state, report.integrity.keyed) == ("unchecked", True)
     assert "unchecked" in _kinds(report)
+    assert "a key that this report was not given" in told_seals(report.integrity)
+
+
+def test_lines_that_fit_no_key_that_was_given_need_somebody_to_act(traffic: Any) -> None:
+    known, unknown = (list(traffic.month(100, key=letter * 32)) for letter in (b"k", b"z"))
+    report = _report([*known, *unknown], sealed=True, key=b"k" * 32)
+    seals = report.integrity
+    assert (seals.state, seals.unknown_lines, 2 * seals.unknown_chains) == ("unchecked", len(unknown), seals.chains)
+    assert (report.notices[0].kind, report.notices[0].level) == ("unknown_key", "act")
+    assert f"of {seals.lines:,} lines in {seals.chains} chains, {len(unknown)} lines in " in told_seals(seals)
+
+
+def test_a_file_of_something_else_is_told_as_that(month: list[bytes]) -> None:
+    gatherer = Gatherer(since=None, until=text_of_moment(NOW + timedelta(days=1)), files=["audit.jsonl", "notes.txt"])
+    verifier = ChainVerifier()
+    for file, lines in (("audit.jsonl", month[:50]), ("notes.txt", [b"remember the milk\n"])):
+        for number, line in enumerate(lines, 1):
+            gatherer.feed(line, file=file, number=number)
+            verifier.feed(line, file=file, number=number)
+    report = finish(gatherer, verifier.finish(), made=NOW)
+    assert (report.integrity.state, report.integrity.unknown_lines) == ("unchecked", 0)
+    assert "unchecked" in _kinds(report)
+    assert "50 lines in 1 chain are as they were written, and a file holds no such line" in told_seals(report.integrity)
 
 
 def _hostile(event: Any, numbers: range) -> Iterable[bytes]:

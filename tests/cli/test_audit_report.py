@@ -157,6 +157,22 @@ def test_a_sealed_record_wants_its_key(report: Any, traffic: Any, tmp_path: Path
     assert report(path, "--key-file", key).exit_code == 2
 
 
+def test_keys_that_were_changed_are_given_together(
+    report: Any, traffic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, key = tmp_path / "audit.jsonl", tmp_path / "key"
+    changed = KEY[::-1]
+    path.write_bytes(b"".join([*traffic.month(50, key=KEY.encode()), *traffic.month(50, key=changed.encode())]))
+    key.write_text(KEY + "\n")
+    one = report(path, "--key-file", key)
+    assert one.exit_code == 1
+    assert "Lines of the record fit no key that was given" in _flat(one.stdout)
+    monkeypatch.setenv("TOUCAN_GUARD_AUDIT_CHAIN_KEY", changed)
+    both = report(path, "--key-file", key)
+    assert both.exit_code == 0
+    assert "each as it was written" in _flat(both.stdout)
+
+
 def test_a_line_that_somebody_else_holds_must_be_there(report: Any, lines: list[bytes], tmp_path: Path) -> None:
     path, last = tmp_path / "audit.jsonl", json.loads(lines[-1])
     path.write_bytes(b"".join(lines[:-1]))

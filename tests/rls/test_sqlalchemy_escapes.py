@@ -7,6 +7,8 @@ import operator
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Connection,
     Date,
     Enum,
+    Float,
     Integer,
     MetaData,
     Numeric,
@@ -219,6 +222,9 @@ REFUSED: list[Any] = [
     ("function that runs SQL", _core(lambda w: select(func.query_to_xml("select * from flights", True, True, "")))),
     ("function that reads files", _core(lambda w: select(func.readfile("/etc/passwd")))),
     ("function that loads code", _core(lambda w: select(func.LOAD_EXTENSION("x")))),
+    ("function that tells what the connection did before", _core(lambda w: select(func.last_insert_rowid()))),
+    ("function that tells how much it changed", _core(lambda w: select(func.changes()))),
+    ("function that tells how much it changed in all", _core(lambda w: select(func.total_changes()))),
     ("lambda with text", lambda w, s: s.execute(lambda_stmt(lambda: select(text("1")))).all()),
     # past the compiler
     ("driver's SQL", lambda w, s: s.connection().exec_driver_sql("select * from flights").all()),
@@ -554,6 +560,77 @@ def test_values_that_are_written_into_the_text_do_not_take_ours_along(world: Wor
 def test_the_type_of_a_cast_is_not_text(world: World, type_: Any) -> None:
     with world.embed("AA"), world.sessions() as session, pytest.raises(QueryRefused):
         session.execute(select(cast(world.Airline.code, type_)))
+
+
+class AsItIs(String):
+    """Writes its value into the text as it is; so did the numbers of earlier versions of SQLAlchemy."""
+
+    cache_ok = True
+
+    def literal_processor(self, dialect: Any) -> Callable[[Any], str]:
+        return str
+
+
+def _written(value: Any, type_: Any, **kw: Any) -> Any:
+    return bindparam("given", value, type_, literal_execute=True, **kw)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            lambda w: select(w.Flight.month).where(
+                w.Flight.id == _written("1 UNION ALL SELECT id FROM flights", AsItIs())
+            ),
+            id="select",
+        ),
+        pytest.param(lambda w: select(_written("(SELECT max(id) FROM flights)", AsItIs())), id="sub-query"),
+        pytest.param(
+            lambda w: select(w.Airline.code).where(
+                w.Airline.name.in_(_written(["(SELECT max(id) FROM flights)"], AsItIs(), expanding=True))
+            ),
+            id="one of a list",
+        ),
+        pytest.param(
+            lambda w: update(w.Flight.__table__).values(month=99).where(w.Flight.id == _written("1 OR 1=1", AsItIs())),
+            id="update",
+        ),
+        pytest.param(
+            lambda w: delete(w.Flight.__table__).where(w.Flight.id == _written("1 OR 1=1 --", AsItIs())), id="delete"
+        ),
+    ],
+)
+def test_a_value_that_is_written_into_the_text_is_no_text(world: World, make: Callable[[World], Any]) -> None:
+    before = world.rows("flights")
+    with world.embed("AA"), world.engine.begin() as connection, pytest.raises(QueryRefused, match="is text"):
+        connection.execute(make(world)).all()
+    assert world.rows("flights") == before
+
+
+@pytest.mark.parametrize(
+    "type_", [pytest.param(Numeric(), id="decimal"), pytest.param(Float(), id="float"), pytest.param(Date(), id="date")]
+)
+def test_text_is_no_number_and_no_date_either(world: World, type_: Any) -> None:
+    """SQLAlchemy refuses most of them by itself, and has not always."""
+    with world.embed("AA"), world.engine.connect() as connection, pytest.raises((QueryRefused, SQLAlchemyError)):
+        connection.execute(select(_written("(SELECT max(id) FROM flights)", type_))).all()
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        pytest.param(Integer(), -5, id="a number"),
+        pytest.param(Numeric(), Decimal("-1.50"), id="a decimal number"),
+        pytest.param(Float(), 1e-300, id="a very small number"),
+        pytest.param(String(), "it's -- 'one' OR 1=1", id="text with quotes"),
+        pytest.param(Boolean(), True, id="a boolean"),
+        pytest.param(Date(), date(2013, 1, 31), id="a date"),
+        pytest.param(String(), None, id="nothing"),
+    ],
+)
+def test_ordinary_values_may_be_written_into_the_text(world: World, type_: Any, value: Any) -> None:
+    with world.embed("AA"), world.engine.connect() as connection:
+        assert connection.scalar(select(type_coerce(_written(value, type_), type_))) == value
 
 
 # Where the policy says write = true

@@ -133,6 +133,7 @@ class Verdict:
         others: How many lines of other programs were seen in a mixed stream.
         tampered: Whether there is evidence of tampering.
         unproved: Whether there are lines of which nothing is known.
+        with_key: Whether a key was given to check them with.
     """
 
     findings: tuple[Finding, ...]
@@ -143,3 +144,4 @@ class Verdict:
     others: int
     tampered: bool
     unproved: bool
+    with_key: bool

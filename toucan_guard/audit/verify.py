@@ -142,6 +142,7 @@ class ChainVerifier:
             others=sum(notes.others for notes in self._files.values()),
             tampered=self._findings.tampered,
             unproved=self._findings.unproved,
+            with_key=bool(self._macs),
         )
 
     def _tell_of_joined(self, links: Sequence[Link], place: Place) -> None:

@@ -25,6 +25,18 @@ from toucan_guard.settings_audit import audit_key
 
 Files = Annotated[list[Path], typer.Argument(help="Audit files in any order; '-' is standard input, gzip is unpacked.")]
 
+KeyFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--key-file",
+        help="A key of the chains; again for each that was in use. TOUCAN_GUARD_AUDIT_CHAIN_KEY counts as well.",
+    ),
+]
+Expected = Annotated[
+    list[str] | None,
+    typer.Option("--expect", help="CHAIN:NUMBER:DIGEST of a line that must be there, kept from an earlier run."),
+]
+
 audit = typer.Typer(
     name="audit",
     help="Read the record: whether it is as it was written, what it says, whom it is about.",
@@ -35,29 +47,15 @@ audit = typer.Typer(
 @audit.command("verify")
 def verify(
     files: Files,
-    key_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--key-file",
-            help="A key of the chains; again for each that was in use. TOUCAN_GUARD_AUDIT_CHAIN_KEY counts as well.",
-        ),
-    ] = None,
-    expect: Annotated[
-        list[str] | None,
-        typer.Option("--expect", help="CHAIN:NUMBER:DIGEST of a line that must be there, kept from an earlier run."),
-    ] = None,
+    key_file: KeyFiles = None,
+    expect: Expected = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="Other programs write into the same stream.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Find lines that were altered, dropped, inserted or reordered.
 
     Leaves with 1 for evidence of tampering only, and with 2 where there is none and something could not be checked."""
-    try:
-        given = [audit_key("audit_chain_key", path) for path in (*(key_file or ()), None)]
-        keys = [key for key in given if key is not None]
-        verifier = ChainVerifier(keys[0] if keys else None, earlier=keys[1:], mixed=mixed, expect=expect or ())
-    except ConfigError as error:
-        wrong_use(*error.problems)
+    verifier = chain_verifier(key_file, expect, mixed=mixed)
     for name, number, line in lines_of(files):
         verifier.feed(line, file=name, number=number)
     unique, again = _each_once(files)
@@ -74,7 +72,7 @@ def verify(
     if as_json:
         say_json(_as_json(verdict))
     else:
-        tell(verdict, with_key=bool(keys))
+        tell(verdict)
     if verdict.tampered:
         raise typer.Exit(FINDING)
     if not verdict.lines:
@@ -129,6 +127,16 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
 def schema() -> None:
     """Print the JSON Schema of a line."""
     sys.stdout.write(event_schema())
+
+
+def chain_verifier(key_files: KeyFiles, expect: Expected, *, mixed: bool) -> ChainVerifier:
+    """Made with the keys that were given and that of the environment; leaves with 2 where one is wrong."""
+    try:
+        given = [audit_key("audit_chain_key", path) for path in (*(key_files or ()), None)]
+        keys = [key for key in given if key is not None]
+        return ChainVerifier(keys[0] if keys else None, earlier=keys[1:], mixed=mixed, expect=expect or ())
+    except ConfigError as error:
+        wrong_use(*error.problems)
 
 
 def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:

@@ -15,13 +15,10 @@ from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.hours import text_of_moment
 from toucan_guard.audit.report.page import page
 from toucan_guard.audit.report.since import read_since
-from toucan_guard.audit.verify import ChainVerifier
-from toucan_guard.cli.audit import Files, lines_of
+from toucan_guard.cli.audit import Expected, Files, KeyFiles, chain_verifier, lines_of
 from toucan_guard.cli.output import FINDING, complain, say_json, wrong_use
 from toucan_guard.cli.report_text import tell
 from toucan_guard.core.audit_chain import lines_on
-from toucan_guard.core.errors import ConfigError
-from toucan_guard.settings_audit import audit_key
 
 _AHEAD = timedelta(days=1)  # clocks differ; a day is no clock
 
@@ -32,29 +29,22 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
         str | None, typer.Option("--since", help="Count from here on: 2026-10-01, 30d, 4w. Times are UTC.")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as one page to this file.")] = None,
-    key_file: Annotated[
-        Path | None, typer.Option("--key-file", help="The chain's key; TOUCAN_GUARD_AUDIT_CHAIN_KEY otherwise.")
-    ] = None,
-    expect: Annotated[
-        list[str] | None,
-        typer.Option("--expect", help="CHAIN:NUMBER:DIGEST of a line that must be there, kept from an earlier run."),
-    ] = None,
+    key_file: KeyFiles = None,
+    expect: Expected = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="Other programs write into the same stream.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
     """Say what the guard let through and refused, what it points out, and whether the record is genuine.
 
-    Leaves with 1 where somebody has to act: the record was changed or has holes, or an API key is out."""
+    Leaves with 1 where somebody has to act: the record was changed, has holes, or fits no key that was given, or an
+    API key is out."""
     now = datetime.now(UTC)
     start = None if since is None else read_since(since, now=now)
     if since is not None and start is None:
         wrong_use(f"--since {since!r} is no time: write a day such as 2026-10-01, or 30d for the last thirty days")
     if html is not None:
         _look_at(html, files)
-    try:
-        verifier = ChainVerifier(audit_key("audit_chain_key", key_file), mixed=mixed, expect=expect or ())
-    except ConfigError as error:
-        wrong_use(*error.problems)
+    verifier = chain_verifier(key_file, expect, mixed=mixed)
     gatherer = Gatherer(since=start, until=text_of_moment(now + _AHEAD), files=map(str, files))
     for name, number, line in lines_of(files):
         if verifier.feed(line, file=name, number=number):  # a copy is counted once

@@ -11,12 +11,11 @@ from toucan_guard.cli.output import say
 _MOST: Final = 100  # findings that are told, of evidence and of everything else
 
 
-def tell(verdict: Verdict, *, with_key: bool) -> None:
+def tell(verdict: Verdict) -> None:
     """Say it: findings by their place, each chain, and at the end what is proved.
 
     Args:
         verdict: What was found.
-        with_key: A key was given.
     """
     for finding in _first(verdict.findings):
         _tell_finding(finding)
@@ -42,7 +41,7 @@ def tell(verdict: Verdict, *, with_key: bool) -> None:
         )
     unchecked = [chain for chain in verdict.chains if not chain.checked]
     for key in sorted({chain.key for chain in unchecked}, key=str):
-        _tell_unchecked([chain for chain in unchecked if chain.key == key], key, with_key=with_key)
+        _tell_unchecked([chain for chain in unchecked if chain.key == key], key, with_key=verdict.with_key)
 
 
 def _tell_unchecked(chains: Sequence[ChainSummary], key: str | None, *, with_key: bool) -> None:

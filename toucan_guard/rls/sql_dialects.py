@@ -18,6 +18,7 @@ from sqlglot.dialects.sqlite import SQLite
 from sqlglot.generator import Generator
 
 from toucan_guard.rls.sql_nodes import refuse
+from toucan_guard.rls.sql_written import SEAL, unseal
 
 # Stands around the name of a parameter until the text is finished. A statement with NUL is refused first.
 MARK: Final = "\x00"
@@ -31,7 +32,7 @@ class _Writer(Generator):
 
     def identifier_sql(self, expression: exp.Identifier) -> str:
         """A name, always in quotes, so that no name is a keyword or a function."""
-        return self.tg_name(str(expression.this), quoted=bool(expression.args.get("quoted")))
+        return SEAL + self.tg_name(str(expression.this), quoted=bool(expression.args.get("quoted"))) + SEAL
 
     def tg_name(self, name: str, *, quoted: bool = True) -> str:
         """A name in this database's quotes."""
@@ -40,7 +41,11 @@ class _Writer(Generator):
     def literal_sql(self, expression: exp.Literal) -> str:
         """A string or a number."""
         text = str(expression.this)
-        return "'" + text.replace("'", "''") + "'" if expression.is_string else text
+        return SEAL + self.tg_string(text) + SEAL if expression.is_string else text
+
+    def tg_string(self, text: str) -> str:
+        """A string in quotes."""
+        return "'" + text.replace("'", "''") + "'"
 
     def placeholder_sql(self, expression: exp.Placeholder) -> str:
         """A parameter of the host."""
@@ -65,10 +70,10 @@ class _PostgresWriter(_Writer, Postgres.Generator):  # type: ignore[misc, valid-
         """PostgreSQL folds what is not quoted, and only ASCII."""
         return super().tg_name(name if quoted else name.translate(_LOWER))
 
-    def literal_sql(self, expression: exp.Literal) -> str:
+    def tg_string(self, text: str) -> str:
         """A string that means the same whatever ``standard_conforming_strings`` says."""
-        text = super().literal_sql(expression)
-        return " E" + text.replace("\\", "\\\\") if expression.is_string and "\\" in text else text
+        quoted = super().tg_string(text)
+        return " E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +109,12 @@ class Dialect:
 
         Raises:
             UnsupportedError: The database has no words for it.
+            QueryRefused: The text would contain something that is not understood.
         """
         text: str = self.writer(
             dialect=self.name, comments=False, unsupported_level=ErrorLevel.RAISE, normalize_functions=False
         ).generate(statement, copy=False)
-        return text
+        return unseal(text)
 
     def quote(self, name: str) -> str:
         """A name as it is, in quotes."""
@@ -117,7 +123,7 @@ class Dialect:
 
     def string(self, value: str) -> str:
         """A string as the database reads it."""
-        text: str = self.writer(dialect=self.name).literal_sql(exp.Literal.string(value))
+        text: str = self.writer(dialect=self.name).tg_string(value)
         return text
 
     def normalise(self, name: exp.Identifier) -> str:

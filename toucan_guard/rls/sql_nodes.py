@@ -122,6 +122,14 @@ NAMED_FUNCTIONS: Final[Mapping[str, frozenset[str]]] = {
     "postgres": frozenset({"make_date", "age"}),
 }
 
+# What may stand where rows come from: never a bare name, which nobody would look up.
+_TABLES: Final = (exp.Table, exp.Subquery, exp.Values)
+_SOURCES: Final[Mapping[type[exp.Expr], tuple[type[exp.Expr], ...]]] = {
+    exp.From: (*_TABLES, exp.Lateral),
+    exp.Join: (*_TABLES, exp.Lateral),
+    exp.Lateral: (exp.Subquery,),
+}
+
 # Text that the parser keeps as it found it, and would write as it is.
 _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
     exp.Join: {
@@ -137,7 +145,7 @@ _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
         **dict.fromkeys(("start_side", "end_side"), frozenset({"PRECEDING", "FOLLOWING"})),
     },
 }
-_UNITS: Final = frozenset(
+UNITS: Final = frozenset(
     (
         *("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"),
         *("MICROSECONDS", "MILLISECONDS", "SECONDS", "MINUTES", "HOURS", "DAYS", "WEEKS", "MONTHS", "QUARTERS"),
@@ -145,11 +153,11 @@ _UNITS: Final = frozenset(
         *("DAYOFWEEK", "DAYOFYEAR"),
     )
 )
-_COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
-_UNIT_OF: Final = frozenset(
-    {(exp.Extract, "this"), (exp.TimestampTrunc, "unit"), (exp.Interval, "unit"), (exp.DateDiff, "unit")}
-    | {(exp.DateAdd, "unit"), (exp.DateTrunc, "unit")}
-)
+COLLATIONS: Final = frozenset({"BINARY", "NOCASE", "RTRIM", "NOACCENT", "C", "POSIX"})
+_UNITS_OF: Final[Mapping[type[exp.Expr], tuple[str, ...]]] = {
+    exp.Extract: ("this",),
+    **dict.fromkeys((exp.TimestampTrunc, exp.DateTrunc, exp.Interval, exp.DateDiff, exp.DateAdd), ("unit",)),
+}
 _TYPES: Final = frozenset(
     getattr(exp.DType, name)
     for name in (
@@ -200,6 +208,13 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             continue
         else:
             refuse(f"{_called(kind)} is not allowed here")
+        if kind in _SOURCES and not isinstance(node.this, _SOURCES[kind]):
+            refuse(f"what stands in {_called(kind)} is neither a table nor a query")
+        for part in _UNITS_OF.get(kind, ()):
+            # Of an expression the generator would write what it is called, as it is.
+            unit = node.args.get(part)
+            if not isinstance(unit, exp.Var | exp.Literal | None) or (unit and str(unit.this).upper() not in UNITS):
+                refuse(f"the unit in {_called(kind)} must be a word, such as DAY")
         if kind is exp.Identifier:
             _check_name(str(node.this))
         elif kind is exp.Literal:
@@ -209,7 +224,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             parameters.add(_parameter(node))
         elif kind is exp.DataType:
             _check_type(node)
-        elif kind is exp.Collate and node.expression.name.upper() not in _COLLATIONS:
+        elif kind is exp.Collate and node.expression.name.upper() not in COLLATIONS:
             refuse(f"the collation {_shown(node.expression.name)} is not known here")
         else:
             _check_parts(node, allowed, set())
@@ -235,7 +250,7 @@ def _check_word(node: exp.Expr) -> None:
     part, word = str(node.arg_key), str(node.this).upper()
     if parent is exp.Parameter:
         return
-    if (parent, part) in _UNIT_OF and word in _UNITS:
+    if part in _UNITS_OF.get(parent, ()) and word in UNITS:
         return
     if parent is exp.Collate:
         return  # its name is looked at with the operator

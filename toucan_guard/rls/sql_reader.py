@@ -12,6 +12,7 @@ from sqlglot import Dialect, Token, TokenType, exp
 from sqlglot.parser import Parser
 
 from toucan_guard.rls.sql_nodes import refuse
+from toucan_guard.rls.sql_written import SEAL
 
 MAX_CHARACTERS: Final = 50_000
 MAX_TOKENS: Final = 5_000
@@ -33,8 +34,8 @@ def read_statement(sql: str, dialect: str) -> exp.Expr:
     """
     if len(sql) > MAX_CHARACTERS:
         refuse(f"it has more than {MAX_CHARACTERS:,} characters")
-    if "\x00" in sql:
-        refuse("it contains NUL")
+    if "\x00" in sql or SEAL in sql:
+        refuse("it contains NUL, or a character that is as good as that")
     reader = Dialect.get_or_raise(dialect)
     tokens = reader.tokenize(sql)
     _check_tokens(tokens)

@@ -22,6 +22,7 @@ from toucan_guard.rls.sql_nodes import REFUSED, check_nodes, refuse
 from toucan_guard.rls.sql_parameters import Parameter
 from toucan_guard.rls.sql_reader import read_statement
 from toucan_guard.rls.sql_rules import ROW, RuleWriter
+from toucan_guard.rls.sql_written import SEAL
 from toucan_guard.rls.unnamed_table import unnamed_table
 
 
@@ -153,7 +154,7 @@ class _Rewriter:
             table.replace(exp.Table(this=renamed, **more))
             return
         rules = self._rules(table, name)
-        table.replace(exp.Subquery(this=exp.Var(this=self._rows(rules)), **more))
+        table.replace(exp.Subquery(this=exp.Var(this=SEAL + self._rows(rules) + SEAL), **more))
 
     def _rules(self, table: exp.Table, name: str) -> TableRule:
         schema = table.args.get("db")

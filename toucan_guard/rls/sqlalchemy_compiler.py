@@ -168,12 +168,18 @@ class GuardedCompiler(WritingCompiler):
             shown = None if write.rules is None else write.rules.show
             if shown is None or name in shown or _is_number(name):
                 continue
-            if table is not None and _same_name(table, write.table):
+            if table is not None and self._tg_same_name(table, write.table):
                 self._tg_refuse(f"{table.name} is also the name of the table that is written")
             if table is None:
                 raise RefusedQuery(
                     f"the column {name} has no table, and the policy hides columns of the one that is written"
                 )
+
+    def _tg_same_name(self, table: Any, written: TableClause | None) -> bool:
+        names = {str(getattr(table, "name", "")).casefold()}
+        if isinstance(table, TableClause):
+            names.add(self._tg_alias(table).casefold())
+        return str(getattr(written, "name", "")).casefold() in names
 
     def visit_table_valued_column(self, element: Any, **kw: Any) -> str:
         """A whole row as one value."""
@@ -259,11 +265,6 @@ class GuardedCompiler(WritingCompiler):
         """RELEASE SAVEPOINT."""
         self.tg_bare = self.statement is savepoint_stmt
         return super().visit_release_savepoint(savepoint_stmt, **kw)
-
-
-def _same_name(table: Any, written: TableClause | None) -> bool:
-    names = [str(getattr(known, "name", "")).casefold() for known in (table, written)]
-    return names[0] == names[1]
 
 
 def _is_number(name: str) -> bool:

@@ -29,18 +29,28 @@ _WORDS: Final = frozenset(
     )
 )
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+# Behind a parameter (``:value::TYPE``) nothing ends a type, so that more words would be more of the statement.
+_MORE: Final = "(?: (?:PRECISION|VARYING|WITH|WITHOUT|TIME|ZONE|YEAR|MONTH|DAY|HOUR|MINUTE|SECOND|TO|LARGE|OBJECT))*"
 _TYPE: Final = re.compile(
-    r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_]+)*(?: ?\([0-9A-Za-z, ]*(?:, ?-?[0-9]+)?\))?(?: [A-Za-z_]+)*(?:\[[0-9]*\])*"
-    r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")'
+    rf"[A-Za-z_][A-Za-z0-9_]*{_MORE}(?: ?\([0-9A-Za-z, ]*(?:, ?-?[0-9]+)?\))?{_MORE}(?:\[[0-9]*\])*"
+    r'(?: COLLATE "[A-Za-z0-9_@.-]+")?|"[^"]+"|(?:[A-Za-z0-9_]+|"[^"]+")\.(?:[A-Za-z0-9_]+|"[^"]+")',
+    re.IGNORECASE,
 )
 _FIELD: Final = re.compile(r"[A-Za-z_]+")
+# A value that is written into the text (``literal_execute``): nothing in it names a table or joins conditions.
+_VALUE: Final = re.compile(
+    r"(?>'(?:[^']|'')*+'|[-+]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:E[-+]?[0-9]++)?|ARRAY|TRUE|FALSE|NULL"
+    r"|make_interval\(secs=>[-+.0-9E]++\)|::[A-Z][A-Z0-9_]*+|[\[\], ])++",
+    re.IGNORECASE,
+)
 # Functions that run SQL given as text, that read files, settings, statistics and large objects, or that
 # administer the server.
 _REACHING_FUNCTION: Final = re.compile(
     r"(?:query|table|cursor|schema|database)_to_xml.*|dblink.*|ts_stat|ts_rewrite|xpath_table|connectby|crosstab.*"
     r"|pg_(?!typeof$|column_size$).*|lo_.*|loread|lowrite|set_config|current_setting|plpgsql_.*"
     r"|load_extension|readfile|writefile|edit|eval|fts3_tokenizer|sqlite_dbpage|dbstat"
-    r"|lastval|currval|setval|last_insert_rowid"  # what the connection did for the embed before
+    r"|lastval|currval|setval|last_insert_rowid|changes|total_changes"  # what the connection did for the embed before
+    r"|currtid2?"  # where a row lies, and how large the table is
 )
 # In FROM a function of the database's own may read any table, so only those that read none are known here.
 _ROW_FUNCTIONS: Final = re.compile(
@@ -134,6 +144,12 @@ class RefusingCompiler(SQLCompiler):
             self._tg_refuse(f"the function {name} in FROM may read what is hidden")
         return super().visit_function(func, *args, **kwargs)
 
+    def visit_sequence(self, sequence: Any, **kw: Any) -> str:
+        """``nextval('…')``: earlier versions of SQLAlchemy write the name into a string as it is."""
+        if "'" in f"{sequence.schema}{sequence.name}":
+            self._tg_refuse("the name of a sequence contains an apostrophe")
+        return super().visit_sequence(sequence, **kw)
+
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
         """``.op()``."""
         self._tg_check_operator(operator)
@@ -153,6 +169,13 @@ class RefusingCompiler(SQLCompiler):
         written = str(operator.opstring).strip()
         if not _SYMBOLS.fullmatch(written) and written.upper() not in _WORDS:
             self._tg_refuse("the operator of op() is text")
+
+    def render_literal_value(self, value: Any, type_: Any, *args: Any, **kw: Any) -> str:
+        """A value that is written into the text, by the type that the host gives it."""
+        written = str(super().render_literal_value(value, type_, *args, **kw))
+        if not _VALUE.fullmatch(written):
+            self._tg_refuse("a value that is written into it is text")
+        return written
 
     def get_select_hint_text(self, byfroms: Any) -> str | None:
         """Hints."""

@@ -141,17 +141,6 @@ class RuleExpressions:
             raise UnfitColumn(f"its type is {declared!r}, and PostgreSQL compares that with none of its own values")
         return declared
 
-    def keeps(self, value: object, declared: TypeEngine[Any] | None) -> bool:
-        """Whether a column keeps the very value that it is given, and not another moment of the same day.
-
-        SQLite drops an offset, and PostgreSQL makes up what is missing from the connection's time zone.
-        """
-        if not isinstance(value, datetime) or not isinstance(declared, sqltypes.DateTime):
-            return True
-        if self._dialect.name == "sqlite":
-            return not value.utcoffset()
-        return (value.utcoffset() is not None) == declared.timezone
-
     def _comparison(self, leaf: Leaf, column: ColumnClause[Any]) -> ColumnElement[bool]:
         assert leaf.attribute is not None  # noqa: S101 - only comparisons come here
         if leaf.attribute.type == "uuid" and not self._is_native(column.type):

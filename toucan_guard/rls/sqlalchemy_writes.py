@@ -26,6 +26,7 @@ from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.core.row_rules import Leaf, TableRule
 from toucan_guard.rls.sqlalchemy_fence import source_can_fail, split
 from toucan_guard.rls.sqlalchemy_guard import Guard
+from toucan_guard.rls.sqlalchemy_kept import keeps
 from toucan_guard.rls.sqlalchemy_refusals import GuardedPreparer, RefusedQuery, RefusingCompiler
 from toucan_guard.rls.sqlalchemy_rules import RuleExpressions, UnfitColumn
 
@@ -55,7 +56,8 @@ class RowCheck:
         for column, value in row.items():
             if not self.keeps(column, value):
                 raise RefusedQuery(
-                    f"{self.table}.{column} must be written as its column keeps it: with an offset or without"
+                    f"{self.table}.{column} must be written as its column keeps it: neither rounded nor cut off, "
+                    "and with an offset or without"
                 )
         if self.kind == "INSERT":
             return row_filter.matches(self.table, row)
@@ -276,11 +278,11 @@ class WritingCompiler(RefusingCompiler):
             given = self.binds.get(key)
             if nested or name not in rules.columns or not getattr(given, "_is_crud", False):
                 self._tg_refuse(f"{rules.name}.{name} must be written as a plain value: the policy compares it")
-        made, find = self._tg_expressions(rules, write.table)
+        _, find = self._tg_expressions(rules, write.table)
         for leaf in rules.rule.leaves():
             find(leaf.column, leaf)  # what is stored must be the value that was checked
         types = {name: self.binds[key].type for name, key in set_here.items()}
         self.tg_tables.add(rules.name)
         self.tg_checks.append(
-            RowCheck(rules.name, write.kind, set_here, lambda name, value: made.keeps(value, types[name]))
+            RowCheck(rules.name, write.kind, set_here, lambda name, value: keeps(value, types[name], self.dialect.name))
         )

@@ -353,20 +353,26 @@ class Integrity:
     """Whether the record is as it was written.
 
     Attributes:
-        state: ``intact``; ``tampered``; ``unchecked``, where the key was not given; ``unsealed``, where no line
-            belongs to a chain.
+        state: ``intact``; ``tampered``; ``unchecked``, where nothing is known of some lines; ``unsealed``, where no
+            line belongs to a chain.
+        with_key: A key was given to check it with.
         keyed: Every chain was made with a key.
         lines: Lines of chains.
         chains: How many chains.
+        unknown_lines: Of them, lines that fit no key that was given.
+        unknown_chains: The chains of these.
         open_ended: How many of them ended without ``close``.
         findings: The first findings, tampering first.
         more: How many are left out.
     """
 
     state: Literal["intact", "tampered", "unchecked", "unsealed"]
+    with_key: bool
     keyed: bool
     lines: int
     chains: int
+    unknown_lines: int
+    unknown_chains: int
     open_ended: int
     findings: tuple[SealFinding, ...]
     more: int

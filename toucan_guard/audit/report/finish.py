@@ -33,6 +33,19 @@ FEWEST_REFUSALS: Final = 5  # so many refusals, and nothing else, are worth a wo
 FEWEST_REFUSALS_OF_A_CLIENT: Final = 20  # a page that was left open asks in vain for a while
 NEW_DAYS: Final = 7  # without --since, whoever came in the last week and was never seen before is new
 
+_UNSEALED: Final = Integrity(
+    state="unsealed",
+    with_key=False,
+    keyed=False,
+    lines=0,
+    chains=0,
+    unknown_lines=0,
+    unknown_chains=0,
+    open_ended=0,
+    findings=(),
+    more=0,
+)
+
 _MOST_ROWS: Final = 200
 _MOST_SCOPES: Final = 50
 _MOST_TOKENS: Final = 20
@@ -211,7 +224,7 @@ def _strangers(gathered: Gatherer) -> tuple[Stranger, ...]:
 
 def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:
     if verdict is None or not (verdict.lines or claimed):
-        return Integrity("unsealed", keyed=False, lines=0, chains=0, open_ended=0, findings=(), more=0)
+        return _UNSEALED
     # Evidence of tampering first; within it, in the order of places.
     findings = sorted(verdict.findings, key=lambda finding: not finding.tampering)
     told = [
@@ -224,11 +237,15 @@ def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:
         for finding in findings
     ]
     checked = verdict.lines > 0 and not verdict.unproved
+    unknown = [chain.lines for chain in verdict.chains if not chain.checked]
     return Integrity(
         state="tampered" if verdict.tampered else "intact" if checked else "unchecked",
+        with_key=verdict.with_key,
         keyed=all(chain.keyed for chain in verdict.chains),
         lines=verdict.lines,
         chains=len(verdict.chains),
+        unknown_lines=sum(unknown),
+        unknown_chains=len(unknown),
         open_ended=sum(not chain.closed for chain in verdict.chains),
         findings=tuple(told[:_MOST_SEALS]),
         more=verdict.more + max(0, len(told) - _MOST_SEALS),

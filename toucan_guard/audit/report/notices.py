@@ -12,6 +12,7 @@ from typing import Final
 from toucan_guard.audit.report.figures import Burst, Key, Notice, Report, Traveller
 from toucan_guard.audit.report.gather import opens_every_object
 from toucan_guard.audit.report.hours import moment_of
+from toucan_guard.audit.report.seal_notices import no_seals, seals
 from toucan_guard.audit.report.strangers import strangers
 from toucan_guard.audit.report.words import day, duration, harmless, listed, minute, number, plural, share, told_of
 from toucan_guard.core.decisions import Reason
@@ -32,41 +33,6 @@ def notices_of(report: Report) -> tuple[Notice, ...]:
 def retirable(key: Key) -> bool:
     """Whether a key was unused for so long that it can probably go."""
     return key.unused_days >= UNUSED_DAYS
-
-
-def _tampering(report: Report) -> Iterator[Notice]:
-    seals = report.integrity
-    if seals.state == "tampered":
-        evidence = sum(finding.tampering for finding in seals.findings)
-        yield Notice(
-            "tampered",
-            "act",
-            "The record was changed after it was written",
-            f"{plural(evidence, 'place')}{' or more' if seals.more else ''} where lines were altered, taken out, put "
-            "in or moved. What this report counts may not be what happened.",
-            "Keep the files as they are, and find out who could write to them. The places are listed under "
-            "“Is this record genuine?”.",
-        )
-    elif seals.state == "unchecked":
-        yield Notice(
-            "unchecked",
-            "look",
-            "The record's seals were not checked",
-            "It is sealed with a key, and the key was not given to this report.",
-            "Make the report again with --key-file, or with TOUCAN_GUARD_AUDIT_CHAIN_KEY set.",
-        )
-
-
-def _no_seals(report: Report) -> Iterator[Notice]:
-    if report.integrity.state == "unsealed" and report.newest is not None:
-        yield Notice(
-            "unsealed",
-            "look",
-            "The record carries no seals",
-            "So nobody can tell whether it is as it was written.",
-            "Right, if it went through structlog, or was written by a version without seals. Otherwise somebody took "
-            "them off.",
-        )
 
 
 def _holes(report: Report) -> Iterator[Notice]:
@@ -284,7 +250,7 @@ def covered_days(report: Report) -> int:
 
 
 _ALL: Final = (
-    _tampering,
+    seals,
     _holes,
     _exposed_key,
     _no_limit_on_rows,
@@ -296,5 +262,5 @@ _ALL: Final = (
     _report_only,
     _failures,
     _unused_keys,
-    _no_seals,
+    no_seals,
 )

@@ -233,11 +233,20 @@ def told_seals(seals: Integrity) -> str:
             "Nobody can tell: its lines carry no seals. Records that the guard writes to a file or a stream do; those "
             "that go through structlog do not."
         )
+    if not seals.lines:
+        return (
+            "Nobody can tell: no line is as the guard writes them. A program that formats them anew breaks every seal."
+        )
     counted = f"{plural(seals.lines, 'line')} in {plural(seals.chains, 'chain')}"
     if seals.state == "tampered":
         return f"No. {counted} were checked, and some are not as they were written:"
-    if seals.state == "unchecked":
+    if seals.unknown_lines and seals.with_key:
+        unknown = f"{plural(seals.unknown_lines, 'line')} in {plural(seals.unknown_chains, 'chain')}"
+        return f"Not all of it is proved: of {counted}, {unknown} fit no key that this report was given."
+    if seals.unknown_lines:
         return f"It was not checked: {counted} are sealed with a key that this report was not given."
+    if seals.state == "unchecked":
+        return f"Not all of it is proved: {counted} are as they were written, and a file holds no such line:"
     how = (
         "The seals were made with a key: whoever does not hold it could not have written a line."
         if seals.keyed
