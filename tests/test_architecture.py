@@ -129,6 +129,7 @@ def test_layers_do_not_import_layers(path: Path) -> None:
                 "audited",
                 "ids",
                 "layers",
+                "live",
                 "recorder",
                 "tokens",
                 "rls",

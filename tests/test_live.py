@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from starlette.responses import StreamingResponse
 
-from toucan_guard import Deny, Refused, ToucanGuard, live
+from toucan_guard import Deny, Refused, ToucanGuard, admitted, live
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware
 from toucan_guard.revocation import revoke
@@ -444,3 +444,117 @@ async def test_a_record_in_front_of_the_layer_says_why(make_settings: Any, make_
     )
     await http(AuditLogMiddleware(layer, sink=Sink()), "GET", "/", _headers(make_token()))
     assert _says(events) == [("decision", "allow", None), ("completion", "deny", "token_revoked")]
+
+
+async def _reads(scope: Any, receive: Any, send: Any) -> None:
+    body = (await receive())["body"]
+    await _answers(send, body)
+
+
+async def _reads_what_it_can(scope: Any, receive: Any, send: Any) -> None:
+    try:
+        body = (await receive())["body"]
+    except Exception:  # noqa: BLE001 - as careless apps do
+        body = b"nothing"
+    await _answers(send, body)
+
+
+async def _reads_and_answers_for_it(scope: Any, receive: Any, send: Any) -> None:
+    try:
+        body = (await receive())["body"]
+    except Exception as error:  # noqa: BLE001 - as careless apps do
+        try:
+            raise ValueError("no body") from error
+        except ValueError:
+            return await _answers(send, b"an error")
+    await _answers(send, body)
+
+
+async def _reads_while_it_answers(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    body = (await receive())["body"]
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answers(send: Any, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _post(app: Any, token: str, meanwhile: Callable[[], Awaitable[Any]] | None = None) -> tuple[Any, bytes]:
+    """Send a request of which the body comes after something else has happened."""
+    headers = [(b"authorization", f"Bearer {token}".encode()), (b"origin", PORTAL.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers, "client": None}
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if meanwhile is not None:
+            await meanwhile()
+        return {"type": "http.request", "body": b"rows", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"] if sent else None, b"".join(message.get("body", b"") for message in sent)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new token", "a known one"])
+@pytest.mark.parametrize("app", [_reads, _reads_what_it_can, _reads_and_answers_for_it])
+async def test_a_body_that_was_held_back_until_the_token_had_ended_gets_no_answer(
+    app: Any, known: bool, make_settings: Any, make_token: Any, audit_lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (live, admitted):
+        monkeypatch.setattr(module, "DAWDLES_SECONDS", -1.0)
+    settings = make_settings()
+    guard, token = ToucanGuard(app, settings=settings), make_token(token_id="t-1")
+    for _ in range(3 * known):
+        assert await _post(guard, token) == (200, b"rows")
+    seen = len(audit_lines())
+    status, body = await _post(guard, token, lambda: revoke(settings, token="t-1"))
+    assert status == 401
+    assert b"token_revoked" in body
+    told = audit_lines()[seen:]
+    assert _says(told) == [("decision", "deny", "token_revoked")]
+    assert told[0]["steps"][-1] == {"layer": "embed_token", "decision": "deny:token_revoked"}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new token", "a known one"])
+async def test_an_answer_that_began_before_its_request_was_there_is_cut(
+    known: bool, make_settings: Any, make_token: Any, audit_lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (live, admitted):
+        monkeypatch.setattr(module, "DAWDLES_SECONDS", -1.0)
+    settings = make_settings()
+    guard, token = ToucanGuard(_reads_while_it_answers, settings=settings), make_token(token_id="t-1")
+    for _ in range(3 * known):
+        assert await _post(guard, token) == (200, b"rows")
+    seen = len(audit_lines())
+    assert await _post(guard, token, lambda: revoke(settings, token="t-1")) == (200, b"")
+    assert _says(audit_lines()[seen:]) == [("decision", "allow", None), ("completion", "deny", "token_revoked")]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new token", "a known one"])
+async def test_a_body_that_comes_at_once_is_not_looked_at_again(
+    known: bool, make_settings: Any, make_token: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live.Standing, "ended", None)
+    guard, token = ToucanGuard(_reads, settings=make_settings()), make_token()
+    for _ in range(3 if known else 1):
+        assert await _post(guard, token) == (200, b"rows")
+
+
+async def test_the_layer_alone_answers_nothing_that_was_held_back(
+    make_settings: Any, make_token: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "DAWDLES_SECONDS", -1.0)
+    settings = make_settings()
+    keys = StaticKeys(settings.key_ring)
+    verifier = CachedVerifier(settings.token_policy, keys, TokenCache(10))
+    layer = EmbedTokenMiddleware(_reads_what_it_can, verifier=verifier, carriers=["authorization"])
+
+    async def swap() -> None:
+        keys.ring = KeyRing.from_secret(OTHER_SECRET)
+
+    assert await _post(layer, make_token()) == (200, b"rows")
+    assert await _post(layer, make_token(), swap) == (None, b"")

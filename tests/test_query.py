@@ -152,6 +152,8 @@ def test_without_opentelemetry_nothing_is_imported(monkeypatch: pytest.MonkeyPat
         pytest.param(b"embed_token=" + b"%" * 60_000, id="a token of nothing but percent signs"),
         pytest.param(b"embed=" + b"%" * 60_000, id="a handle of nothing but percent signs"),
         pytest.param(b"embed_token=%&" * 4_000, id="many tokens"),
+        pytest.param(b"%65=&" * 13_000, id="many names that are too short"),
+        pytest.param(b"page+no=1&" * 6_000 + b"%", id="many names without any"),
     ],
 )
 def test_what_can_be_no_token_and_no_handle_is_not_decoded(query: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

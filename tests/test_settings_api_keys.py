@@ -74,6 +74,23 @@ def test_a_deployment_may_have_no_keys_but_those_of_api_keys(build: Any) -> None
         _ = settings.key_ring
 
 
+def test_a_limit_of_an_attribute_that_the_policy_has_not_stops_the_start(build: Any, path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["keys"][KEY_ID]["limits"] = {"attributes": {"carier": ["AA"]}}
+    path.write_text(json.dumps(content))
+    [problem] = problems(build)
+    assert problem == (
+        f"TOUCAN_GUARD_API_KEYS_FILE: keys.{KEY_ID}.limits.attributes.carier is no attribute of the row-level policy "
+        "(did you mean carrier?)"
+    )
+    assert len(problems(build, rls_columns=None)) == 1, "there is no policy to hold it to, which is the mistake"
+    build(rls_columns=None, insecure_no_rls=True)
+
+    content["keys"][KEY_ID]["retired"] = "2026-11-01T00:00:00Z"
+    path.write_text(json.dumps(content))
+    build()
+
+
 def test_a_deployment_that_has_no_api_key_yet_verifies_nothing(build: Any, path: Path) -> None:
     path.write_text(ApiKeyBook.empty(PEPPER.encode()).to_text())
     source = verification_keys(build())

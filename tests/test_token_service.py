@@ -59,6 +59,26 @@ def entry(key: ApiKey = KEY, **changes: Any) -> ApiKeyEntry:
     return replace(ApiKeyEntry(key.key_id, key.environment, api_key_digest(PEPPER.encode(), key.text)), **changes)
 
 
+async def dawdle(app: Any, path: str, headers: Any, body: bytes, meanwhile: Callable[[], Any]) -> tuple[Any, bytes]:
+    """Send a request, and its body only after something else has happened."""
+    pairs = [(name.encode(), value.encode()) for name, value in headers]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": pairs, "client": None}
+    parts = iter([b"", body])
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        part = next(parts)
+        if part:
+            meanwhile()
+        return {"type": "http.request", "body": part, "more_body": not part}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0], b"".join(message.get("body", b"") for message in sent)
+
+
 class World:
     """One deployment: its API keys, its token service, and a guarded chart."""
 
@@ -328,6 +348,26 @@ class TestGenerating:
         assert sent == []
         assert [(line["outcome"], line["reason"]) for line in audit_lines()] == [("error", "unanswered")]
 
+    @pytest.mark.parametrize(
+        ("changes", "status", "reason"),
+        [
+            pytest.param({"retired": 1}, 401, "api_key_invalid", id="retired"),
+            pytest.param({"not_after": 1}, 401, "api_key_invalid", id="expired"),
+            pytest.param({"digest": bytes(32)}, 401, "api_key_invalid", id="made anew"),
+            pytest.param({"limits": ApiKeyLimits(tenants=("UA",))}, 403, "api_key_limit", id="narrowed"),
+        ],
+    )
+    async def test_whoever_dawdles_over_the_body_gets_what_the_key_may_give_at_its_end(
+        self, changes: Any, status: int, reason: str, make_world: Any, audit_lines: Any
+    ) -> None:
+        world = make_world()
+        headers = [("x-api-key", KEY.text), ("content-type", "application/json")]
+        start, body = await dawdle(
+            world.app, GENERATE, headers, json.dumps(BODY).encode(), lambda: world.change(entry(**changes))
+        )
+        assert (start["status"], json.loads(body)["reason"]) == (status, reason)
+        assert [line["reason"] for line in audit_lines()] == [reason]
+
     async def test_what_the_guard_would_refuse_is_not_handed_out(self, make_world: Any) -> None:
         world = make_world(require_token_origins=True)
         answer = await world.ask()
@@ -545,6 +585,17 @@ class TestRenewing:
         assert isinstance(renewed, Deny)
         assert renewed.reason is Reason.REFRESH_NOT_ALLOWED
 
+    def test_origins_that_one_limit_covers_twice_end_nothing(self, make_world: Any) -> None:
+        limits = ApiKeyLimits(origins=OriginAllowlist.parse(["https://*.customers.example"]))
+        world = make_world(entry(limits=limits))
+        origins = ("https://*.customers.example", "https://a.customers.example")
+        asked = replace(_asked(world), origins=origins)
+        issued = world.issuer.issue(entry(limits=limits), asked, now=time.time())
+        assert isinstance(issued, Issued)
+        renewed = world.issuer.renew(issued.claims, now=time.time())
+        assert isinstance(renewed, Issued), renewed
+        assert renewed.claims.origins == issued.claims.origins
+
     def test_a_shorter_limit_shortens_it(self, make_world: Any) -> None:
         world = make_world()
         issued = world.issuer.issue(entry(), _asked(world), now=time.time())
@@ -553,6 +604,15 @@ class TestRenewing:
         renewed = world.issuer.renew(issued.claims, now=time.time())
         assert isinstance(renewed, Issued)
         assert renewed.expires_in == 20
+
+    @pytest.mark.parametrize(("late", "renewed"), [(329, True), (330, False), (7000, False)])
+    def test_a_token_that_has_run_out_while_its_request_was_read_is_not_renewed(
+        self, late: int, renewed: bool, make_world: Any
+    ) -> None:
+        now = int(time.time())
+        found = _renewed(make_world(), now + late, expires_at=now + 300, issued_at=now)
+        assert isinstance(found, Issued) is renewed
+        assert renewed or "expired" in found.detail
 
     @pytest.mark.parametrize("changes", [{"not_after": 1}, {"not_before": 2**34}, {"retired": 1}])
     def test_a_key_that_does_not_work_renews_nothing(self, changes: Any, make_world: Any) -> None:
@@ -574,6 +634,18 @@ class TestRenewing:
         renewed = _renewed(make_world(), time.time(), rls=MappingProxyType({"elsewhere": "x"}))
         assert isinstance(renewed, Deny)
         assert renewed.errors
+
+
+@pytest.mark.anyio
+async def test_a_limit_that_is_misspelt_while_it_serves_opens_nothing(make_world: Any, caplog: Any) -> None:
+    limited = entry(limits=ApiKeyLimits(attributes=MappingProxyType({"carrier": ("UA",)})))
+    world = make_world(limited)
+    misspelt = replace(limited, limits=ApiKeyLimits(attributes=MappingProxyType({"carier": ("UA",)})))
+    change_book(world.settings.api_keys_file, lambda book: book.with_entry(misspelt))
+    world.keys.look()
+    answer = await world.ask()
+    assert (answer.status, json.loads(answer.body)["reason"]) == (403, "api_key_limit")
+    assert "limits.attributes.carier is no attribute of the row-level policy" in caplog.text
 
 
 @pytest.mark.anyio

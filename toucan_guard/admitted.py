@@ -22,7 +22,7 @@ from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.crashes import left_to_starlette
 from toucan_guard.headers import Header, name_of
 from toucan_guard.ids import new_id
-from toucan_guard.live import Standing
+from toucan_guard.live import DAWDLES_SECONDS, Standing
 from toucan_guard.proxies import inherited_request_id
 from toucan_guard.receipts import HeldResponse
 from toucan_guard.recorder import Recorder
@@ -140,6 +140,8 @@ class AdmittedConnection:
             self._gone = True
             if self._connection is not None:
                 self._connection.gone = True
+        elif time.perf_counter() - self._began > DAWDLES_SECONDS and message["type"] == "http.request":
+            await self._standing.came_late(self._claims, self.trail)
         return message
 
     async def send(self, message: Message) -> None:
@@ -155,7 +157,7 @@ class AdmittedConnection:
         elif (
             kind == "http.response.start"
             and self._connection is None
-            and (self._trail is None or not self._trail.required_tables)
+            and (self._trail is None or (not self._trail.required_tables and self._trail.ended is None))
             and (sys.exception() is None or not _is_for_another(message))
         ):
             try:

@@ -1,11 +1,13 @@
 """A connection that stays open is judged again while it lives: the time, the key and the list of revocations.
 
 A WebSocket is watched, and closed soon after what let it in has ended. A streaming answer is cut at its next chunk. An
-answer that is one piece pays for neither: it was judged when it began.
+answer that is one piece pays for neither: it was judged when its request was there. A request whose body takes its time
+is judged again when it comes: else somebody could hold it open until long after the token.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +22,7 @@ from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import Trail, trail_of
 
+DAWDLES_SECONDS: Final = 1.0  # a body that has not come by then comes late
 _LAYER: Final = "revocation"
 _LONGEST_SECONDS: Final = 5.0  # between two looks, whatever the declared time of revocations
 _EXPIRED: Final = Deny(Reason.TOKEN_EXPIRED, "the token or session has run out while the connection was open")
@@ -90,6 +93,31 @@ class Standing:
             return _EXPIRED if checked.reason == Reason.TOKEN_EXPIRED else checked
         return await self.revoked(claims, trail)
 
+    def arriving(self, receive: Receive, claims: VerifiedClaims, trail: Trail) -> Receive:
+        """A ``receive`` that hands no more of a body over once the token or session has ended."""
+        began = time.perf_counter()
+
+        async def arrived() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and time.perf_counter() - began > DAWDLES_SECONDS:
+                await self.came_late(claims, trail)
+            return message
+
+        return arrived
+
+    async def came_late(self, claims: VerifiedClaims, trail: Trail) -> None:
+        """Judge a request again of which a part came late.
+
+        Raises:
+            Refused: The token or session has ended. ``cutting`` lets no answer of the app's begin then.
+        """
+        if trail.ended is None:
+            trail.ended = await self.ended(claims, trail)
+            if trail.ended is not None:
+                trail.add("embed_token", trail.ended)
+        if trail.ended is not None:
+            raise Refused(trail.ended)
+
     def cutting(self, send: Send, claims: VerifiedClaims, trail: Trail) -> Send:
         """A ``send`` that lets no further chunk of a stream pass once the token or session has ended.
 
@@ -108,6 +136,8 @@ class Standing:
                 if trail.ended is not None:
                     raise Refused(trail.ended)
                 streaming = more
+            elif trail.ended is not None and message["type"] == "http.response.start":
+                raise Refused(trail.ended)
             await send(message)
 
         return cut

@@ -79,8 +79,12 @@ def with_handle(query: bytes, handle: str) -> str:
 
 
 def _is_named(name: bytes, parameter: str) -> bool:
-    # At most three bytes stand for a character. Decoding whatever anybody sends would cost a microsecond for each "%".
-    return len(name) <= 3 * len(parameter) and _decoded(name) == parameter
+    # One byte stands for a character, or three of which the first is a "%": what has another length in characters is
+    # another name. Decoding whatever anybody sends would cost microseconds for each field.
+    escapes = name.count(b"%")
+    if len(name) - 2 * escapes != len(parameter):
+        return False
+    return (_decoded(name) if escapes else name.decode("latin-1")) == parameter
 
 
 def _decoded(text: bytes) -> str:

@@ -168,11 +168,13 @@ class GuardSettings(SettingsFields):
         """The API keys, which follow their file; None where there is none."""
         if self.api_keys_file is None or self.token_service_key is None:
             return None
+        policy: RlsPolicy | None = self.__dict__.get("policy")  # read before; its own mistakes are told there
         return read_api_keys(
             self.api_keys_file,
             service_key=self.token_service_key,
             pepper=self.api_key_pepper,
             development=self._development,
+            attributes=None if policy is None else policy.attributes,
         )
 
     @cached_property

@@ -13,8 +13,15 @@ from toucan_guard.tokens.api_keys import ApiKeys, service_secret
 from toucan_guard.tokens.keys import KeyRing
 
 
-def read_api_keys(path: Path, *, service_key: SecretStr, pepper: SecretStr | None, development: bool) -> ApiKeys:
-    """Read the file of API keys, with the secrets that belong to it.
+def read_api_keys(
+    path: Path,
+    *,
+    service_key: SecretStr,
+    pepper: SecretStr | None,
+    development: bool,
+    attributes: Collection[str] | None,
+) -> ApiKeys:
+    """Read the file of API keys, with the secrets that belong to it; see ``ApiKeys``.
 
     Raises:
         ConfigError: With every mistake, none quoting a secret.
@@ -35,6 +42,7 @@ def read_api_keys(path: Path, *, service_key: SecretStr, pepper: SecretStr | Non
                 service_key=secrets["token_service_key"],
                 pepper=secrets.get("api_key_pepper"),
                 development=development,
+                attributes=attributes,
             )
     except ConfigError as error:
         problems += [f"TOUCAN_GUARD_API_KEYS_FILE: {problem}" for problem in error.problems]

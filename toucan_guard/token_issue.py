@@ -122,6 +122,8 @@ class TokenIssuer:
         first = claims.first_issued_at
         if entry is None or first is None:
             return _not_renewed("only a token of the token service can be renewed")
+        if not claims.expires_at > now - self._settings.leeway_seconds:
+            return _not_renewed("the token has expired since it was verified")
         state = entry.state_at(now)
         if state != "valid":
             return _not_renewed("the API key that made the token does not work any more", STATES[state])

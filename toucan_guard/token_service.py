@@ -146,15 +146,16 @@ class GenerateToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trail = trail_of(scope)
-        entry = self._caller(scope)
+        presented = self._presented(scope)
+        entry = self._caller(presented)
         trail.add("api_key", entry if isinstance(entry, Deny) else Allow({"key_id": entry.key_id}))
         if isinstance(entry, Deny):
             return await deny(scope, receive, send, entry)
 
-        asked = await self._asked(scope, receive, entry)
-        if asked is None:
+        body = await self._asked(scope, receive)
+        if body is None:
             return  # the host has hung up
-        issued = asked if isinstance(asked, Deny) else self._issuer.issue(entry, asked, now=self._clock())
+        issued = body if isinstance(body, Deny) else self._issued(presented, body)
         dead = None if isinstance(issued, Deny) else await self._revoked(issued.claims, trail)
         issued = issued if dead is None else dead
         trail.add("token_service", issued if isinstance(issued, Deny) else ALLOW)
@@ -176,8 +177,8 @@ class GenerateToken:
         trail.add("revocation", refusal, report_only=True)
         return None
 
-    def _caller(self, scope: Scope) -> ApiKeyEntry | Deny:
-        """Who asks; the key is taken out of the request, where nobody else can find it."""
+    def _presented(self, scope: Scope) -> str | Deny:
+        """The API key; it is taken out of the request, where nobody else can find it."""
         presented = header_values(scope, HEADER.encode())
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER.encode()]
         evidence = [value for name in BROWSER_HEADERS for value in header_values(scope, name)]
@@ -187,19 +188,30 @@ class GenerateToken:
             return exposed
         if len(presented) != 1:
             return _SEVERAL if presented else _NO_KEY
-        return self._issuer.keys.authenticate(presented[0], now=self._clock())
+        return presented[0]
 
-    async def _asked(self, scope: Scope, receive: Receive, entry: ApiKeyEntry) -> TokenRequest | Deny | None:
+    def _caller(self, presented: str | Deny) -> ApiKeyEntry | Deny:
+        if isinstance(presented, Deny):
+            return presented
+        return self._issuer.keys.authenticate(presented, now=self._clock())
+
+    async def _asked(self, scope: Scope, receive: Receive) -> bytes | Deny | None:
         if scope["method"] != "POST":
             return _NOT_POST
         types = header_values(scope, b"content-type")
         if len(types) != 1 or types[0].partition(";")[0].strip().lower() != "application/json":
             return _NOT_JSON
-        body = await _body(scope, receive)
-        if not isinstance(body, bytes):
-            return body
+        return await _body(scope, receive)
+
+    def _issued(self, presented: str | Deny, body: bytes) -> Issued | Deny:
+        # The body may have taken hours to come: what the key may do now counts, and not what it might when they began.
+        entry = self._caller(presented)
+        if isinstance(entry, Deny):
+            return entry
         asked = read_token_request(body, self._issuer.rules(entry))
-        return asked if isinstance(asked, TokenRequest) else _mistaken(asked)
+        if not isinstance(asked, TokenRequest):
+            return _mistaken(asked)
+        return self._issuer.issue(entry, asked, now=self._clock())
 
 
 class RefreshToken:

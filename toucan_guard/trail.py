@@ -239,11 +239,12 @@ class Trail:
 
     def _decoded(self) -> Mapping[bytes, tuple[str, ...]]:
         if self._header_values is None:
-            found: dict[bytes, tuple[str, ...]] = {}
+            # Lists: some servers take as many headers as anybody sends, and a tuple is copied for each.
+            found: dict[bytes, list[str]] = {}
             for name, value in self._headers:
                 if name in _READ_HEADERS:
-                    found[name] = (*found.get(name, ()), _beginning(value, _LONGEST_READ))
-            self._header_values = found
+                    found.setdefault(name, []).append(_beginning(value, _LONGEST_READ))
+            self._header_values = {name: tuple(values) for name, values in found.items()}
         return self._header_values
 
     def values_of(self, name: bytes, *, longest: int = _LONGEST_READ) -> tuple[str, ...]:

@@ -138,6 +138,30 @@ def test_narrowing_is_the_intersection_both_ways(left: list[str], right: list[st
     assert other.narrowed(one).entries == tuple(sorted(common))
 
 
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        pytest.param(["https://a.example"], ["https://a.example"], True, id="the same origin"),
+        pytest.param(["https://a.example"], [], True, id="nobody"),
+        pytest.param([], ["https://a.example"], False, id="by nobody"),
+        pytest.param(
+            ["https://*.a.example"], ["https://b.a.example", "https://*.a.example"], True, id="twice by one wildcard"
+        ),
+        pytest.param(["https://*.a.example"], ["https://*.b.a.example"], True, id="a wildcard under another"),
+        pytest.param(["https://*.b.a.example"], ["https://*.a.example"], False, id="a wildcard above another"),
+        pytest.param(["https://*.a.example"], ["https://a.example"], False, id="the apex"),
+        pytest.param(["https://b.a.example"], ["https://*.a.example"], False, id="a wildcard by one name"),
+        pytest.param(["https://*.a.example"], ["https://*.a.example:8443"], False, id="another port"),
+        pytest.param(["*"], ["https://a.example"], True, id="by everybody"),
+        pytest.param(["https://a.example"], ["*"], False, id="everybody"),
+        pytest.param(["*"], ["*"], True, id="everybody by everybody"),
+    ],
+)
+def test_a_list_covers_another_one_entry_by_entry(wide: list[str], narrow: list[str], expected: bool) -> None:
+    one, other = (OriginAllowlist.parse(entries, allow_any=True) for entries in (wide, narrow))
+    assert one.covers(other) is expected
+
+
 def test_everybody_narrows_to_the_other_list() -> None:
     everybody, few = OriginAllowlist.parse(["*"], allow_any=True), OriginAllowlist.parse(["https://a.example"])
     assert everybody.narrowed(few) == few

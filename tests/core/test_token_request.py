@@ -184,6 +184,13 @@ def test_the_list_of_mistakes_ends() -> None:
     assert len(mistakes({**BODY, "origins": ["nonsense"] * 200})) == 50
 
 
+def test_no_more_mistakes_are_worded_than_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("toucan_guard.core.token_request._meant", lambda name: asked.append(name) or "")
+    assert len(mistakes({**BODY, **{f"session{number}": 1 for number in range(900)}})) == 50
+    assert len(asked) == 50
+
+
 BEYOND: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("another tenant", {"tenants": ("UA",)}, {}, "/tenant"),
     ("no tenant of several", {"tenants": ("AA", "UA")}, {"tenant": None}, "/tenant"),

@@ -181,6 +181,9 @@ def test_two_lists_narrowed_allow_exactly_what_both_allow(
     narrowed = one.narrowed(other)
     assert narrowed.allows(origin) is (one.allows(origin) and other.allows(origin))
     assert other.narrowed(one).allows(origin) is narrowed.allows(origin)
+    assert one.covers(narrowed)
+    assert other.covers(narrowed)
+    assert one.allows(origin) or not (one.covers(other) and other.allows(origin))
 
 
 @given(LISTS, ORIGINS.map(parsed))

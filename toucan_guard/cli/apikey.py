@@ -226,7 +226,7 @@ def _limits(  # noqa: PLR0917 - the options of one command
         except ConfigError as error:
             problems += error.problems
         else:
-            if settings.allowlist.narrowed(origins) != origins:
+            if not settings.allowlist.covers(origins):
                 problems.append("an origin is not among TOUCAN_GUARD_ALLOWED_ORIGINS, so no token could be used there")
     values: dict[str, list[Any]] = {}
     for text in attribute or ():

@@ -92,6 +92,15 @@ class OriginAllowlist:
             parent = parent.partition(".")[2]
         return False
 
+    def covers(self, other: OriginAllowlist) -> bool:
+        """Whether this list allows whatever the other one allows, entry by entry."""
+        if self.any or other.any:
+            return self.any
+        return all(map(self.allows, other.exact)) and all(
+            wildcard in self.wildcards or self._covered_by_wildcard(wildcard.scheme, wildcard.parent, wildcard.port)
+            for wildcard in other.wildcards
+        )
+
     @cached_property
     def entries(self) -> tuple[str, ...]:
         """Everything on the list, serialised and sorted."""

@@ -49,7 +49,7 @@ class ApiKeyLimits:
 
     def origin_problems(self, origins: OriginAllowlist | None) -> Iterable[str]:
         """Why the key may not let a token be embedded there; None is everywhere that the guard allows."""
-        if self.origins is not None and (origins is None or self.origins.narrowed(origins) != origins):
+        if self.origins is not None and (origins is None or not self.origins.covers(origins)):
             yield "this API key may not name this origin"
 
     def grant_problems(self, grant: Grant) -> Iterable[str]:

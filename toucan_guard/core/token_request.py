@@ -24,6 +24,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, Any, Final, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo
@@ -135,7 +136,7 @@ def read_token_request(body: bytes, rules: MintingRules) -> TokenRequest | tuple
     try:
         read = _Body.model_validate(content, context=rules)
     except ValidationError as error:
-        return tuple(_mistakes(error))[:_MAX_MISTAKES]
+        return tuple(islice(_mistakes(error), _MAX_MISTAKES))
     return _request(read, rules)
 
 
@@ -237,7 +238,7 @@ def _origin_rule(origin: str, rules: MintingRules, _: Mapping[str, Any]) -> _Pro
     except ConfigError:  # its sentence would repeat the value
         yield "must be an origin such as https://portal.example", False
         return
-    if rules.allowlist.narrowed(named) != named:
+    if not rules.allowlist.covers(named):
         yield "is not among the origins of this deployment, so that the token could not be used there", False
     else:
         yield from ((problem, True) for problem in rules.limits.origin_problems(named))

@@ -123,7 +123,8 @@ class EmbedTokenMiddleware:
             send = _selecting_subprotocol(send) if SUBPROTOCOL in offered else send
             return await self._standing.while_it_holds(self.app, scope, receive, send, claims=claims)
         try:
-            await self.app(scope, receive, self._standing.cutting(send, claims, trail))
+            standing = self._standing
+            await self.app(scope, standing.arriving(receive, claims, trail), standing.cutting(send, claims, trail))
         except Refused:
             # Without a record in front, nobody else knows what it means that the answer was cut.
             if trail.ended is None or trail.audit is not None:

@@ -35,7 +35,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -47,6 +47,7 @@ from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
+from toucan_guard.core.policy_reader import did_you_mean
 from toucan_guard.core.strict_json import strict_json
 
 VERSION: Final = 1
@@ -125,17 +126,20 @@ class ApiKeyBook:
         return ApiKeyBook(MappingProxyType({**self.keys, entry.key_id: entry}), self.pepper_check)
 
     @classmethod
-    def from_text(cls, text: str, *, development: bool = False) -> ApiKeyBook:
+    def from_text(
+        cls, text: str, *, development: bool = False, attributes: Collection[str] | None = None
+    ) -> ApiKeyBook:
         """Read a file's text.
 
         Args:
             text: JSON.
             development: Whether ``http`` and loopback origins are in order.
+            attributes: Those of the row-level policy, where it is known: a limit of any other would limit nothing.
 
         Raises:
             ConfigError: Every mistake, each with its place.
         """
-        return _Reader(development=development).read(text)
+        return _Reader(development=development, attributes=attributes).read(text)
 
     def to_text(self) -> str:
         """The book as the text of its file."""
@@ -198,8 +202,9 @@ def read_time(text: object) -> float:
 class _Reader:
     """Reads one file and gathers its mistakes, each with its place."""
 
-    def __init__(self, *, development: bool) -> None:
+    def __init__(self, *, development: bool, attributes: Collection[str] | None) -> None:
         self._development = development
+        self._attributes = attributes
         self._problems: list[str] = []
 
     def read(self, text: str) -> ApiKeyBook:
@@ -241,6 +246,9 @@ class _Reader:
         not_after = self._time(known, "not_after", place)
         if not_after is not None and not_after <= not_before:
             self._say(f"{place}.not_after", "must be later than not_before")
+        limits = self._limits(known.get("limits", {}), f"{place}.limits")
+        if "retired" not in known:  # a key that makes no token may name what the policy no longer has
+            self._limits_something(limits, f"{place}.limits")
         return ApiKeyEntry(
             key_id=key_id,
             environment=str(environment),
@@ -250,7 +258,7 @@ class _Reader:
             not_before=not_before,
             not_after=not_after,
             retired=self._time(known, "retired", place),
-            limits=self._limits(known.get("limits", {}), f"{place}.limits"),
+            limits=limits,
             roles=self._roles(known.get("roles", {}), f"{place}.roles"),
         )
 
@@ -278,6 +286,14 @@ class _Reader:
             attributes=MappingProxyType(attributes),
             lifetime_seconds=seconds,
         )
+
+    def _limits_something(self, limits: ApiKeyLimits, place: str) -> None:
+        # Attributes without a limit are not limited: a misspelt one must not let the real one have any value.
+        if self._attributes is None:
+            return
+        for name in sorted(limits.attributes.keys() - set(self._attributes)):
+            hint = did_you_mean(name, self._attributes)
+            self._say(f"{place}.attributes.{_shown(name)}", f"is no attribute of the row-level policy{hint}")
 
     def _absent_or(
         self, known: Mapping[str, Any], name: str, place: str, read: Callable[[object, str], _T]

@@ -19,7 +19,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -90,6 +90,7 @@ class ApiKeys:
         service_key: What the signing keys are made from.
         pepper: What the digests are made with; None where keys are not presented but only their tokens verified.
         development: Whether ``http`` and loopback origins are in order in limits.
+        attributes: Those of the row-level policy; None where there is none.
         clock: Seconds since the epoch.
         look_seconds: How often the file is looked at.
 
@@ -104,6 +105,7 @@ class ApiKeys:
         service_key: bytes,
         pepper: bytes | None = None,
         development: bool = False,
+        attributes: Collection[str] | None = None,
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -111,6 +113,7 @@ class ApiKeys:
         self._service_key: Final = service_key
         self._pepper: Final = pepper
         self._development: Final = development
+        self._attributes: Final = attributes
         self._clock: Final = clock
         self._look_seconds: Final = look_seconds
         self._watched_by: int | None = None
@@ -232,7 +235,7 @@ class ApiKeys:
         return self._book
 
     def _understood(self, text: str) -> ApiKeyBook:
-        book = ApiKeyBook.from_text(text, development=self._development)
+        book = ApiKeyBook.from_text(text, development=self._development, attributes=self._attributes)
         if self._pepper is not None and not hmac.compare_digest(pepper_check(self._pepper), book.pepper_check):
             raise ConfigError(
                 "holds keys that were made with another pepper: set the TOUCAN_GUARD_API_KEY_PEPPER that they were "
