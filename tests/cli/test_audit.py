@@ -104,7 +104,7 @@ class TestVerify:
         assert result.exit_code == 2
         assert "Give that key with --key-file" in result.stdout
         assert "? 7 lines of one chain were made with a key, and none was given (it names the key" in result.stdout
-        assert result.stderr == "Not all of it is proved: see what is marked with ?.\n"
+        assert result.stderr.strip() == "Not all of it is proved: see what is marked with ?."
         assert "✓" not in result.output
         assert "as they were written" not in result.output
 
