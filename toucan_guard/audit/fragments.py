@@ -88,6 +88,11 @@ class Fragments:
         else:
             self._missing(owned)
 
+    @property
+    def files(self) -> set[str]:
+        """The files in which a fragment stands that nobody has owned up to so far."""
+        return {fragment.place.file for fragment in self._waiting}
+
     def finish(self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str]) -> None:
         """Judge what is left.
 
