@@ -112,7 +112,7 @@ def test_what_is_read_as_a_time_is_one(time: str) -> None:
     if isinstance(read, dict):
         assert moment_of(read["time"]) == datetime.fromisoformat(time)
     else:
-        with pytest.raises(ValueError, match="must be in|out of range|Invalid isoformat"):
+        with pytest.raises(ValueError, match=r"must be in|out of range|Invalid isoformat"):
             moment_of(time)
 
 
