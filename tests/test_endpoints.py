@@ -93,3 +93,37 @@ def test_an_app_within_itself_has_an_end() -> None:
     around = Layer(None)
     around.app = around
     assert len(list(endpoints(around))) == 1
+
+
+class Stubborn:
+    """What raises, uses up or never ends where somebody looks at it."""
+
+    def __init__(self, **shown: Any) -> None:
+        self.shown = shown
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.shown:
+            raise RuntimeError(name)
+        return self.shown[name]
+
+
+class Unlisted(list[Any]):
+    def __iter__(self) -> Any:
+        raise RuntimeError("not now")
+
+
+def test_what_does_not_show_itself_is_one_endpoint() -> None:
+    used_up = iter([Route("/y", page)])
+    stubborn = [
+        Stubborn(),
+        Stubborn(app=Stubborn()),
+        Stubborn(routes=Unlisted([1])),
+        Stubborn(routes=used_up),
+        Stubborn(routes=5, user_middleware=5),
+    ]
+    app = Starlette(routes=[Mount(f"/{number}", app=each) for number, each in enumerate(stubborn)])
+    assert [found.path for found in endpoints(app)] == ["/0/…", "/1/…", "/2/…", "/3/…", "/4/…"]
+    assert len(list(used_up)) == 1
+    (found,) = endpoints(Stubborn(routes=[Stubborn()], user_middleware=5), "/at")
+    assert found.path == "/at/…"
+    assert list(found.dependencies()) == []

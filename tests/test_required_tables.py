@@ -321,6 +321,42 @@ async def test_what_cannot_be_known_stops_nothing(make: Any, make_settings: Any)
     check_required_tables(make(make_settings()))
 
 
+class BuiltAtItsStart:
+    """An app of the host's own, of which nothing can be said before it has started."""
+
+    def __init__(self, app: Any) -> None:
+        self.built: Any = None
+        self.to_build = app
+
+    def __getattr__(self, name: str) -> Any:
+        if self.built is None:
+            raise RuntimeError(f"{name}: not built yet")
+        return getattr(self.built, name)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            self.built = self.to_build
+        await self.built(scope, receive, send)
+
+
+@pytest.mark.parametrize("lies", ["bare", "in a mount", "behind the lifespan of the app around it"])
+async def test_an_app_that_is_built_at_its_start_is_started(
+    lies: str, make_settings: Any, make_token: Any, http: Any, audit_lines: Any
+) -> None:
+    built = BuiltAtItsStart(Starlette(routes=[Route("/x", page)]))
+    mounted = Mount("/", app=built, middleware=[guard(make_settings())])
+    app: Any = {
+        "bare": ToucanGuard(built, settings=make_settings()),
+        "in a mount": ToucanGuard(Starlette(routes=[Mount("/", app=built)]), settings=make_settings()),
+        "behind the lifespan of the app around it": Starlette(routes=[mounted], lifespan=guard_lifespan),
+    }[lies]
+    heard = await start(app)
+    assert [message["type"] for message in heard] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    built.built = built.to_build  # Starlette starts no app that is mounted
+    assert (await http(app, path="/x", headers={"authorization": f"Bearer {make_token()}"})).status == 200
+    assert audit_lines()[0]["route"] == "/x"
+
+
 def by_a_layer(ran: list[str]) -> Any:
     return Route("/chart/{id}", page, middleware=[MISTYPED])
 

@@ -182,3 +182,24 @@ def test_hosts_and_middleware_are_looked_through() -> None:
     app = Starlette(routes=[Host("{who}.example", app=Starlette(routes=[Route("/a/{b}", chart)]))])
     found = find(Around(Around(app)), endpoint=chart, path_params={"who": "x", "b": "1"}, path="/a/1")
     assert found in ("/a/{b}", None)
+
+
+async def test_an_app_that_does_not_show_its_routes_is_answered_and_recorded(
+    http: Any, make_settings: Any, make_token: Any, audit_lines: Any
+) -> None:
+    class Hidden:
+        def __init__(self, app: Any) -> None:
+            self.inner = app
+
+        @property
+        def routes(self) -> Any:
+            raise RuntimeError("outside of its context")
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.inner(scope, receive, send)
+
+    app = ToucanGuard(Hidden(Starlette(routes=[Route("/x/{id}", chart)])), settings=make_settings())
+    for _ in range(2):
+        answer = await http(app, path="/x/1", headers={"authorization": f"Bearer {make_token()}"})
+        assert answer.body == b"chart"
+    assert [line["route"] for line in audit_lines()] == ["/x/{id}"] * 2  # as Starlette says it

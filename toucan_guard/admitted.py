@@ -19,7 +19,7 @@ from toucan_guard.asgi import Refused, alone
 from toucan_guard.audited import Arrival, Connection
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.crashes import left_to_starlette
+from toucan_guard.crashes import answered_by_starlette
 from toucan_guard.headers import Header, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.live import DAWDLES_SECONDS, Standing
@@ -33,9 +33,9 @@ _NO_TABLES: Final[Mapping[str, str]] = {}
 _NO_SCOPE: Final[Scope] = {}
 
 
-def _is_for_another(message: Message) -> bool:
+def _is_for_another() -> bool:
     """Whether an error handler inside the guard is about to answer what is answered by ``Connection``."""
-    return isinstance(alone(sys.exception()), Refused) or left_to_starlette(message) is not None
+    return isinstance(alone(sys.exception()), Refused) or answered_by_starlette() is not None
 
 
 async def _over() -> Message:
@@ -158,7 +158,7 @@ class AdmittedConnection:
             kind == "http.response.start"
             and self._connection is None
             and (self._trail is None or (not self._trail.required_tables and self._trail.ended is None))
-            and (sys.exception() is None or not _is_for_another(message))
+            and (sys.exception() is None or not _is_for_another())
         ):
             try:
                 edited = self._begun(message)

@@ -22,7 +22,7 @@ from toucan_guard.asgi import Refused, alone, close_code, deny
 from toucan_guard.core.audit_event import completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.crashes import answers_to, crash_page, left_to_starlette
+from toucan_guard.crashes import answered_by_starlette, answers_to, crash_page, left_to_starlette
 from toucan_guard.ids import new_id
 from toucan_guard.proxies import inherited_request_id
 from toucan_guard.recorder import Recorder
@@ -190,7 +190,7 @@ class Connection:
             return False
         error = cast("Exception", alone(error))  # groups that are exceptions hold nothing else
         if self._held_back:
-            return isinstance(error, AuditWriteError)
+            return isinstance(error, AuditWriteError | Refused)
         if isinstance(error, Refused):
             if self._decision_id is None:
                 await self._refuse(error.decision)
@@ -235,10 +235,10 @@ class Connection:
 
     async def _begins(self, message: Message, kind: str) -> bool:
         """Record the decision before the first message leaves; False where it must not leave."""
-        if self._held_back:
-            raise AuditWriteError("the response is held back")
         if self._answered or kind in _HINTS:
             return False
+        if self._held_back:
+            raise AuditWriteError("the response is held back")
         if kind == _NOT_A_BYTE:
             return True
         refused = alone(sys.exception())
@@ -249,14 +249,19 @@ class Connection:
             return False
         if refused is not None and kind == "http.response.start" and (crash := left_to_starlette(message)) is not None:
             # What it says itself is dropped; the crash goes on up from there.
-            await crash_page(self._scope, crash, self._trail.request_id)(self._scope, self._receive, self.send)
+            with suppress(AuditWriteError):  # then 503 has gone out in its place
+                await crash_page(self._scope, crash, self._trail.request_id)(self._scope, self._receive, self.send)
             self._answered = True
             return False
+        raises_again = refused is not None and answered_by_starlette() is not None
         try:
             self._decide(message.get("status", _WEBSOCKET_STATUS.get(kind)))
         except AuditWriteError:
             await self.withhold()
-            raise
+            if not raises_again:
+                raise
+            self._answered = True  # the server hears of the crash, not of this
+            return False
         if "trailers" in message:
             self._trailers = bool(message["trailers"])
         return True
@@ -286,16 +291,19 @@ class Connection:
             if not self.gone:
                 await self._refuse(Deny(Reason.APP_FAILED))
             return False
-        request_id = self._trail.request_id
-        for answer in answers_to(error, app=self._scope.get("app"), host=self._host, request_id=request_id):
-            try:
-                await answer(self._scope, self._receive, self.send)
-            except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
-                if self._decision_id is not None:
-                    return False
-            else:
-                return True
-        return False
+        request_id, traceback = self._trail.request_id, error.__traceback__
+        try:
+            for answer in answers_to(error, app=self._scope.get("app"), host=self._host, request_id=request_id):
+                try:
+                    await answer(self._scope, self._receive, self.send)
+                except Exception:  # noqa: BLE001 - whatever the handler raised, the app's own error goes up
+                    if self._decision_id is not None:
+                        return False
+                else:
+                    return True
+            return False
+        finally:
+            error.__traceback__ = traceback  # what it has passed here leads back to it, and would keep it alive
 
     def finish(self) -> None:
         """Record a connection that nobody answered, or what changed after its decision was written."""

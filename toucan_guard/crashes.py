@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.refusals import RefusalResponse, refusal_response
 
+_CATCHES: Final = "ServerErrorMiddleware.__call__"
 _log: Final = logging.getLogger("toucan_guard")
 
 
@@ -59,6 +60,22 @@ def crash_page(scope: Scope, error: BaseException, request_id: str) -> RefusalRe
         return refusal_response({**scope, "headers": []}, Deny(Reason.APP_FAILED), request_id)
 
 
+def answered_by_starlette() -> ServerErrorMiddleware | None:
+    """Who is answering a crash, inside this layer, and raises it again when the answer has left."""
+    error = sys.exception()
+    if not isinstance(error, Exception) or error.__traceback__ is None:
+        return None
+    # Whoever has caught the exception last stands where its traceback begins.
+    frame = error.__traceback__.tb_frame
+    if frame.f_code.co_qualname != _CATCHES:
+        return None
+    names = frame.f_locals
+    catching = names.get("self")
+    if isinstance(names, dict):
+        names.clear()  # before Python 3.13 a copy that the frame keeps: the crash would keep itself alive
+    return catching if isinstance(catching, ServerErrorMiddleware) else None
+
+
 def left_to_starlette(message: Message) -> Exception | None:
     """The crash that Starlette itself is about to answer, inside this layer, for an app that has no handler for it.
 
@@ -68,17 +85,15 @@ def left_to_starlette(message: Message) -> Exception | None:
     Returns:
         The crash; None where the answer is somebody's own.
     """
-    error = sys.exception()
-    if not isinstance(error, Exception) or message.get("status") != 500 or error.__traceback__ is None:
+    if message.get("status") != 500:
         return None
-    # Whoever has caught the exception last stands where its traceback begins.
-    catching = error.__traceback__.tb_frame.f_locals.get("self")
+    error, catching = sys.exception(), answered_by_starlette()
     if type(catching) is not ServerErrorMiddleware or catching.handler is not None or catching.debug:
         return None
     is_plain = any(
         name == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers") or ()
     )
-    return error if is_plain else None
+    return error if is_plain and isinstance(error, Exception) else None
 
 
 def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -6,10 +6,10 @@ that hides its app hides what is behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from toucan_guard.templates import flat_routes
+from toucan_guard.templates import flat_routes, listed, shown
 
 _MOST_LAYERS: Final = 100  # around one app
 _DEEPEST: Final = 20  # mounts in mounts
@@ -45,7 +45,7 @@ class Endpoint(NamedTuple):
 
     def dependencies(self) -> Iterator[Any]:
         """What FastAPI calls for it, and for what it calls."""
-        return _dependencies_of(getattr(self.route, "dependant", None))
+        return _dependencies_of(shown(self.route, "dependant"))
 
 
 def endpoints(app: Any, path: str = "") -> Iterator[Endpoint]:
@@ -59,34 +59,34 @@ def endpoints(app: Any, path: str = "") -> Iterator[Endpoint]:
 
 
 def _below(app: Any, at: Endpoint, depth: int) -> Iterator[Endpoint]:
-    layers = list(_layers_of(app))
+    layers = list(layers_of(app))
     passed = (*at.passed, *(Passed(layer, at.path) for layer in layers))
     last = layers[-1] if layers else None
-    routes = getattr(last, "routes", None)
-    # Apps of other frameworks call other things routes, and some routes lead back to the app that they are of.
-    if not routes or not isinstance(routes, Iterable) or not depth or any(last is layer for layer, _ in at.passed):
-        leads_to_an_endpoint = getattr(at.route, "endpoint", None) is not None
+    # Some routes lead back to the app that they are of.
+    routes = flat_routes(last) if depth and not any(last is layer for layer, _ in at.passed) else []
+    if not routes:
+        leads_to_an_endpoint = shown(at.route, "endpoint") is not None
         yield at._replace(path=at.path if leads_to_an_endpoint else f"{at.path}/…", passed=passed)
         return
-    passed += tuple(Passed(middleware, at.path) for middleware in getattr(last, "user_middleware", ()))
-    for route in flat_routes(routes):
-        host = at.host + str(getattr(route, "host", None) or "")
-        path = host + at.path.removeprefix(at.host) + str(getattr(route, "path", None) or "")
-        yield from _below(getattr(route, "app", None), Endpoint(path, host, route, passed), depth - 1)
+    passed += tuple(Passed(middleware, at.path) for middleware in listed(last, "user_middleware"))
+    for route in routes:
+        host = at.host + str(shown(route, "host") or "")
+        path = host + at.path.removeprefix(at.host) + str(shown(route, "path") or "")
+        yield from _below(shown(route, "app"), Endpoint(path, host, route, passed), depth - 1)
 
 
-def _layers_of(app: Any) -> Iterator[Any]:
+def layers_of(app: Any) -> Iterator[Any]:
     """An app and what it is around, as far as that is named, down to what has routes."""
     for _ in range(_MOST_LAYERS):
         if app is None:
             return
         yield app
-        if hasattr(app, "routes"):
+        if shown(app, "routes") is not None:
             return
-        app = getattr(app, "app", None)
+        app = shown(app, "app")
 
 
 def _dependencies_of(dependant: Any) -> Iterator[Any]:
-    for dependency in getattr(dependant, "dependencies", ()):
-        yield dependency.call
+    for dependency in listed(dependant, "dependencies"):
+        yield shown(dependency, "call")
         yield from _dependencies_of(dependency)

@@ -18,13 +18,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
+from toucan_guard.endpoints import layers_of
 from toucan_guard.required_tables import check_required_tables
 from toucan_guard.stack import ToucanGuard
-from toucan_guard.templates import flat_routes
+from toucan_guard.templates import flat_routes, shown
 from toucan_guard.token_service import RecordedGenerate
 
 _DEEPEST: Final = 20  # mounts in mounts
-_MOST_LAYERS: Final = 100  # around one app
 
 _Part = ToucanGuard | RecordedGenerate
 
@@ -57,21 +57,10 @@ def _parts(app: Any) -> list[_Part]:
 
 
 def _below(app: Any, depth: int) -> Iterator[_Part]:
-    for route in flat_routes(getattr(app, "routes", None) or ()):
-        for layer in _layers(getattr(route, "app", None)):
+    for route in flat_routes(app):
+        for layer in layers_of(shown(route, "app")):
             if isinstance(layer, _Part):
                 yield layer
-            elif hasattr(layer, "routes") and depth:
-                yield from (it for it in _layers(getattr(layer, "middleware_stack", None)) if isinstance(it, _Part))
+            elif depth and shown(layer, "routes") is not None:
+                yield from (it for it in layers_of(shown(layer, "middleware_stack")) if isinstance(it, _Part))
                 yield from _below(layer, depth - 1)
-
-
-def _layers(app: Any) -> Iterator[Any]:
-    """An app and what it is around, as far as that is named, down to what has routes."""
-    for _ in range(_MOST_LAYERS):
-        if app is None:
-            return
-        yield app
-        if hasattr(app, "routes"):
-            return
-        app = getattr(app, "app", None)

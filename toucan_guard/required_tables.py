@@ -18,6 +18,7 @@ from toucan_guard.endpoints import Endpoint, endpoints
 from toucan_guard.layers import EmbedTokenMiddleware, RowLevelSecurityMiddleware
 from toucan_guard.receipts import unknown_table
 from toucan_guard.settings import GuardSettings
+from toucan_guard.templates import shown
 
 _NOBODY_SAYS: Final = object()
 
@@ -37,7 +38,7 @@ def check_required_tables(*apps: Any) -> None:
 def table_problems(endpoint: Endpoint) -> Iterator[str]:
     """Why the row filters that an endpoint requires can never have run; nothing where that cannot be told."""
     layers = tuple(passed.layer for passed in endpoint.passed)
-    said = (getattr(asking, "required_tables", None) for asking in (*layers, *endpoint.dependencies()))
+    said = (shown(asking, "required_tables") for asking in (*layers, *endpoint.dependencies()))
     required = frozenset[str]().union(
         *(tables for tables in said if isinstance(tables, frozenset)),
         *map(_declared, layers),

@@ -81,39 +81,66 @@ class RouteTemplates:
             fitting = [template for template in fitting if template.pattern and template.pattern.match(path)]
         if fitting:
             return fitting[0].text if len(fitting) == 1 else None
-        inner = getattr(scope.get("route"), "path", None)
+        inner = shown(scope.get("route"), "path")
         return None if inner is None else str(inner)  # what a router of the host's own calls a path may be no text
 
 
 def _app_with_routes(app: Any) -> Any:
     """The app inside its middleware, as far as that names what it wraps."""
     for _ in range(_DEEPEST):
-        if hasattr(app, "routes") or not hasattr(app, "app"):
+        if shown(app, "routes") is not None or (inner := shown(app, "app")) is None:
             break
-        app = app.app
+        app = inner
     return app
 
 
 def _below(app: Any, prefix: str, depth: int) -> Iterator[tuple[Any, str]]:
     """Every endpoint below an app, with its template."""
-    for route in flat_routes(getattr(app, "routes", None) or ()):
-        path = prefix + (getattr(route, "path", None) or "")
-        endpoint = getattr(route, "endpoint", None)
+    for route in flat_routes(app):
+        path = prefix + str(shown(route, "path") or "")
+        endpoint, inner = shown(route, "endpoint"), shown(route, "app")
         if endpoint is not None:
             yield endpoint, path
-        elif hasattr(route, "app"):
+        elif inner is not None:
             # A mount that has no routes of its own, or where none of them fits, is itself the endpoint.
-            yield route.app, f"{path}/{{path:path}}"
+            yield inner, f"{path}/{{path:path}}"
             if depth:
                 yield from _below(route, path, depth - 1)
 
 
-def flat_routes(routes: Iterable[Any]) -> Iterator[Any]:
-    """The routes, with those of included routers in their places, where FastAPI keeps them apart."""
+def shown(thing: Any, name: str) -> Any:
+    """What a part of the app has under this name; None where it cannot say: some are made when the app has started."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - whatever a property of the host's does
+        return None
+
+
+def listed(thing: Any, name: str) -> list[Any]:
+    """What a part of the app lists under this name; nothing where that is no list, or cannot be gone through."""
+    found = shown(thing, name)
+    if not isinstance(found, Iterable) or isinstance(found, Iterator):  # to look at an iterator uses it up
+        return []
+    try:
+        return list(found)
+    except Exception:  # noqa: BLE001 - as above
+        return []
+
+
+def flat_routes(app: Any) -> list[Any]:
+    """The routes of an app, with those of included routers in their places, where FastAPI keeps them apart.
+
+    None where it shows none: apps of other frameworks call other things routes.
+    """
+    routes = listed(app, "routes")
     flatten = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
-    for route in routes if flatten is None else flatten(routes):
-        # Older versions of FastAPI show a route of Starlette's, or a mount, behind a context that is empty.
-        yield getattr(route, "starlette_route", None) or route
+    if flatten is not None:
+        try:
+            routes = list(flatten(routes))
+        except Exception:  # noqa: BLE001 - as above
+            return []
+    # Older versions of FastAPI show a route of Starlette's, or a mount, behind a context that is empty.
+    return [shown(route, "starlette_route") or route for route in routes]
 
 
 def _compiled(text: str) -> _Template:

@@ -129,6 +129,37 @@ class TestCopies:
         assert not verdict.tampered
         assert [finding.kind for finding in verdict.findings].count("cut") == 2
 
+    @pytest.mark.parametrize("first", [0, 4], ids=["a chain's first line", "the first one after a rotation"])
+    def test_a_copy_that_ends_within_a_line_of_a_chain_that_it_has_no_other_of(
+        self, first: int, key: bytes | None, chained: Chained, judge: Judge
+    ) -> None:
+        """A process was started, or a file rotated, just before a backup was made of it."""
+        one, two = chained(3, key=key), chained(6, key=key)
+        earlier, log = two[:first], [*one, *two[first:]]
+        for length in (1, 40, 100, len(log[5]) - 2):
+            copy = [*one, log[5][:length]]
+            verdict = _in_every_order(judge, {"earlier": earlier, "log": log, "copy": copy}, key)
+            assert (verdict.tampered, verdict.lines) == (False, 13)
+            assert [(f.kind, f.file, f.number) for f in verdict.findings] == [
+                ("given_twice", "copy", 1),
+                ("cut", "copy", 6),
+            ]
+            for claims in (b'{"chain":"1', log[6][:100]):  # it does not go on like this
+                verdict = _in_every_order(judge, {"log": log, "copy": [*one, claims]}, key)
+                assert _evidence(verdict) == [("inserted", "copy", 6)]
+
+    def test_a_copy_that_ends_in_lines_of_two_chains_neither_of_which_it_has(
+        self, key: bytes | None, chained: Chained, judge: Judge
+    ) -> None:
+        stopped, two = chained(3, key=key, close=False), chained(3, key=key)
+        log = [*stopped[:-1], stopped[-1][:60] + two[0], *two[1:]]
+        for length in (71, 100, 130):
+            verdict = _in_every_order(judge, {"log": log, "copy": [*stopped[:-1], log[3][:length]]}, key)
+            assert not verdict.tampered, verdict.findings
+            assert [f.kind for f in verdict.findings if f.file == "copy"] == ["given_twice", "cut"]
+            twice = stopped[-1][:60] + log[3][:length]  # but each of them once
+            assert _evidence(judge({"log": log, "copy": [*stopped[:-1], twice]}, key)) == [("inserted", "copy", 4)]
+
     @pytest.mark.parametrize("begins", range(8))
     @pytest.mark.parametrize("ends", range(3, 9))
     def test_a_line_that_a_full_disk_cut_stands_in_the_copy_too(

@@ -143,3 +143,12 @@ def test_places_beyond_ten_thousand_are_counted(fragments: Fragments, findings: 
         fragments.take(b"x" * 9000, Place("f", number), ended=True)
     fragments.finish([], linked=FILES)
     assert (len(findings.in_order()), findings.more) == (10_000, 2_000)
+
+
+def test_beginnings_are_looked_for_only_where_something_was_begun(fragments: Fragments) -> None:
+    """There may be thousands of chains and hundreds of files."""
+    assert fragments.files == set()
+    fragments.take(ONE, Place("new", 1), ended=False)
+    fragments.take(TWO, Place("old", 9), ended=True)
+    fragments.own(cut_of(TWO), CHAIN, Place("old", 10), must_be_here=True)
+    assert fragments.files == {"new"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from toucan_guard.audit.report.hours import moment_of
 from toucan_guard.audit.report.lines import LineReader, number_of, text_of, texts_of
 
 TIME = "2026-10-01T08:00:00.000Z"
@@ -35,6 +37,7 @@ def _line(**changes: Any) -> bytes:
         pytest.param(_line(time=17), "when it was written", id="a time that is a number"),
         pytest.param(_line(time="yesterday"), "time cannot be read", id="a time in words"),
         pytest.param(_line(time="2026-02-30T08:00:00Z"), "time cannot be read", id="a day that there is not"),
+        pytest.param(_line(time="2026-10-01T25:00:00Z"), "time cannot be read", id="an hour that there is not"),
         pytest.param(_line(time="2026-10-01T08:00:00"), "time cannot be read", id="a time without a zone"),
         pytest.param(_line(time="9999-12-31T23:59:59-12:00"), "time cannot be read", id="a time beyond all years"),
         pytest.param(_line(outcome="maybe"), "outcome", id="an outcome that there is not"),
@@ -94,6 +97,23 @@ def test_a_member_of_another_type_counts_for_nothing(value: Any) -> None:
     assert text is None or (isinstance(value, str) and value.startswith(text))
     assert all(isinstance(item, str) for item in texts)
     assert number is None or (number == value and not isinstance(value, bool))
+
+
+@given(
+    time=st.from_regex(
+        r"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z", fullmatch=True
+    )
+)
+@example(time="2026-10-01T24:00:00Z")
+@example(time="2026-10-01T29:59:59Z")
+def test_what_is_read_as_a_time_is_one(time: str) -> None:
+    """One line with an hour that there is not would stop the whole report."""
+    read = LineReader().read(_line(time=time))
+    if isinstance(read, dict):
+        assert moment_of(read["time"]) == datetime.fromisoformat(time)
+    else:
+        with pytest.raises(ValueError, match=r"must be in|out of range|Invalid isoformat"):
+            moment_of(time)
 
 
 def test_long_names_are_capped_so_that_thousands_of_them_fit() -> None:

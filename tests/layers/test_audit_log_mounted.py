@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -321,6 +324,50 @@ def _server(app: Any, messages: list[Any]) -> Any:
     return server
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("how", MOUNTS)
+@pytest.mark.parametrize("options", HANDLERS.values(), ids=HANDLERS.keys())
+async def test_the_server_hears_of_a_crash_also_where_its_record_cannot_be_written(
+    how: str, options: dict[str, Any], http: Any, make_settings: Any, make_token: Any
+) -> None:
+    app = mounted(how, fastapi_app(**options), make_settings(audit="/dev/full"))
+    known = {"authorization": f"Bearer {make_token()}"}
+    for headers in (known, known, {"authorization": f"Bearer {make_token()}"}):
+        answer = await _crash(http, app, "/boom", headers)
+        assert (answer.status, answer.reason) == (503, "audit_unavailable")
+        assert [message["type"] for message in answer.messages] == ["http.response.start", "http.response.body"]
+        assert (await http(app, path="/endpoint", headers=headers)).reason == "audit_unavailable"
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+@pytest.mark.parametrize("handlers", [{}, {Exception: _async}], ids=["no handler", "a handler"])
+async def test_a_crash_is_freed_at_once_with_all_that_the_app_had_in_hand(
+    how: str, handlers: Any, http: Any, make_settings: Any, bearer: dict[str, str]
+) -> None:
+    class Rows:
+        pass
+
+    kept: list[weakref.ref[Rows]] = []
+
+    async def boom() -> None:
+        rows = Rows()
+        kept.append(weakref.ref(rows))
+        raise Boom
+
+    app = fastapi_app(exception_handlers=handlers)
+    app.add_api_route("/rows", boom)
+    guarded = mounted(how, app, make_settings())
+    for _ in range(2):
+        await _crash(http, guarded, "/rows", bearer)
+    gc.collect()
+    gc.disable()
+    try:
+        await _crash(http, guarded, "/rows", bearer)
+        assert kept[-1]() is None
+    finally:
+        gc.enable()
+
+
 async def test_an_app_in_an_app_answers_its_crashes_itself_as_ever(
     http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
 ) -> None:
@@ -351,13 +398,13 @@ async def test_an_app_that_breaks_the_requests_headers_and_crashes_is_answered(
 
 async def _crash(http: Any, app: Any, path: str, headers: dict[str, str]) -> Any:
     """The answer to a request whose exception goes on up to the server, which hears of it."""
-    heard: list[BaseException] = []
+    heard: list[type[BaseException]] = []
 
     async def server(scope: Any, receive: Any, send: Any) -> None:
         try:
             await app(scope, receive, send)
         except (Boom, KeyError) as error:
-            heard.append(error)
+            heard.append(type(error))
 
     answer = await http(server, path=path, headers=headers)
     assert len(heard) == 1

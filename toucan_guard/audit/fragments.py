@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import Cut, cut_of
+from toucan_guard.core.audit_chain import Cut, cut_of, links_in
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
@@ -88,6 +88,11 @@ class Fragments:
         else:
             self._missing(owned)
 
+    @property
+    def files(self) -> set[str]:
+        """The files in which a fragment stands that nobody has owned up to so far."""
+        return {fragment.place.file for fragment in self._waiting}
+
     def finish(self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str]) -> None:
         """Judge what is left.
 
@@ -111,11 +116,9 @@ class Fragments:
         # The longest first here as well: a short one may begin many lines.
         for fragment in sorted(self._waiting, key=lambda fragment: -len(fragment.content)):
             possible = [] if fragment.ended else starts.get(fragment.place.file, [])
-            begun = next((start for start in possible if _begins(fragment.content, start)), None)
-            if begun is None:
+            if not _take_starts(fragment.content, possible):
                 self._take_unknown(fragment.place, fragment.content)
             else:
-                possible.remove(begun)
                 self._findings.add(
                     "cut",
                     fragment.place,
@@ -195,6 +198,22 @@ def _merged(places: Iterable[Sequence[int]]) -> Iterable[Sequence[int]]:
         else:
             merged.append([first, last])
     return merged
+
+
+def _take_starts(content: bytes, possible: list[bytes]) -> bool:
+    """Take off the list what was begun here; False where something else was.
+
+    Behind a line of a process that was stopped there may be another one, of which the file has no more either.
+    """
+    left = [*possible]
+    parts, _ = links_in(content)
+    for part in sorted(parts, key=len, reverse=True):
+        begun = next((start for start in left if _begins(part, start)), None)
+        if begun is None:
+            return False
+        left.remove(begun)
+    possible[:] = left
+    return True
 
 
 def _begins(content: bytes, start: bytes) -> bool:

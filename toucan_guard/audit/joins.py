@@ -93,6 +93,13 @@ class Joins:
                 lasts[run.file] = run
         return {file: run if self._may_end(run) else None for file, run in lasts.items()}
 
+    def first_in_files(self) -> set[tuple[int, str]]:
+        """The number of the first line in each file, and what it says of the line before it."""
+        firsts: dict[str, Run] = {}
+        for run in self._runs:
+            firsts.setdefault(run.file, run)
+        return {(run.first, run.before) for run in firsts.values()}
+
     def _may_end(self, last: Run) -> bool:
         return last.last == self.last.last or any(
             run.file != last.file and run.first <= last.last <= run.last for run in self._runs

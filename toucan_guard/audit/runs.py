@@ -108,11 +108,16 @@ class ChainRuns:
         ends = {self._closed_at, self._closed_unsoundly_at}
         joins = Joins(self._name, self._runs, self._findings)
         lasts = joins.last_in_files()
+        copied = joins.first_in_files()
         for file in files:
             # In a file without a line of it the chain may have gone on.
             run = lasts.get(file, joins.last)
             if run is not None and run.last not in ends:
                 yield file, start_of(self._name, run.last + 1, previous=run.told[0])
+            if file not in lasts:
+                # Or it is a copy of another one, which ends where its first line begins.
+                for number, previous in copied:
+                    yield file, start_of(self._name, number, previous=previous)
 
     def finish(self) -> ChainSummary:
         """Put the runs together."""

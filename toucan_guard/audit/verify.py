@@ -118,8 +118,9 @@ class ChainVerifier:
 
     def finish(self) -> Verdict:
         """Put the runs of every chain together, and say what was found. Call it once."""
+        files = self._fragments.files
         self._fragments.finish(
-            (start for chain in self._chains.values() for start in chain.next_starts(self._files)),
+            (start for chain in self._chains.values() for start in chain.next_starts(files)),
             linked={name for name, notes in self._files.items() if notes.linked},
         )
         for notes in self._files.values():

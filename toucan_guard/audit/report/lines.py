@@ -17,7 +17,9 @@ _KINDS: Final = frozenset({"decision", "completion", "open", "close"})
 _LONGEST: Final = 256  # what writes the record caps there too; a name of 60 KB is somebody else's
 _MARK: Final = "…"
 _MOST_TEXTS: Final = 16
-_TIME: Final = re.compile(r"(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z")
+_TIME: Final = re.compile(
+    r"(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
+)
 _CHAINED: Final = b'{"chain":"'
 
 
