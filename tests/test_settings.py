@@ -992,6 +992,11 @@ class TestNothingShowsASecret:
             assert SECRET not in shown
             assert JWK_BYTES not in shown
 
+    @pytest.mark.parametrize("name", sorted({*SECRETS_WITH_FILES} - {"keys", "secret", "store_url"}))
+    def test_neither_does_what_is_compiled_from_another_secret(self, name: str) -> None:
+        settings = from_python(**{name: OTHER_SECRET})
+        assert OTHER_SECRET not in repr(vars(settings)) + repr(list(settings)) + repr(settings.__getstate__())
+
     def test_an_error_has_no_cause_and_no_context(self, from_env: FromEnvironment) -> None:
         with pytest.raises(ConfigError) as caught:
             from_env({"SECRET": SECRET + "\n", "LEEWAY_SECONDS": "x"})

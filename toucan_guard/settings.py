@@ -239,9 +239,9 @@ class GuardSettings(SettingsFields):
             key = key_bytes(self.audit_hmac_key)
         return None if key is None else Pseudonyms(key)
 
-    @cached_property
+    @property
     def chain_key(self) -> bytes | None:
-        """What keys the chain of audit lines."""
+        """What keys the chain of audit lines. Not kept: it is the secret itself, which whoever looks would see."""
         with _naming("audit_chain_key"):
             return key_bytes(self.audit_chain_key)
 
