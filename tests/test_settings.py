@@ -825,6 +825,21 @@ class TestSecretsInFiles:
             "TOUCAN_GUARD_KEYS_FILE: "
         )
 
+    @pytest.mark.parametrize("name", [*SECRETS_WITH_FILES, "store_url", "token_service_key", "api_key_pepper"])
+    def test_what_is_wrong_with_a_file_s_content_is_said_of_the_variable_that_names_it(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s").write_text("short")
+        (tmp_path / "keys.json").write_text('{"keys": {}}')
+        changes: dict[str, Any] = {f"{name}_file": tmp_path / "s"}
+        if name == "secret":
+            changes["secret"] = None
+        if name in ("token_service_key", "api_key_pepper"):
+            changes = {"secret": None, "api_keys_file": tmp_path / "keys.json", "token_service_key": SECRET, **changes}
+            if name == "token_service_key":
+                del changes["token_service_key"]
+        assert only_problem(lambda: from_python(**changes)).startswith(f"TOUCAN_GUARD_{name.upper()}_FILE")
+
 
 class TestCompiledParts:
     def test_the_allowlist_frames_too_unless_framing_differs(self) -> None:
