@@ -1075,6 +1075,29 @@ class TestFrozen:
         settings = from_python(secret=None, secret_file=folder / "secret")
         assert settings.model_copy(update={"leeway_seconds": 1}).leeway_seconds == 1
 
+    def test_a_changed_copy_does_not_take_what_was_unset_from_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOUCAN_GUARD_FRAME_ANCESTORS", "https://stranger.example")
+        monkeypatch.setenv("TOUCAN_GUARD_RLS_POLICY", "policy.toml")
+        settings = from_python(frame_ancestors=None, rls_policy=None)
+        changed = settings.model_copy(update={"cors": False})
+        assert changed.frame_ancestors is None
+        assert changed.frame_ancestors_policy.origins.entries == ("https://portal.example",)
+        assert changed.model_copy(update={"cors": True}) == settings
+
+    def test_a_changed_copy_does_not_read_the_environment_of_its_own_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = from_python()
+        monkeypatch.setenv("TOUCAN_GUARD_INSECURE_TYP_JWT", "true")
+        monkeypatch.setenv("TOUCAN_GUARD_NO_SUCH_THING", "x")
+        monkeypatch.setenv("WEB_CONCURRENCY", "many")
+        assert settings.model_copy(update={"leeway_seconds": 1}).insecure == ()
+        assert "did you mean leeway_seconds?" in only_problem(lambda: settings.model_copy(update={"leeway_second": 1}))
+        with pytest.raises(ConfigError, match="NO_SUCH_THING"):
+            from_python()
+
     def test_equal_settings_are_equal(self) -> None:
         assert from_python() == from_python()
         assert hash(from_python()) == hash(from_python())
