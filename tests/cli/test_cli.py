@@ -76,6 +76,7 @@ def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
         pytest.param({"TOUCAN_GUARD_ENVIRONMENT": "development"}, "development", id="development is named"),
         pytest.param({"TOUCAN_GUARD_TOKEN_CARRIERS": "session"}, "PUBLIC_ORIGIN", id="sessions want our own origin"),
         pytest.param({"TOUCAN_GUARD_WORKERS": "2"}, "Nothing can be revoked", id="a memory in each of several workers"),
+        pytest.param({"TOUCAN_GUARD_AUDIT": "/dev/null"}, "nothing is recorded", id="a record that nobody keeps"),
         pytest.param(
             {"TOUCAN_GUARD_INSECURE_STORE_FAIL_OPEN": "true"}, "may have been revoked", id="the store's switch is told"
         ),
