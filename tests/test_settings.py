@@ -825,6 +825,21 @@ class TestSecretsInFiles:
             "TOUCAN_GUARD_KEYS_FILE: "
         )
 
+    @pytest.mark.parametrize("name", [*SECRETS_WITH_FILES, "store_url", "token_service_key", "api_key_pepper"])
+    def test_what_is_wrong_with_a_file_s_content_is_said_of_the_variable_that_names_it(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s").write_text("short")
+        (tmp_path / "keys.json").write_text('{"keys": {}}')
+        changes: dict[str, Any] = {f"{name}_file": tmp_path / "s"}
+        if name == "secret":
+            changes["secret"] = None
+        if name in ("token_service_key", "api_key_pepper"):
+            changes = {"secret": None, "api_keys_file": tmp_path / "keys.json", "token_service_key": SECRET, **changes}
+            if name == "token_service_key":
+                del changes["token_service_key"]
+        assert only_problem(lambda: from_python(**changes)).startswith(f"TOUCAN_GUARD_{name.upper()}_FILE")
+
 
 class TestCompiledParts:
     def test_the_allowlist_frames_too_unless_framing_differs(self) -> None:
@@ -992,6 +1007,11 @@ class TestNothingShowsASecret:
             assert SECRET not in shown
             assert JWK_BYTES not in shown
 
+    @pytest.mark.parametrize("name", sorted({*SECRETS_WITH_FILES} - {"keys", "secret", "store_url"}))
+    def test_neither_does_what_is_compiled_from_another_secret(self, name: str) -> None:
+        settings = from_python(**{name: OTHER_SECRET})
+        assert OTHER_SECRET not in repr(vars(settings)) + repr(list(settings)) + repr(settings.__getstate__())
+
     def test_an_error_has_no_cause_and_no_context(self, from_env: FromEnvironment) -> None:
         with pytest.raises(ConfigError) as caught:
             from_env({"SECRET": SECRET + "\n", "LEEWAY_SECONDS": "x"})
@@ -1054,6 +1074,29 @@ class TestFrozen:
     def test_a_changed_copy_reads_its_secret_s_file_again(self, folder: Path) -> None:
         settings = from_python(secret=None, secret_file=folder / "secret")
         assert settings.model_copy(update={"leeway_seconds": 1}).leeway_seconds == 1
+
+    def test_a_changed_copy_does_not_take_what_was_unset_from_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOUCAN_GUARD_FRAME_ANCESTORS", "https://stranger.example")
+        monkeypatch.setenv("TOUCAN_GUARD_RLS_POLICY", "policy.toml")
+        settings = from_python(frame_ancestors=None, rls_policy=None)
+        changed = settings.model_copy(update={"cors": False})
+        assert changed.frame_ancestors is None
+        assert changed.frame_ancestors_policy.origins.entries == ("https://portal.example",)
+        assert changed.model_copy(update={"cors": True}) == settings
+
+    def test_a_changed_copy_does_not_read_the_environment_of_its_own_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = from_python()
+        monkeypatch.setenv("TOUCAN_GUARD_INSECURE_TYP_JWT", "true")
+        monkeypatch.setenv("TOUCAN_GUARD_NO_SUCH_THING", "x")
+        monkeypatch.setenv("WEB_CONCURRENCY", "many")
+        assert settings.model_copy(update={"leeway_seconds": 1}).insecure == ()
+        assert "did you mean leeway_seconds?" in only_problem(lambda: settings.model_copy(update={"leeway_second": 1}))
+        with pytest.raises(ConfigError, match="NO_SUCH_THING"):
+            from_python()
 
     def test_equal_settings_are_equal(self) -> None:
         assert from_python() == from_python()

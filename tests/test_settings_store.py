@@ -52,7 +52,7 @@ def test_a_mistake_in_the_file_is_told_without_the_password(make_settings: Any, 
     file.write_text("redis://hunter2hunter2@store.example/zero\n")
     with pytest.raises(ConfigError) as caught:
         make_settings(store_url_file=file)
-    assert all(problem.startswith("TOUCAN_GUARD_STORE_URL ") for problem in caught.value.problems)
+    assert all(problem.startswith("TOUCAN_GUARD_STORE_URL_FILE ") for problem in caught.value.problems)
     assert len(caught.value.problems) == 2
     assert "hunter2" not in repr(caught.value) + str(caught.value.problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -18,6 +19,9 @@ def main() -> None:
             raise
         sys.stderr.write("The command line needs an extra: pip install 'toucan-guard[cli]'\n")
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a tick that a terminal cannot show is no breakdown
     try:
         app()
     except SystemExit as left:

@@ -157,7 +157,7 @@ class GuardSettings(SettingsFields):
 
     def _ring(self, source: Literal["keys", "secret"]) -> KeyRing:
         text = self.__dict__[source].get_secret_value()
-        with _naming(source if source in self.model_fields_set else f"{source}_file"):
+        with _naming(self._given_as(source)):
             try:
                 return KeyRing.load(text) if source == "keys" else KeyRing.from_secret(text)
             except ValueError:  # whatever a library says about a key could quote it
@@ -173,6 +173,7 @@ class GuardSettings(SettingsFields):
             self.api_keys_file,
             service_key=self.token_service_key,
             pepper=self.api_key_pepper,
+            given_as=self._given_as,
             development=self._development,
             attributes=None if policy is None else policy.attributes,
         )
@@ -217,7 +218,9 @@ class GuardSettings(SettingsFields):
     @cached_property
     def store_address(self) -> StoreAddress | None:
         """The server of the store; None for the memory of this process."""
-        return None if self.store_url is None else store_address(self.store_url.get_secret_value())
+        if self.store_url is None:
+            return None
+        return store_address(self.store_url.get_secret_value(), variable(self._given_as("store_url")))
 
     @cached_property
     def store(self) -> Store:
@@ -235,14 +238,14 @@ class GuardSettings(SettingsFields):
     @cached_property
     def pseudonyms(self) -> Pseudonyms | None:
         """What hides people in the record; None where they are written as they are."""
-        with _naming("audit_hmac_key"):
+        with _naming(self._given_as("audit_hmac_key")):
             key = key_bytes(self.audit_hmac_key)
         return None if key is None else Pseudonyms(key)
 
-    @cached_property
+    @property
     def chain_key(self) -> bytes | None:
-        """What keys the chain of audit lines."""
-        with _naming("audit_chain_key"):
+        """What keys the chain of audit lines. Not kept: it is the secret itself, which whoever looks would see."""
+        with _naming(self._given_as("audit_chain_key")):
             return key_bytes(self.audit_chain_key)
 
     @cached_property
@@ -251,7 +254,7 @@ class GuardSettings(SettingsFields):
         if self.pg_context_key is None:
             return None
         secret = self.pg_context_key.get_secret_value()
-        with _naming("pg_context_key"):
+        with _naming(self._given_as("pg_context_key")):
             if problem := secret_problem(secret.encode(), MIN_KEY_BYTES):
                 raise ConfigError(problem)
             return DatabaseContext(secret, pooler=self.pg_pooler, leeway_seconds=self.leeway_seconds)
@@ -261,6 +264,10 @@ class GuardSettings(SettingsFields):
         """The variables of the dangerous switches that are on, sorted."""
         names = type(self).model_fields
         return tuple(variable(name) for name in sorted(names) if name.startswith("insecure_") and self.__dict__[name])
+
+    def _given_as(self, secret: str) -> str:
+        """The setting that a secret was given by: itself, or its file."""
+        return secret if secret in self.model_fields_set else f"{secret}_file"
 
     @property
     def _development(self) -> bool:

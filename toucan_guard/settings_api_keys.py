@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -20,8 +20,12 @@ def read_api_keys(
     pepper: SecretStr | None,
     development: bool,
     attributes: Collection[str] | None,
+    given_as: Callable[[str], str],
 ) -> ApiKeys:
     """Read the file of API keys, with the secrets that belong to it; see ``ApiKeys``.
+
+    Args:
+        given_as: The setting that a secret was given by, for what is wrong with it.
 
     Raises:
         ConfigError: With every mistake, none quoting a secret.
@@ -34,7 +38,7 @@ def read_api_keys(
         try:
             secrets[name] = service_secret(secret.get_secret_value())
         except ConfigError as error:
-            problems += [f"{variable(name)}: {problem}" for problem in error.problems]
+            problems += [f"{variable(given_as(name))}: {problem}" for problem in error.problems]
     try:
         if not problems:
             return ApiKeys(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from difflib import SequenceMatcher
 from typing import Any, ClassVar, Final, Self
 
@@ -29,6 +30,9 @@ from toucan_guard.settings_values import PREFIX, Mistake, Text, did_you_mean, on
 _SERVICE_LINK: Final = re.compile(r"TOUCAN_GUARD_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_[0-9]+_\w+)", re.ASCII)
 
 
+# A copy is made of what was read once: what the environment says is no part of it, neither now nor where it was unset.
+_copying: Final[ContextVar[bool]] = ContextVar("toucan_guard_copying", default=False)
+
 _OURS: Final = "TOUCANGUARD"
 _ALIKE: Final = 0.85
 
@@ -48,6 +52,8 @@ class _Environment(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        if _copying.get():
+            return found
         for name in self.settings_cls.model_fields:
             if variable(name) in os.environ:
                 found[name] = Text(os.environ[variable(name)], variable(name))
@@ -75,7 +81,7 @@ class EnvironmentSettings(BaseSettings):
 
     def __init__(self, /, **given: Any) -> None:
         known = type(self).model_fields
-        problems = [*_unknown_variables(known), *_unknown_keywords(known, given)]
+        problems = [*(() if _copying.get() else _unknown_variables(known)), *_unknown_keywords(known, given)]
         # Secrets are masked before pydantic-settings sees them: its debug log shows what it finds.
         secrets = with_files(known)
         masked: dict[str, Any] = {
@@ -150,11 +156,16 @@ class EnvironmentSettings(BaseSettings):
         )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy with changes, which are checked like everything else (pydantic's own copy checks nothing)."""
+        """Copy with changes, which are checked like everything else (pydantic's own copy checks nothing). The
+        environment is not read again; files are."""
         del deep
         if not update:
             return self
-        return type(self)(**{name: self.__dict__[name] for name in self.model_fields_set} | dict(update))
+        before = _copying.set(True)
+        try:
+            return type(self)(**{name: self.__dict__[name] for name in self.model_fields_set} | dict(update))
+        finally:
+            _copying.reset(before)
 
     # Frozen to the depth: a copy is the thing itself, and keys need not be copyable.
     def __copy__(self) -> Self:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 MEMORY: Final = "memory://"
 
 
-def store_address(url: str) -> StoreAddress | None:
-    """Read a store's URL; None is the memory of this process.
+def store_address(url: str, source: str) -> StoreAddress | None:
+    """Read a store's URL, which the variable ``source`` gave; None is the memory of this process.
 
     Raises:
         ConfigError: With every mistake, none quoting the URL; or the driver is not installed.
     """
     if url == MEMORY:
         return None
-    address = parse_store_url(url)
+    address = parse_store_url(url, source)
     require_driver()
     return address
 

@@ -16,7 +16,7 @@ import structlog
 from toucan_guard.audit.chain import Chain
 from toucan_guard.audit.open import open_sink
 from toucan_guard.audit.sinks import LineSink, StructlogSink
-from toucan_guard.audit.writers import DescriptorWriter
+from toucan_guard.audit.writers import DescriptorWriter, FileWriter
 from toucan_guard.core.audit_line import dump_json
 from toucan_guard.core.errors import AuditWriteError, ConfigError
 
@@ -105,6 +105,46 @@ def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
         open_sink(str(tmp_path / "absent" / "audit.jsonl"))
     with pytest.raises(ConfigError, match="directory"):
         open_sink(str(tmp_path))
+
+
+NAMED_PIPE = """
+import os, sys
+from pathlib import Path
+from toucan_guard.audit.open import open_sink
+from toucan_guard.audit.writers import FileWriter
+from toucan_guard.core.errors import ConfigError
+pipe = sys.argv[1]
+try:
+    open_sink(pipe)
+except ConfigError as error:
+    print(error)
+writer = FileWriter(Path(pipe + ".file"), clock=iter(range(100, 200)).__next__)
+writer.info(b"1\\n")
+os.rename(pipe, pipe + ".file")
+try:
+    writer.info(b"2\\n")
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_named_pipe_that_nobody_reads_stops_the_start_and_fails_a_write_and_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-c", NAMED_PIPE, str(tmp_path / "pipe")]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "TOUCAN_GUARD_AUDIT" in told
+    assert told.count("No such device or address") == 2
+
+
+def test_a_named_pipe_that_somebody_reads_is_written_to_the_end_of_each_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    writer = FileWriter(tmp_path / "pipe")
+    writer.info(b"line\n")
+    assert os.read(reader, 100) == b"line\n"
+    assert os.get_blocking(writer._descriptor)
+    writer.close()
+    os.close(reader)
 
 
 def test_a_closed_file_opens_again_at_the_next_event(tmp_path: Path) -> None:

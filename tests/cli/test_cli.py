@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -75,6 +76,7 @@ def test_check_is_content_with_a_sound_configuration(run: Any) -> None:
         pytest.param({"TOUCAN_GUARD_ENVIRONMENT": "development"}, "development", id="development is named"),
         pytest.param({"TOUCAN_GUARD_TOKEN_CARRIERS": "session"}, "PUBLIC_ORIGIN", id="sessions want our own origin"),
         pytest.param({"TOUCAN_GUARD_WORKERS": "2"}, "Nothing can be revoked", id="a memory in each of several workers"),
+        pytest.param({"TOUCAN_GUARD_AUDIT": "/dev/null"}, "nothing is recorded", id="a record that nobody keeps"),
         pytest.param(
             {"TOUCAN_GUARD_INSECURE_STORE_FAIL_OPEN": "true"}, "may have been revoked", id="the store's switch is told"
         ),
@@ -162,12 +164,29 @@ def test_explain_writes_nothing_to_the_real_record(run: Any, tmp_path: Path) -> 
         pytest.param(["/", "--token-file", "no/such/file"], "cannot be read", id="no token file"),
         pytest.param(["https://[charts.example/"], "not a URL", id="half an address"),
         pytest.param(["dashboards/delays"], "begin a path with /", id="a path without its slash"),
+        pytest.param(["/d\udcff"], "cannot stand in a URL", id="a byte of a terminal that is not UTF-8"),
+        pytest.param(["/d\n"], "cannot stand in a URL", id="a newline"),
     ],
 )
 def test_explain_says_what_it_cannot_use(run: Any, arguments: list[str], words: str) -> None:
     result = run("explain", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        pytest.param("/health", 0, id="as it is exempt"),
+        pytest.param("/he%61lth", 0, id="a letter is encoded"),
+        pytest.param("https://charts.example/caf%C3%A9?a=%2F", 0, id="as browsers show it in a log"),
+        pytest.param("/caf\xe9", 0, id="as people write it"),
+        pytest.param("/health%2Fx", 1, id="a slash is encoded"),
+        pytest.param("/caf%E9", 1, id="another encoding"),
+    ],
+)
+def test_explain_decodes_a_path_as_servers_do(run: Any, url: str, status: int) -> None:
+    assert run("explain", url, TOUCAN_GUARD_EXEMPT_PATHS="/health,/caf\xe9").exit_code == status
 
 
 @pytest.mark.parametrize(
@@ -216,6 +235,36 @@ def test_inspect_survives_what_is_no_token(run: Any, text: str) -> None:
     result = run("inspect", "-", stdin=text)
     assert result.exit_code == 1
     assert "\x1b" not in result.stdout
+
+
+def in_a_process(*arguments: str, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[bytes]:
+    """The command with streams of its own, which the runner for tests replaces."""
+    return subprocess.run(
+        [sys.executable, "-m", "toucan_guard", *arguments],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **ENVIRONMENT, **changes},
+    )
+
+
+def test_inspect_judges_bytes_that_are_no_text() -> None:
+    result = in_a_process("inspect", "-", stdin=b"\xff\xfe.e30.e30")
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_a_terminal_that_cannot_show_a_tick_is_no_breakdown() -> None:
+    result = in_a_process("check", PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"The guard starts with this configuration." in result.stdout
+    result = in_a_process("check", PYTHONIOENCODING="ascii", TOUCAN_GUARD_LEEWAY_SECONDS="9999")
+    assert (result.returncode, result.stderr) == (1, b"")
+    assert b"TOUCAN_GUARD_LEEWAY_SECONDS" in result.stdout
+
+
+def test_inspect_does_not_read_a_device_for_ever(run: Any) -> None:
+    assert run("inspect", "/dev/zero").exit_code == 1
 
 
 def test_inspect_cannot_read_a_missing_file(run: Any, tmp_path: Path) -> None:
@@ -445,6 +494,8 @@ def test_the_private_half_is_in_no_public_file(run: Any, tmp_path: Path) -> None
     [
         pytest.param(["--rls", "carier=AA"], "carier", id="an undeclared attribute"),
         pytest.param(["--rls", "carrier"], "name=value", id="an attribute without a value"),
+        pytest.param(["--rls", "carrier=AA", "--rls", "carrier=UA"], "given twice", id="an attribute twice"),
+        pytest.param(["--rls", f"carrier={'[' * 100_000}"], "nested too deep", id="a deep attribute"),
         pytest.param(["--rls", "carrier=AA", "--grant", "dashboard"], "type:id:action", id="half a grant"),
         pytest.param(["--rls", "carrier=AA", "--origin", "https://*.com"], "https://*.com", id="an origin too wide"),
     ],

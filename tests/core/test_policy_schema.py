@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import tomllib
 from importlib.resources import files
@@ -12,7 +13,7 @@ import pytest
 
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.rls_policy import RlsPolicy
-from toucan_guard.core.row_rules import BARE_OPERATORS, Operator, Type
+from toucan_guard.core.row_rules import BARE_OPERATORS, LIST_OPERATORS, Operator, Type
 
 SCHEMA = json.loads(files("toucan_guard.core").joinpath("policy.schema.json").read_text())
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool}
@@ -121,6 +122,7 @@ WHOLE: list[Any] = [
     {"attributes": {"a": {"type": "string", "lst": True}}, "tables": {"t": {"open": True}}},
     {"attributes": {"a": {"type": "string", "list": "yes"}}, "tables": {"t": {"open": True}}},
     {"attributes": {"a b": "string"}, "tables": {"t": {"open": True}}},
+    {"$schema": 1, "tables": {"t": {"open": True}}},
     [],
 ]
 
@@ -144,6 +146,54 @@ def test_what_the_reader_accepts_the_schema_accepts(table: Any) -> None:
 def test_what_the_schema_refuses_the_reader_refuses(policy: Any) -> None:
     assert not _accepted(policy)
     assert not fits(policy, SCHEMA)
+
+
+ODD = (None, 0, 1, True, False, "", " ", "a\n", "string", "all", "k" * 129, 1.5, [], {}, [[]], [{}], {"all": []})
+
+
+class Policies:
+    """Policies as somebody writes them, most with a slip."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def policy(self) -> Any:
+        attributes = {**ATTRIBUTES, "d": self._odd({"type": "date", "list": self._odd(True), "required": False})}
+        tables = {self._one_of("t", "u", "s.t", "T"): self._table() for _ in range(2)}
+        policy = {"attributes": self._odd(attributes), "tables": self._odd(tables)}
+        return self._odd(policy if self._now_and_then() else {**policy, "$schema": self._odd("x")})
+
+    def _table(self) -> Any:
+        table = {self._one_of("all", "any"): self._odd([self._rule(3)]), "write": self._odd(True)}
+        table["columns"] = self._odd({"show": self._odd([self._odd("c"), "d"])})
+        table["open"] = self._odd(False)
+        return self._odd({key: value for key, value in table.items() if not self._now_and_then()})
+
+    def _rule(self, depth: int) -> Any:
+        if depth and self._now_and_then():
+            return {self._one_of("all", "any"): self._odd([self._rule(depth - 1) for _ in range(2)])}
+        op = self._one_of(*get_args(Operator))
+        name = "l" if op in LIST_OPERATORS else "i" if op in ("lt", "le", "gt", "ge") else "s"
+        rule = {"column": self._odd("c"), "op": self._odd(op), "attribute": self._odd(name)}
+        if op in BARE_OPERATORS:
+            del rule["attribute"]
+        return self._odd(rule)
+
+    def _now_and_then(self) -> bool:
+        return self._random.random() < 0.3
+
+    def _one_of(self, *values: Any) -> Any:
+        return self._random.choice(values)
+
+    def _odd(self, value: Any) -> Any:
+        return self._random.choice(ODD) if self._random.random() < 0.02 else value
+
+
+def test_the_schema_refuses_no_policy_that_the_reader_accepts() -> None:
+    policies = Policies(1)
+    accepted = [policy for policy in (policies.policy() for _ in range(4000)) if _accepted(policy)]
+    assert 400 < len(accepted) < 3600
+    assert [policy for policy in accepted if not fits(policy, SCHEMA)] == []
 
 
 def test_the_readme_s_example_fits() -> None:

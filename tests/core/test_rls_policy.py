@@ -130,6 +130,7 @@ def test_each_operator_is_for_the_types_that_it_makes_sense_for(type_: str, op: 
 
 MISTAKES: list[Any] = [
     ("no TOML", "tables = [", ["not TOML"]),
+    ("a number that Python does not read", f"tables = {'9' * 5000}", ["not TOML"]),
     ("nothing", "", ["names no table"]),
     ("no tables", '[attributes]\na = "string"', ["names no table"]),
     (

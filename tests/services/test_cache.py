@@ -124,6 +124,18 @@ def test_an_entry_that_was_found_and_made_anew_brings_what_was_filtered_for_the_
     anyio.run(run)
 
 
+def test_an_entry_is_bytes_or_text(valkey: Any) -> None:
+    with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client, embed("AA"):
+        cache = EmbedRedis(client)
+        for value in (5, True, 1.5, None, ["rows"], [1, 2]):
+            with pytest.raises(TypeError, match="bytes or text"):
+                cache.set("chart", value, seconds=60)  # type: ignore[arg-type]
+        assert cache.get("chart") is None
+        for kept in (b"rows", bytearray(b"rows"), memoryview(b"rows"), "rows"):
+            cache.set("chart", kept, seconds=60)  # type: ignore[arg-type]
+            assert cache.get("chart") == b"rows"
+
+
 def test_an_entry_that_was_not_looked_for_brings_nothing(valkey: Any) -> None:
     with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
         charts = EmbedRedis(client)

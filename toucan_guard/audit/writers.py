@@ -88,7 +88,10 @@ class FileWriter(DescriptorWriter):
         super().__init__(self._open())
 
     def _open(self) -> int:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        # A named pipe that nobody reads would let us wait for a reader, at the start or in the middle of a request.
+        how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(self._path, how, 0o640)
+        os.set_blocking(descriptor, True)
         state = os.fstat(descriptor)
         self._identity: tuple[int, int] | None = (state.st_dev, state.st_ino)
         return descriptor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Annotated
 
@@ -80,6 +81,11 @@ def _findings(settings: GuardSettings) -> list[str]:
     if not settings.revocable:
         found.append(
             "Nothing can be revoked: each worker has a memory of its own. Give a server in TOUCAN_GUARD_STORE_URL."
+        )
+    if not settings.insecure_no_audit and settings.audit == os.devnull:
+        found.append(
+            f"TOUCAN_GUARD_AUDIT is {os.devnull}, so nothing is recorded. Name a file or stdout, or say it aloud with "
+            "TOUCAN_GUARD_INSECURE_NO_AUDIT=true."
         )
     found += _api_key_findings(settings)
     found += undeclared(settings)

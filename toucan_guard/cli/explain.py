@@ -7,7 +7,7 @@ import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import typer
 
@@ -107,6 +107,9 @@ def _parts(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         wrong_use(f"{url!r} is not a URL")
+    if not url.isprintable():
+        # Bytes that are no UTF-8 are no text of a server's either: it says %FF, and the path is decoded.
+        wrong_use(f"{url!r} holds what cannot stand in a URL: write %0A for a newline, and so on")
     if not parts.path.startswith("/") and not parts.netloc:
         wrong_use(f"{url!r} is neither a path nor a whole URL: begin a path with /")
     return parts
@@ -134,7 +137,7 @@ def _scope(parts: SplitResult, method: str, headers: Headers, *, websocket: bool
         "http_version": "1.1",
         "method": method,
         "scheme": parts.scheme or "https",
-        "path": parts.path or "/",
+        "path": unquote(parts.path or "/"),  # as servers do
         "raw_path": (parts.path or "/").encode(),
         "root_path": "",
         "query_string": parts.query.encode("latin-1", "replace"),

@@ -54,7 +54,7 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
             subject=subject,
             tenant=tenant,
             grants=[read_grant(entry) for entry in grant or ()],
-            rls=dict(read_attribute(entry) for entry in rls) if rls else None,
+            rls=_attributes(rls) if rls else None,
             origins=origin,
         )
     except (ConfigError, MintError) as error:
@@ -64,6 +64,16 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     if reason is not None:
         complain(f"! The configured guard refuses this token: {reason}: {detail}", style="yellow")
         raise typer.Exit(status_of(reason))
+
+
+def _attributes(texts: list[str]) -> dict[str, Any]:
+    """The attributes of all options; one that is given twice would have two meanings."""
+    found: dict[str, Any] = {}
+    for name, value in map(read_attribute, texts):
+        if name in found:
+            raise MintError(f"the attribute {name!r} is given twice: write a list, as in {name}=[1,2]")
+        found[name] = value
+    return found
 
 
 def read_grant(text: str) -> Grant:
@@ -92,3 +102,5 @@ def read_attribute(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+    except RecursionError:
+        raise MintError(f"the attribute {name!r} is nested too deep") from None

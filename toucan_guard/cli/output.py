@@ -23,6 +23,8 @@ FINDING: Final = 1
 WRONG_USE: Final = 2
 # Refusals that say nothing of the token: whoever knows was not reached.
 _UNKNOWN: Final = (Reason.KEYS_UNAVAILABLE, Reason.STORE_UNAVAILABLE)
+# No token is nearly as long; of a device that never ends no more is read.
+_LONGEST_TOKEN_BYTES: Final = 1 << 20
 
 out: Final = Console(highlight=False, soft_wrap=True)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -63,10 +65,14 @@ def status_of(reason: str) -> int:
 def read_token(path: Path) -> str:
     """The token in a file; ``-`` is standard input. Whatever is no token is for the guard to judge."""
     try:
-        text = typer.get_text_stream("stdin").read() if str(path) == "-" else path.read_text("latin-1")
+        if str(path) == "-":
+            raw = typer.get_binary_stream("stdin").read(_LONGEST_TOKEN_BYTES)
+        else:
+            with path.open("rb") as file:
+                raw = file.read(_LONGEST_TOKEN_BYTES)
     except OSError as error:
         wrong_use(f"the token file cannot be read ({error.strerror})")
-    return text.strip()
+    return raw.decode("latin-1").strip()
 
 
 def settings_or_leave(kind: type[GuardSettings] = GuardSettings) -> GuardSettings:

@@ -50,7 +50,7 @@ def read_toml(text: str) -> Read:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with thousands of digits
         raise ConfigError(f"the policy is not TOML: {error}") from None
     except RecursionError:
         raise ConfigError("the policy is nested too deep") from None
@@ -95,6 +95,8 @@ class _Reader:
         if not isinstance(content, dict):
             raise ConfigError("the policy must be an object with attributes and tables")
         # Editors look for the schema (policy.schema.json) under this name.
+        if not isinstance(content.get("$schema", ""), str):
+            self._say(_WHOLE, "$schema must be text", at="$schema")
         content = {name: value for name, value in content.items() if name != "$schema"}
         self._only(content, _WHOLE, ("attributes", "tables"))
         for name, declared in self._object(content.get("attributes", {}), "attributes").items():

@@ -245,6 +245,10 @@ def _bring(access: RowAccess, tables: Collection[str]) -> None:
 
 def _packed(earned: tuple[str, ...], value: bytes | str) -> bytes:
     """One line with the filtered tables, then the value."""
+    given: object = value
+    if not isinstance(given, str | bytes | bytearray | memoryview):
+        # Of a number, bytes() would make so many zeros.
+        raise TypeError(f"an entry is bytes or text, not {type(given).__name__}: write it as one of them")
     raw = value.encode() if isinstance(value, str) else bytes(value)
     return json.dumps({_EARNED: earned}).encode() + b"\n" + raw
 

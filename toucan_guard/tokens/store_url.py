@@ -49,8 +49,12 @@ class StoreAddress:
         return f"{'valkeys' if self.tls else 'valkey'}://{host}:{self.port}/{self.database}"
 
 
-def parse_store_url(url: str) -> StoreAddress:
+def parse_store_url(url: str, source: str = _VARIABLE) -> StoreAddress:
     """Read the URL of a store: ``valkeys://user:password@store.example:6379/0``.
+
+    Args:
+        url: The text.
+        source: The variable that gave it, for messages.
 
     Raises:
         ConfigError: With every mistake. No message quotes the URL, because a password may stand anywhere in a
@@ -59,12 +63,10 @@ def parse_store_url(url: str) -> StoreAddress:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _TLS:
         raise ConfigError(
-            f"{_VARIABLE} starts with {', '.join(f'{name}://' for name in _TLS)} or is memory://; write one of these"
+            f"{source} starts with {', '.join(f'{name}://' for name in _TLS)} or is memory://; write one of these"
         )
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError(
-            f"{_VARIABLE} has a space, a control character or a letter that is not ASCII; encode it as %20"
-        )
+        raise ConfigError(f"{source} has a space, a control character or a letter that is not ASCII; encode it as %20")
     problems = []
     if "?" in rest or "#" in rest:
         problems.append(
@@ -76,13 +78,13 @@ def parse_store_url(url: str) -> StoreAddress:
     if "@" in userinfo or "@" in path:
         # Where the host begins is anybody's guess now, so nothing after this would be a help.
         problems.append("has more than one @, or a / before it; write these characters in a password as %40 and %2F")
-        raise ConfigError([f"{_VARIABLE} {problem}" for problem in problems])
+        raise ConfigError([f"{source} {problem}" for problem in problems])
     username, password = _credentials(userinfo, problems) if at else (None, None)
     host, port = _place(place, problems)
     if path and _DATABASE.fullmatch(path) is None:
         problems.append("ends with something that is not the number of a database; write /0 or nothing")
     if problems:
-        raise ConfigError([f"{_VARIABLE} {problem}" for problem in problems])
+        raise ConfigError([f"{source} {problem}" for problem in problems])
     return StoreAddress(host, port, _TLS[scheme], username, password, int(path or 0))
 
 
