@@ -160,13 +160,11 @@ def split_marks(text: str) -> list[str]:
 
 
 def guard_against_calls(dialect: Dialect, names: list[str]) -> str:
-    """A condition that is false of every row where one of these names, written ``t.name``, could be a call.
+    """A condition that is false where one of these names, written ``t.name``, could be a call.
 
     Functions of the database's own, and those written in C, look at no more than the row that they get.
     Others may read any table. Looked up once in a statement.
     """
-    if not names:
-        return ""
     listed = ", ".join(dialect.string(name) for name in names)
     return (
         "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS tg_f JOIN pg_catalog.pg_type AS tg_t "  # noqa: S608

@@ -67,7 +67,7 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
         )
         writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(statement)
-        text = dialect.write(writer.resolve_all(statement))
+        text = writer.gated(dialect.write(writer.resolve_all(statement)))
     except QueryRefused:
         raise
     except RecursionError:
@@ -87,7 +87,7 @@ class _Rewriter:
         self._dialect = dialect
         self._fenced = fenced
         self._with_queries = 0
-        self._guard = ""
+        self._called_by_dots: frozenset[str] = frozenset()
         self.rules = RuleWriter(dialect)
         self.filtered: set[str] = set()
         self._hides = any(rules.show is not None for rules in policy.tables.values())
@@ -98,12 +98,21 @@ class _Rewriter:
         """The statement with every name in FROM resolved."""
         if self._dialect.calls_by_dots:
             names = {column.this for column in statement.find_all(exp.Column) if column.args.get("table")}
-            self._guard = guard_against_calls(
-                self._dialect,
-                sorted({self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)}),
+            self._called_by_dots = frozenset(
+                self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)
             )
         self._resolve(statement, {})
         return statement
+
+    def gated(self, text: str) -> str:
+        """The finished text, which gives nothing where one of its names could be a call.
+
+        Around the whole: VALUES, outer joins and totals have rows where no table gives any.
+        """
+        if not self._called_by_dots:
+            return text
+        condition = guard_against_calls(self._dialect, sorted(self._called_by_dots))
+        return f"SELECT * FROM ({text}) AS tg_all WHERE {condition}"  # noqa: S608 - all of it is written here
 
     def _resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
         clause = node.args.get("with_")
@@ -172,13 +181,11 @@ class _Rewriter:
         quote = self._dialect.quote
         shown = "*" if rules.show is None else ", ".join(f"{ROW}.{quote(column)}" for column in sorted(rules.show))
         source = ".".join(quote(part) for part in rules.name.split("."))
-        conditions = [self._guard] if self._guard else []
-        fence = ""
+        where = fence = ""
         if rules.rule is not None:
             self.filtered.add(rules.name)
-            conditions.append(self.rules.condition(rules.rule))
+            where = f" WHERE {self.rules.condition(rules.rule)}"
             fence = self._dialect.fence if self._fenced else ""
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {shown} FROM {source} AS {ROW}{where}{fence}"  # noqa: S608 - names of the policy, in quotes
 
     def check_columns(self, statement: exp.Expr) -> None:

@@ -428,6 +428,22 @@ CLOSED: list[tuple[str, str, str]] = [
     ("… of any row", "SELECT f.peeked_anywhere FROM flights AS f", "postgres"),
     ("… in WHERE", "SELECT 1 FROM airlines AS a WHERE a.peeked = 'SECRET-8'", "postgres"),
     ("… of a WITH query", "WITH f AS (SELECT * FROM airlines) SELECT f.peeked FROM f", "postgres"),
+    ("… of a WITH query that reads nothing", "WITH f AS (SELECT 1) SELECT f.peeked_anywhere FROM f", "postgres"),
+    ("… of VALUES", "SELECT f.peeked_anywhere FROM (VALUES (1)) AS f(k)", "postgres"),
+    ("… of a query without FROM", "SELECT f.peeked_anywhere FROM (SELECT 1) AS f", "postgres"),
+    ("… of a total", "SELECT f.peeked_anywhere FROM (SELECT count(*) FROM flights) AS f", "postgres"),
+    (
+        "… of the row that an outer join makes up",
+        "SELECT f.peeked_at FROM (VALUES (9)) AS v(k) LEFT JOIN flights AS f ON f.id = v.k",
+        "postgres",
+    ),
+    (
+        "… of one that is never looked for",
+        "SELECT a.peeked FROM (VALUES (9)) AS v(k) LEFT JOIN airlines AS a ON FALSE",
+        "postgres",
+    ),
+    ("… in half of a UNION", "SELECT '' UNION ALL SELECT f.peeked_anywhere FROM (SELECT 1) AS f", "postgres"),
+    ("… in a query without FROM", "SELECT (SELECT f.peeked_anywhere LIMIT 1) FROM (SELECT 1) AS f", "postgres"),
 ]
 
 
