@@ -39,6 +39,7 @@ from sqlalchemy import (
     inspect,
     lambda_stmt,
     literal_column,
+    or_,
     quoted_name,
     select,
     table,
@@ -942,6 +943,39 @@ def test_a_row_is_not_written_where_the_stored_value_may_be_another(world: World
     notes = table("notes", column("id"), column("carrier", type_), column("origin", String), column("dest", String))
     with world.embed("AA"), world.engine.connect() as connection, pytest.raises(QueryRefused, match=r"notes\.carrier"):
         connection.execute(insert(notes).values(id=50, **{name: OWN[name] for name in ("carrier", "origin", "dest")}))
+
+
+def _lambda_of(model: Any) -> Any:
+    return update(model).values(text="x").where(lambda: or_(model.id == 1, model.id > 0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda w, of: delete(of).where(lambda: or_(of.c.id == 1, of.c.id > 0)), id="in a delete"),
+        pytest.param(
+            lambda w, of: delete(of).where(of.c.id > 0).where(lambda: or_(of.c.id == 1, of.c.id > 0)),
+            id="behind another condition",
+        ),
+        pytest.param(
+            lambda w, of: update(of).values(text="x").where(lambda: or_(of.c.id == 1, of.c.id > 0)), id="in an update"
+        ),
+        pytest.param(
+            lambda w, of: update(of).values(text="x").where(lambda: or_(of.c.id == 1, 1 / of.c.id >= 0)),
+            id="that can fail",
+        ),
+        pytest.param(lambda w, of: _lambda_of(w.Note), id="in the ORM"),
+    ],
+)
+def test_an_or_in_a_lambda_opens_no_hidden_row_of_an_update_or_delete(world: World, make: Callable[..., Any]) -> None:
+    hidden = [row for row in world.rows("notes") if row not in world.seen(world.filter(), "notes")]
+    mine = world.seen(world.filter(), "notes")
+    with world.embed(), world.sessions() as session:
+        assert session.execute(make(world, world.Note.__table__)).rowcount == len(mine)
+        session.commit()
+    after = world.rows("notes")
+    assert [row for row in after if row in hidden] == hidden
+    assert not [row for row in after if row in mine]
 
 
 def test_a_condition_never_meets_a_hidden_row_of_an_update_or_delete(world: World) -> None:

@@ -31,6 +31,7 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.expression import AliasedReturnsRows, Join, ScalarSelect, SelectBase, TableClause
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.lambdas import LambdaElement
 
 FENCES: Final = {"sqlite": " LIMIT -1", "postgresql": " OFFSET 0"}
 
@@ -96,7 +97,10 @@ def split(conditions: Iterable[Any]) -> tuple[list[Any], list[Any]]:
 
 def _flat(conditions: Iterable[Any]) -> Iterator[Any]:
     for condition in conditions:
-        if isinstance(condition, ClauseList | ExpressionClauseList) and condition.operator is operators.and_:
+        if isinstance(condition, LambdaElement):
+            # As it is, SQLAlchemy puts no brackets around an OR in it.
+            yield from _flat((condition._resolved,))  # noqa: SLF001 - it has no public name
+        elif isinstance(condition, ClauseList | ExpressionClauseList) and condition.operator is operators.and_:
             yield from _flat(condition.clauses)
         else:
             yield condition

@@ -187,10 +187,11 @@ class WritingCompiler(RefusingCompiler):
         rule = next((clause for clause in clauses if isinstance(clause, _RowRule)), None)
         if rule is not None and not self._tg_own:
             certain, failing = split(clause for clause in clauses if clause is not rule)
+            clauses = (rule, *certain)
             if failing:
                 self._tg_fails = True
                 # Once more in front, for the index; only CASE is promised to go in order.
-                clauses = (rule, *certain, case((rule, and_(*failing)), else_=false()))
+                clauses += (case((rule, and_(*failing)), else_=false()),)
         return str(super()._generate_delimited_and_list(clauses, *args, **kw))
 
     def update_from_clause(self, update_stmt: Any, from_table: Any, extra_froms: Any, *args: Any, **kw: Any) -> str:
