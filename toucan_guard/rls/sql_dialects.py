@@ -55,6 +55,14 @@ class _Writer(Generator):
         """A parameter of the host, written in another way."""
         return f"{MARK}{expression.name}{MARK}"
 
+    def format_time(self, expression: exp.Expr, *args: Any, **kw: Any) -> str | None:
+        """A date's format, in the letters of this database: only of a string, or a name would be changed with it."""
+        given = expression.args.get("format")
+        if isinstance(given, exp.Literal):
+            written: str | None = super().format_time(expression, *args, **kw)
+            return written
+        return self.sql(given) or None
+
 
 class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, valid-type]
     # In double quotes SQLite takes a name that is no column for a string.

@@ -307,6 +307,8 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a percent sign", "SELECT count(*) FROM flights WHERE carrier LIKE 'U%' OR id % 2 = 0", ALL),
     ("a name with quotes", 'SELECT tail AS "a""; SELECT * FROM salaries --" FROM flights', ALL),
     ("a name that is a keyword", 'SELECT tail AS "select" FROM flights AS "where"', ALL),
+    ("a name that is written like a format",
+     "SELECT to_char(TIMESTAMP '2013-01-01', x.\"%d\") FROM (SELECT 'YYYY' AS \"%d\") AS x", "postgres"),
     ("a name that is a function", "SELECT user FROM (SELECT tail AS user FROM flights) AS x", "duckdb"),
     # What an error, or its absence, could tell. Only hidden rows have this delay, and a tail that is no number.
     ("division in WHERE", "SELECT id FROM flights WHERE 1 / (delay - 7) > 5", ALL),
@@ -440,6 +442,11 @@ CLOSED: list[tuple[str, str, str]] = [
     (
         "… of one that is never looked for",
         "SELECT a.peeked FROM (VALUES (9)) AS v(k) LEFT JOIN airlines AS a ON FALSE",
+        "postgres",
+    ),
+    (
+        "… of a name that is written like a format",
+        "SELECT to_char(TIMESTAMP '2013-01-01', f.\"peeked_%d\") FROM (SELECT 1) AS f",
         "postgres",
     ),
     ("… in half of a UNION", "SELECT '' UNION ALL SELECT f.peeked_anywhere FROM (SELECT 1) AS f", "postgres"),
