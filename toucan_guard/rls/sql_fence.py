@@ -12,6 +12,8 @@ from typing import Final
 
 from sqlglot import exp
 
+from toucan_guard.rls.sql_functions import ROW_FUNCTIONS
+
 _QUERIES: Final = (exp.Select, exp.SetOperation, exp.Values, exp.Subquery)
 # Comparisons of columns and values, and what joins them.
 _CALM: Final = (
@@ -21,6 +23,7 @@ _CALM: Final = (
 )
 _COMPARISONS: Final = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Between)
 _VALUES: Final = (exp.Literal, exp.Null, exp.Boolean, exp.Placeholder, exp.Parameter)
+_ROW_FUNCTIONS: Final = tuple({kind for kinds in ROW_FUNCTIONS.values() for kind in kinds})
 # What these give is made of rows that the filter has let through.
 _AFTERWARDS: Final = (exp.AggFunc, exp.Window)
 
@@ -41,6 +44,8 @@ def needs_fence(statement: exp.Expr, *, columns_differ: bool) -> bool:
         any(_compares_columns(part) for condition in (*own, *ons) for part in _parts(condition))
         or any(join.args.get("using") or join.args.get("method") for join in statement.find_all(exp.Join))
     ):
+        return True
+    if any(rows.find(exp.Column) for rows in statement.find_all(*_ROW_FUNCTIONS)):
         return True
     # A condition can name an expression of a sub-query, or of the list in front of it.
     named = {column.name.casefold() for condition in own for column in condition.find_all(exp.Column)}

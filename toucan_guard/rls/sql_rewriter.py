@@ -16,8 +16,9 @@ from sqlglot import exp
 from toucan_guard.core.errors import QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
-from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
+from toucan_guard.rls.sql_dialects import Dialect, gated, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
+from toucan_guard.rls.sql_functions import ROW_FUNCTIONS
 from toucan_guard.rls.sql_nodes import REFUSED, check_nodes, refuse
 from toucan_guard.rls.sql_parameters import Parameter
 from toucan_guard.rls.sql_reader import read_statement
@@ -67,7 +68,8 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
         )
         writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(statement)
-        text = writer.gated(dialect.write(writer.resolve_all(statement)))
+        writer.resolve(statement, {})
+        text = gated(dialect, dialect.write(statement))
     except QueryRefused:
         raise
     except RecursionError:
@@ -87,41 +89,21 @@ class _Rewriter:
         self._dialect = dialect
         self._fenced = fenced
         self._with_queries = 0
-        self._called_by_dots: frozenset[str] = frozenset()
         self.rules = RuleWriter(dialect)
         self.filtered: set[str] = set()
         self._hides = any(rules.show is not None for rules in policy.tables.values())
         parts = {part for name in policy.tables for part in (name, name.rpartition(".")[2])}
         self._reserved = {part.casefold() for part in parts}
 
-    def resolve_all(self, statement: exp.Expr) -> exp.Expr:
-        """The statement with every name in FROM resolved."""
-        if self._dialect.calls_by_dots:
-            names = {column.this for column in statement.find_all(exp.Column) if column.args.get("table")}
-            self._called_by_dots = frozenset(
-                self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)
-            )
-        self._resolve(statement, {})
-        return statement
-
-    def gated(self, text: str) -> str:
-        """The finished text, which gives nothing where one of its names could be a call.
-
-        Around the whole: VALUES, outer joins and totals have rows where no table gives any.
-        """
-        if not self._called_by_dots:
-            return text
-        condition = guard_against_calls(self._dialect, sorted(self._called_by_dots))
-        return f"SELECT * FROM ({text}) AS tg_all WHERE {condition}"  # noqa: S608 - all of it is written here
-
-    def _resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
+    def resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
+        """Resolve every name in FROM; ``known`` are the WITH queries that are seen from here."""
         clause = node.args.get("with_")
         if clause is not None:
             known = self._with(clause, known)
         for child in list(node.iter_expressions()):
             if child is clause:
                 continue
-            self._resolve(child, known)
+            self.resolve(child, known)
             if isinstance(child, exp.Table):
                 self._replace(child, known)
             elif isinstance(child, exp.Column):
@@ -141,7 +123,7 @@ class _Rewriter:
             renamed = f"tg_with_{self._with_queries}"
             self._with_queries += 1
             inside = {**known, self._key(name): renamed} if clause.args.get("recursive") else known
-            self._resolve(query.this, inside)
+            self.resolve(query.this, inside)
             known = {**known, self._key(name): renamed}
             alias.replace(exp.Identifier(this=renamed, quoted=True))
         return known
@@ -151,6 +133,8 @@ class _Rewriter:
 
     def _replace(self, table: exp.Table, known: Mapping[str, str]) -> None:
         """A table becomes what it stands for, under the name that it had."""
+        if isinstance(table.this, ROW_FUNCTIONS[self._dialect.name]) and not table.args.get("db"):
+            return
         if not isinstance(table.this, exp.Identifier):
             refuse("a function or a file in FROM may read what is hidden")
         name = self._dialect.normalise(table.this)
@@ -203,6 +187,10 @@ class _Rewriter:
             everything = None if shown is None or everything is None else everything | shown
         made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
         made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
+        for values in statement.find_all(exp.Values):
+            # What a database calls the columns of VALUES.
+            for index in range(len(values.expressions[0].expressions) if values.expressions else 0):
+                made |= {f"column{index + 1}", f"col{index}"}
         for column in statement.find_all(exp.Column):
             name, source = column.name.casefold(), column.table.casefold()
             shown = shown_of.get(source) if source else everything
