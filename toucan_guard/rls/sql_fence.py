@@ -7,8 +7,8 @@ stops that and costs time, so it is left out where no condition can fail on any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from sqlglot import exp
 
@@ -28,34 +28,39 @@ _ROW_FUNCTIONS: Final = tuple({kind for kinds in ROW_FUNCTIONS.values() for kind
 _AFTERWARDS: Final = (exp.AggFunc, exp.Window)
 
 
-def needs_fence(statement: exp.Expr, *, columns_differ: bool) -> bool:
+def needs_fence(nodes: Mapping[type[exp.Expr], list[Any]], *, columns_differ: bool) -> bool:
     """Whether any condition of the statement could fail.
 
     Args:
-        statement: Before it is rewritten.
+        nodes: Of the statement before it is rewritten, by their kind.
         columns_differ: Two columns that are compared may be of types that do not compare for every value.
     """
-    conditions = [found for kind in (exp.Where, exp.Having, exp.Qualify) for found in statement.find_all(kind)]
-    ons = [join.args["on"] for join in statement.find_all(exp.Join) if join.args.get("on")]
+    conditions = [found for kind in (exp.Where, exp.Having, exp.Qualify) for found in nodes.get(kind, ())]
+    joins = nodes.get(exp.Join, [])
+    ons = [join.args["on"] for join in joins if join.args.get("on")]
     own = [condition.this for condition in conditions if not isinstance(condition.parent, exp.Filter)]
     if not all(_is_calm(condition) for condition in (*own, *ons)):
         return True
     if columns_differ and (
         any(_compares_columns(part) for condition in (*own, *ons) for part in _parts(condition))
-        or any(join.args.get("using") or join.args.get("method") for join in statement.find_all(exp.Join))
+        or any(join.args.get("using") or join.args.get("method") for join in joins)
     ):
         return True
-    if any(rows.find(exp.Column) for rows in statement.find_all(*_ROW_FUNCTIONS)):
+    if any(rows.find(exp.Column) for kind in _ROW_FUNCTIONS for rows in nodes.get(kind, ())):
         return True
     # A condition can name an expression of a sub-query, or of the list in front of it.
-    named = {column.name.casefold() for condition in own for column in condition.find_all(exp.Column)}
-    for select in statement.find_all(exp.Select):
+    named: set[str] | None = None
+    for select in nodes.get(exp.Select, ()):
         for item in select.expressions:
-            if not _is_calm(item) and (not _is_outermost(select) or item.alias_or_name.casefold() in named):
+            if _is_calm(item):
+                continue
+            if named is None:
+                named = {column.name.casefold() for condition in own for column in condition.find_all(exp.Column)}
+            if not _is_outermost(select) or item.alias_or_name.casefold() in named:
                 return True
-    return any(
-        not _is_calm(item) for values in statement.find_all(exp.Values) for item in values.find_all(exp.Tuple)
-    ) and bool(statement.find(exp.Table))
+    return exp.Table in nodes and any(
+        not _is_calm(item) for values in nodes.get(exp.Values, ()) for item in values.find_all(exp.Tuple)
+    )
 
 
 def _is_calm(node: exp.Expr) -> bool:

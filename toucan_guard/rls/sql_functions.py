@@ -85,24 +85,18 @@ ROW_FUNCTIONS: Final[Mapping[str, tuple[type[exp.Expr], ...]]] = {
     "duckdb": (exp.GenerateSeries,),
     "postgres": (exp.ExplodingGenerateSeries,),
 }
-# No number in a format has more digits, and none is taken from an argument.
+# The largest number that says how long an answer is; in a format none has more digits, or is an argument.
 MAX_WRITTEN: Final = 1_000
 _LARGE: Final = re.compile(r"[0-9]{4}|\*|\{[^{}]*\{")
-# The argument that says how long the answer is.
 _LENGTHS: Final[Mapping[type[exp.Expr], str]] = {exp.Pad: "expression", exp.Repeat: "times"}
+# What can give an answer that is much longer than its arguments.
+WITH_LENGTHS: Final = frozenset({*_LENGTHS, exp.Format, "printf"})
 
 
 def is_modest(node: exp.Expr) -> bool:
-    """Whether a function's answer is not much longer than its arguments: one call could fill the memory."""
-    if isinstance(node, exp.Pad | exp.Repeat):
+    """Whether the answer of one of ``WITH_LENGTHS`` is no longer than it says: one call could fill the memory."""
+    if type(node) in _LENGTHS:
         size = node.args.get(_LENGTHS[type(node)])
         return isinstance(size, exp.Literal) and str(size.this).isdecimal() and int(str(size.this)) < MAX_WRITTEN
-    if isinstance(node, exp.Format):
-        return _is_short_format(node.this)
-    if isinstance(node, exp.Anonymous) and node.name.casefold() == "printf":
-        return bool(node.expressions) and _is_short_format(node.expressions[0])
-    return True
-
-
-def _is_short_format(template: object) -> bool:
+    template = next(iter(node.expressions), None) if isinstance(node, exp.Anonymous) else node.this
     return isinstance(template, exp.Literal) and bool(template.is_string) and not _LARGE.search(str(template.this))

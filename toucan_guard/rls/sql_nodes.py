@@ -7,14 +7,22 @@ of a node or a function (``sql_functions.py``) that is not listed is refused, so
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from sqlglot import exp
 
 from toucan_guard.core.errors import QueryRefused
-from toucan_guard.rls.sql_functions import FUNCTIONS, MAX_WRITTEN, NAMED_FUNCTIONS, ROW_FUNCTIONS, is_modest
+from toucan_guard.rls.sql_functions import (
+    FUNCTIONS,
+    MAX_WRITTEN,
+    NAMED_FUNCTIONS,
+    ROW_FUNCTIONS,
+    WITH_LENGTHS,
+    is_modest,
+)
 
 # Of each node the parts that may be there; any other part has to be empty.
 _NODES: Final[Mapping[type[exp.Expr], str]] = {
@@ -160,18 +168,29 @@ def refuse(why: str) -> NoReturn:
     raise QueryRefused(f"{REFUSED}{why}") from None
 
 
-def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
-    """Look at every node of a statement.
+class Checked(NamedTuple):
+    """A statement of which every node is on the allow-list.
 
-    Returns:
-        The names of the host's parameters.
+    Attributes:
+        names: The names of the host's parameters.
+        nodes: Its nodes by their kind.
+    """
+
+    names: frozenset[str]
+    nodes: Mapping[type[exp.Expr], list[Any]]
+
+
+def check_nodes(statement: exp.Expr, dialect: str) -> Checked:
+    """Look at every node of a statement.
 
     Raises:
         QueryRefused: Something is not on the allow-list.
     """
     functions, parameters = FUNCTIONS[dialect], set()
+    nodes: defaultdict[type[exp.Expr], list[Any]] = defaultdict(list)
     for node in statement.walk():
         kind = type(node)
+        nodes[kind].append(node)
         if kind in NODES:
             allowed = NODES[kind]
         elif kind in functions:
@@ -181,7 +200,8 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             name = node.args.get("this")
             if not isinstance(name, str) or name.casefold() not in NAMED_FUNCTIONS[dialect]:
                 refuse(f"the function {_shown(node.name)} is not among those that are known to read nothing else")
-            _check_size(node)
+            if name.casefold() in WITH_LENGTHS:
+                _check_size(node)
             _check_parts(node, allowed, {"this"})
             continue
         elif kind in ROW_FUNCTIONS[dialect] and isinstance(node.parent, exp.Table):
@@ -191,7 +211,8 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             continue
         else:
             refuse(f"{_called(kind)} is not allowed here")
-        _check_size(node)
+        if kind in WITH_LENGTHS:
+            _check_size(node)
         if kind in _SOURCES and not isinstance(node.this, _SOURCES[kind]):
             refuse(f"what stands in {_called(kind)} is neither a table nor a query")
         for part in _UNITS_OF.get(kind, ()):
@@ -212,7 +233,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             refuse(f"the collation {_shown(node.expression.name)} is not known here")
         else:
             _check_parts(node, allowed, set())
-    return frozenset(parameters)
+    return Checked(frozenset(parameters), nodes)
 
 
 def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> None:

@@ -22,6 +22,7 @@ _MAX_TYPES: Final = 4
 # The parser reads these in several ways too.
 _MAX_LISTS: Final = 2
 _BEGINNINGS: Final = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.VALUES, TokenType.FROM, TokenType.L_PAREN})
+_ARROWS: Final = frozenset({TokenType.ARROW, TokenType.DARROW})
 _VALUES_IN_BRACKETS: Final = frozenset({TokenType.ARRAY, TokenType.STRUCT, TokenType.MAP, TokenType.ROW})
 _ROOTS: Final = (exp.Select, exp.SetOperation, exp.Values)
 
@@ -46,8 +47,9 @@ def read_statement(sql: str, dialect: str) -> exp.Expr:
         refuse("it must be exactly one statement")
     if not isinstance(found[0], _ROOTS):
         refuse("it must be a SELECT")
-    for path in found[0].find_all(exp.JSONPath):
-        _write_out(path)
+    if any(token.token_type in _ARROWS for token in tokens):
+        for path in list(found[0].find_all(exp.JSONPath)):
+            _write_out(path)
     return found[0]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlglot import exp
 
@@ -60,14 +61,12 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
     """
     try:
         statement = read_statement(sql, dialect.name)
-        names = check_nodes(statement, dialect.name)
+        names, nodes = check_nodes(statement, dialect.name)
         fenced = (
-            fenced
-            or dialect.comparing == "any"
-            or needs_fence(statement, columns_differ=dialect.comparing == "columns")
+            fenced or dialect.comparing == "any" or needs_fence(nodes, columns_differ=dialect.comparing == "columns")
         )
         writer = _Rewriter(policy, dialect, fenced=fenced)
-        writer.check_columns(statement)
+        writer.check_columns(nodes)
         writer.resolve(statement, {})
         text = gated(dialect, dialect.write(statement))
     except QueryRefused:
@@ -172,26 +171,26 @@ class _Rewriter:
             fence = self._dialect.fence if self._fenced else ""
         return f"SELECT {shown} FROM {source} AS {ROW}{where}{fence}"  # noqa: S608 - names of the policy, in quotes
 
-    def check_columns(self, statement: exp.Expr) -> None:
+    def check_columns(self, nodes: Mapping[type[exp.Expr], list[Any]]) -> None:
         """Refuse columns that the policy hides, where it is certain which table they are of.
 
         This is only for the sake of a good message: the sub-query has no other columns than the shown.
         """
         shown_of: dict[str, set[str] | None] = {}
         everything: set[str] | None = set()
-        for table in statement.find_all(exp.Table):
+        for table in nodes.get(exp.Table, ()):
             rules = self._policy.tables.get(".".join(part.name for part in table.parts))
             shown = None if rules is None or rules.show is None else {column.casefold() for column in rules.show}
             name = table.alias_or_name.casefold()
             shown_of[name] = shown if shown_of.setdefault(name, shown) == shown else None
             everything = None if shown is None or everything is None else everything | shown
-        made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
-        made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
-        for values in statement.find_all(exp.Values):
+        made = {found.name.casefold() for found in nodes.get(exp.Identifier, ()) if found.arg_key != "this"}
+        made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in nodes.get(kind, ())}
+        for values in nodes.get(exp.Values, ()):
             # What a database calls the columns of VALUES.
             for index in range(len(values.expressions[0].expressions) if values.expressions else 0):
                 made |= {f"column{index + 1}", f"col{index}"}
-        for column in statement.find_all(exp.Column):
+        for column in nodes.get(exp.Column, ()):
             name, source = column.name.casefold(), column.table.casefold()
             shown = shown_of.get(source) if source else everything
             if not isinstance(column.this, exp.Identifier) or (shown is not None and name in shown):
