@@ -52,7 +52,7 @@ from sqlalchemy import (
     values,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ObjectNotExecutableError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import ObjectNotExecutableError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, aliased, column_property, joinedload, registry, sessionmaker
@@ -507,6 +507,35 @@ def test_the_shown_columns_can_be_read(world: World) -> None:
         session.execute(update(world.Fare.__table__).values(price=1).returning(world.Fare.__table__.c.price)).all()
         session.commit()
     assert ids(row for row in world.rows("fares") if row["price"] == 1) == ids(seen)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda w: select(getattr(func, "total_changes\n")()), id="of a function"),
+        pytest.param(
+            lambda w: update(table("notes", column("carrier\n"))).values({"carrier\n": "UA"}), id="of a column"
+        ),
+        pytest.param(
+            lambda w: insert(table("notes", *map(column, ("id", *OWN, "carrier\n")))).values(
+                {"id": 50, **OWN, "carrier\n": "UA"}
+            ),
+            id="of a column that is inserted",
+        ),
+        pytest.param(lambda w: select(select(w.Airline.code).cte("notes\n").c.code), id="of a WITH query"),
+    ],
+)
+def test_a_line_end_behind_a_name_makes_it_another_name(world: World, make: Callable[[World], Any]) -> None:
+    """SQLAlchemy leaves such a name without quotes, and the database then reads it without the line end."""
+    before = world.rows("notes")
+    written: list[str] = []
+    event.listen(world.engine, "before_cursor_execute", lambda *arguments: written.append(arguments[2]))
+    with world.embed(), world.engine.connect() as connection, suppress(OperationalError):
+        connection.execute(make(world))
+        connection.commit()
+    assert len(written) == 1
+    assert '\n"' in written[0]
+    assert world.rows("notes") == before
 
 
 def test_a_bare_name_of_a_hidden_column_finds_no_column(world: World) -> None:
