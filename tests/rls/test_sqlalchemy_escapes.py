@@ -358,6 +358,14 @@ REFUSED: list[Any] = [
         _core(lambda w: update(table("flights", column("Carrier"))).values({"Carrier": "UA"})),
     ),
     (
+        "change of a number that may be the one that is compared",
+        _core(lambda w: update(table("delays", column("rowid"))).values({"rowid": 99})),
+    ),
+    (
+        "change of that number under another name",
+        _core(lambda w: update(table("delays", column("OID"))).values({"OID": 99})),
+    ),
+    (
         "change of the owner by an expression",
         _core(lambda w: update(w.Flight.__table__).values(carrier=func.lower(w.Flight.__table__.c.carrier))),
     ),
