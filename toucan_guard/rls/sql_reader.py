@@ -19,8 +19,9 @@ MAX_TOKENS: Final = 5_000
 _MAX_BRACKETS: Final = 60
 # Brackets behind a word that may be a type, such as DATE, which the parser then reads twice.
 _MAX_TYPES: Final = 4
-# The parser reads these in several ways too.
-_MAX_LISTS: Final = 2
+# The parser reads these in several ways too, and the first of many behind one another as often as there are more.
+_MAX_LISTS: Final = 100
+_MAX_LISTS_IN_LISTS: Final = 2
 _BEGINNINGS: Final = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.VALUES, TokenType.FROM, TokenType.L_PAREN})
 _ARROWS: Final = frozenset({TokenType.ARROW, TokenType.DARROW})
 _VALUES_IN_BRACKETS: Final = frozenset({TokenType.ARRAY, TokenType.STRUCT, TokenType.MAP, TokenType.ROW})
@@ -76,15 +77,15 @@ def _check_tokens(tokens: list[Token], *, lists: bool) -> None:
         refuse(f"it has more than {MAX_TOKENS:,} words and signs")
     before = TokenType.SEMICOLON
     open_brackets: list[bool] = []
-    depth = 0
+    depth = lists_so_far = 0
     for token in tokens:
         kind = token.token_type
         if kind is TokenType.L_BRACE or (kind is TokenType.L_BRACKET and not lists):
             refuse("structures and their parts are not allowed here")
         if kind is TokenType.L_BRACKET:
-            depth += 1
-            if depth > _MAX_LISTS:
-                refuse("lists are nested too deep")
+            depth, lists_so_far = depth + 1, lists_so_far + 1
+            if depth > _MAX_LISTS_IN_LISTS or lists_so_far > _MAX_LISTS:
+                refuse(f"it has more than {_MAX_LISTS} lists, or lists that are nested too deep")
         elif kind is TokenType.R_BRACKET:
             depth -= 1
         if kind is TokenType.L_PAREN:

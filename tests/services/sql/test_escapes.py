@@ -249,6 +249,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… of rows", "SELECT " + "row(" * 40 + "1" + ")" * 40, ALL),
     ("… of lists", "SELECT " + "array[" * 40 + "1" + "]" * 40, ALL),
     ("… of dates", "SELECT " + "date(" * 40 + "1" + ")" * 40, ALL),
+    ("parts of parts of a list", "SELECT tail" + "[1]" * 1200 + " FROM flights", "duckdb postgres"),
+    ("… with lists in them", "SELECT tail" + "[id[1]]" * 800 + " FROM flights", "duckdb postgres"),
     ("five thousand tables", "SELECT 1 FROM flights" + ", flights" * 5000, ALL),
     ("a megabyte", "SELECT '" + "x" * 1_000_000 + "'", ALL),
     ("NUL", "SELECT 1 \x00 FROM flights", ALL),
