@@ -67,6 +67,7 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
         )
         writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(nodes)
+        writer.check_series(nodes)
         writer.resolve(statement, {})
         text = gated(dialect, dialect.write(statement))
     except QueryRefused:
@@ -199,3 +200,28 @@ class _Rewriter:
                 refuse(f"the column {column.name!r} is not among those that the policy shows")
             if name in self._dialect.hidden_columns and self._hides:
                 refuse(f"{column.name} tells more of a row than the policy shows")
+
+    def check_series(self, nodes: Mapping[type[exp.Expr], list[Any]]) -> None:
+        """Refuse ``g.name`` of a series g that has no such column, where that is a call.
+
+        Of a function in FROM, g is no row but the value: PostgreSQL calls any function and any cast of a number.
+        """
+        if not self._dialect.calls_by_dots:
+            return
+        columns: dict[str, set[str]] = {}
+        for kind in ROW_FUNCTIONS[self._dialect.name]:
+            for series in nodes.get(kind, ()):
+                name, column = self._series(series.parent)
+                columns.setdefault(name, set()).add(column)
+        for column in nodes.get(exp.Column, ()) if columns else ():
+            source = column.args.get("table")
+            known = columns.get(self._dialect.normalise(source)) if source else None
+            if known and isinstance(column.this, exp.Identifier) and known != {self._dialect.normalise(column.this)}:
+                refuse(f"the series {source.name!r} has no column {column.name!r}")
+
+    def _series(self, table: exp.Table) -> tuple[str, str]:
+        """What a series in FROM is called, and what its column is."""
+        alias = table.args.get("alias")
+        name = self._dialect.normalise(alias.this) if alias and alias.this else "generate_series"
+        columns = alias.args.get("columns") if alias else None
+        return name, self._dialect.normalise(columns[0]) if columns else name

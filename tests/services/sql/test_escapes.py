@@ -150,6 +150,12 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… by a format that is in a column", "SELECT printf(tail, 1) FROM flights", "sqlite duckdb"),
     ("… by a format with a width that is an argument", "SELECT format('%*s', 1000000000, 'x')", "sqlite postgres"),
     ("… by one in another language", "SELECT format('{:{}}', 1, 1000000000)", "duckdb"),
+    ("a function of the number of a series", "SELECT g.peeked_by_number FROM generate_series(1, 2) AS g", "postgres"),
+    ("… that is called by the name of a column", "SELECT g.lo_create FROM generate_series(7, 7) AS g(x)", "postgres"),
+    ("… without another name", "SELECT generate_series.pg_sleep FROM generate_series(1, 2)", "postgres"),
+    ("… in a sub-query", "SELECT (SELECT g.abs) FROM flights f, generate_series(1, f.id) AS g", "postgres"),
+    ("the catalogue, by casts of a series", "SELECT g.regclass FROM generate_series(1, 20000) AS g", "postgres"),
+    ("… in capitals", 'SELECT "G".regclass FROM generate_series(1, 20000) AS "G"', "postgres"),
     ("generate_series in the list", "SELECT generate_series(1, 10)", "postgres"),
     ("unnest", "SELECT * FROM unnest(ARRAY[1, 2])", "duckdb postgres"),
     ("load_extension", "SELECT load_extension('x')", "sqlite"),
@@ -400,6 +406,9 @@ USUAL: list[tuple[str, str, str]] = [
      "duckdb postgres"),
     ("a range", "SELECT r.x, count(f.id) FROM range(1, 4) AS r(x) LEFT JOIN flights f ON f.month = r.x GROUP BY 1",
      "duckdb"),
+    ("the column of a series by both its names",
+     ("SELECT g.x, g, generate_series.generate_series FROM generate_series(1, 2) AS g(x), generate_series(3, 4)"),
+     "postgres"),
     ("a list of values", "SELECT id FROM flights WHERE delay = ANY(ARRAY[5, 8])", "duckdb postgres"),
     ("several quantiles", "SELECT percentile_cont(ARRAY[0.25, 0.75]) WITHIN GROUP (ORDER BY delay) FROM flights",
      "postgres"),
@@ -556,6 +565,9 @@ CLOSED: list[tuple[str, str, str]] = [
     ),
     ("… in half of a UNION", "SELECT '' UNION ALL SELECT f.peeked_anywhere FROM (SELECT 1) AS f", "postgres"),
     ("… in a query without FROM", "SELECT (SELECT f.peeked_anywhere LIMIT 1) FROM (SELECT 1) AS f", "postgres"),
+    ("… that takes any number of rows", "SELECT f.peeked_at_many FROM flights AS f", "postgres"),
+    ("an aggregate by the name of a column", "SELECT f.peeked_at_all FROM flights AS f", "postgres"),
+    ("… of VALUES", "SELECT f.peeked_at_all FROM (VALUES (1)) AS f(k)", "postgres"),
 ]
 
 
