@@ -62,9 +62,7 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
     try:
         statement = read_statement(sql, dialect.name)
         names, nodes = check_nodes(statement, dialect.name)
-        fenced = (
-            fenced or dialect.comparing == "any" or needs_fence(nodes, columns_differ=dialect.comparing == "columns")
-        )
+        fenced = fenced or dialect.comparing == "any" or needs_fence(nodes, strict=dialect.comparing == "columns")
         writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(nodes)
         writer.check_series(nodes)
