@@ -30,6 +30,16 @@ _CALM_QUERIES: Final = (
     *(exp.Select, exp.Subquery, exp.With, exp.CTE, exp.From, exp.Join, exp.Table, exp.TableAlias),
     *(exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Distinct),
 )
+# PostgreSQL's own functions of a row, which ``t.name`` calls where t has no such column: JSON may be none for jsonb.
+_CALLS_OF_ROWS: Final = frozenset(
+    (
+        *("to_json", "to_jsonb", "row_to_json", "json_build_array", "json_build_object", "jsonb_build_array"),
+        *("jsonb_build_object", "json_agg", "json_agg_strict", "jsonb_agg", "jsonb_agg_strict", "array_agg"),
+        *("any_value", "concat", "hash_record", "num_nulls", "num_nonnulls", "quote_literal", "quote_nullable"),
+        *("record_send", "pg_typeof", "pg_column_size", "pg_column_compression", "pg_column_toast_chunk_id"),
+        *("pg_collation_for", "pg_restore_relation_stats", "pg_restore_attribute_stats"),
+    )
+)
 _ROWS_IN: Final = (exp.From, exp.Join, exp.CTE, exp.Exists, exp.Subquery)
 
 
@@ -38,8 +48,8 @@ def needs_fence(nodes: Mapping[type[exp.Expr], list[Any]], *, strict: bool) -> b
 
     Args:
         nodes: Of the statement before it is rewritten, by their kind.
-        strict: Two columns that are compared may be of types that do not compare for every value, and a query in the
-            place of a value may have one row only.
+        strict: Two columns that are compared may be of types that do not compare for every value, a query in the place
+            of a value may have one row only, and ``t.name`` may be a call.
     """
     conditions = [found for kind in (exp.Where, exp.Having, exp.Qualify) for found in nodes.get(kind, ())]
     joins = nodes.get(exp.Join, [])
@@ -79,7 +89,7 @@ def _is_calm(expression: exp.Expr, *, strict: bool) -> bool:
         elif isinstance(node, _CALM_QUERIES):
             inside, calm = True, not strict or not _is_one_value(node) or _is_a_total(node.this)
         else:
-            calm = isinstance(node, (*_CALM, *_CALM_TOTALS)) and not (strict and _compares_columns(node))
+            calm = isinstance(node, (*_CALM, *_CALM_TOTALS)) and not (strict and _differs(node))
         if not calm:
             return False
         left += [(child, inside) for child in node.iter_expressions()]
@@ -102,11 +112,13 @@ def _is_a_total(query: exp.Expr) -> bool:
     )
 
 
-def _compares_columns(node: exp.Expr) -> bool:
+def _differs(node: exp.Expr) -> bool:
+    """Whether it compares two columns, or may be a call."""
+    if isinstance(node, exp.Column):
+        return bool(node.table) and node.name.casefold() in _CALLS_OF_ROWS
     if not isinstance(node, _COMPARISONS):
         return False
-    sides = [side for side in node.iter_expressions() if not isinstance(side, _VALUES)]
-    return len(sides) > 1
+    return sum(not isinstance(side, _VALUES) for side in node.iter_expressions()) > 1
 
 
 def _is_outermost(select: exp.Select) -> bool:
