@@ -82,6 +82,8 @@ def _is_calm(expression: exp.Expr, *, strict: bool) -> bool:
     left = [(expression, False)]
     while left:
         node, inside = left.pop()
+        if isinstance(node, exp.Max | exp.Min) and node.expressions:
+            return False  # The larger of two values, whatever the parser calls it.
         if isinstance(node, _AFTERWARDS) and not inside:
             continue
         if isinstance(node, exp.Limit | exp.Offset):

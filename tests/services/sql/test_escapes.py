@@ -257,6 +257,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… of dates", "SELECT " + "date(" * 40 + "1" + ")" * 40, ALL),
     ("parts of parts of a list", "SELECT tail" + "[1]" * 1200 + " FROM flights", "duckdb postgres"),
     ("… with lists in them", "SELECT tail" + "[id[1]]" * 800 + " FROM flights", "duckdb postgres"),
+    ("joins that wait for their ON", "SELECT " + "JOIN ARRAY " * 40, ALL),
+    ("… behind tables", "SELECT * FROM flights " + "JOIN airlines a " * 40, ALL),
     ("five thousand tables", "SELECT 1 FROM flights" + ", flights" * 5000, ALL),
     ("a megabyte", "SELECT '" + "x" * 1_000_000 + "'", ALL),
     ("NUL", "SELECT 1 \x00 FROM flights", ALL),

@@ -66,6 +66,10 @@ def test_such_statements_have_a_fence(name: str) -> None:
         ("SELECT id FROM flights WHERE carrier IN (SELECT code FROM airlines)", True),
         ("SELECT * FROM (SELECT id FROM flights UNION ALL SELECT id FROM flights) q WHERE q.id = 1", False),
         ("SELECT q.n FROM (SELECT (SELECT max(code) FROM airlines) AS n FROM flights) q WHERE q.n = 'AA'", False),
+        # PostgreSQL gets them as GREATEST and LEAST.
+        ("SELECT id FROM flights f WHERE max(1 / (f.delay - 7), 5) = 5", True),
+        ("SELECT id FROM (SELECT id, min(1 / (delay - 7), 5) AS m FROM flights) q WHERE m < 5", True),
+        ("SELECT max(delay, 5) FROM flights", False),
         ("SELECT id FROM flights f WHERE f.to_jsonb IS NULL", True),
         ("SELECT id FROM (SELECT id, f.to_jsonb AS j FROM flights f) q WHERE q.j IS NULL", True),
         ("SELECT id FROM flights f WHERE to_jsonb IS NULL", False),
