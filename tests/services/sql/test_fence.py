@@ -80,6 +80,13 @@ def test_a_fence_in_postgresql(sql: str, fenced: bool) -> None:
     assert (" OFFSET 0" in filter_sql(sql, row_filter(), dialect="postgres").sql) == fenced
 
 
+def test_a_mean_never_fails_in_sqlite() -> None:
+    sql = "SELECT id FROM flights WHERE delay > (SELECT {}(delay) FROM flights)"
+    assert " LIMIT -1" not in filter_sql(sql.format("avg"), row_filter(), dialect="sqlite").sql
+    assert " LIMIT -1" in filter_sql(sql.format("sum"), row_filter(), dialect="sqlite").sql
+    assert " OFFSET 0" in filter_sql(sql.format("avg"), row_filter(), dialect="postgres").sql
+
+
 def test_sqlite_knows_the_names_of_the_list_in_a_join() -> None:
     sql = "SELECT json_extract(f.tail, '$') AS bad FROM airlines a JOIN flights f ON bad = 1"
     assert " LIMIT -1" in filter_sql(sql, row_filter(), dialect="sqlite").sql
