@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -86,6 +87,20 @@ CERTAIN: list[tuple[str, Any]] = [
     ("an aggregate", select(FLIGHTS.c.origin, func.avg(RATIO)).group_by(FLIGHTS.c.origin)),
     ("a computed column", select(RATIO, func.coalesce(FLIGHTS.c.note, "")).order_by(NUMBER)),
     ("an aggregate of aggregates", select(select(func.count().label("n")).select_from(FLIGHTS).subquery().c.n)),
+    (
+        "an aggregate in a sub-query",
+        select((q := select(FLIGHTS.c.origin, func.sum(RATIO).label("r")).group_by(FLIGHTS.c.origin).subquery()).c.r),
+    ),
+    (
+        "an order in a sub-query",
+        select(PLANES.c.id).where(
+            PLANES.c.seats
+            == select(FLIGHTS.c.delay)
+            .where(FLIGHTS.c.plane == PLANES.c.id)
+            .order_by(FLIGHTS.c.id.desc().nulls_last(), "delay")
+            .scalar_subquery()
+        ),
+    ),
     ("update", update(FLIGHTS).where(FLIGHTS.c.delay > 5).values(delay=1)),
     ("delete", delete(FLIGHTS).where(FLIGHTS.c.delay > 5, FLIGHTS.c.id.in_([1]))),
 ]  # fmt: skip
@@ -97,6 +112,10 @@ def test_what_cannot_fail_is_not_fenced_and_keeps_its_index(engine: Engine, stat
     assert "OFFSET" not in written
     assert "LIMIT" not in written
     assert "CASE" not in written
+
+
+def _of_planes(column: Any, more: Callable[[Any], Any] = lambda query: query) -> Any:
+    return more(select(column).select_from(PLANES).correlate(FLIGHTS)).scalar_subquery()
 
 
 FAILING: list[tuple[str, Any]] = [
@@ -116,6 +135,12 @@ FAILING: list[tuple[str, Any]] = [
     ("on, inside a join", select(FLIGHTS.c.id).join(FLIGHTS.alias("x").join(PLANES, NUMBER > 1), PLANES.c.id == 1)),
     ("column of a sub-query", select(RATIOS.c.id).where(RATIOS.c.x > 1)),
     ("a query inside", select(PLANES.c.id).where(exists().where(FLIGHTS.c.id == PLANES.c.id, NUMBER > 1))),
+    ("an aggregate of its row", select(FLIGHTS.c.id).where(_of_planes(func.max(RATIO + PLANES.c.seats)) > 0)),
+    ("a rank of its row", select(FLIGHTS.c.id).where(_of_planes(func.ntile(FLIGHTS.c.delay).over()) == 1)),
+    ("the order by its row", select(FLIGHTS.c.id).where(_of_planes(PLANES.c.id, lambda q: q.order_by(RATIO)) == 1)),
+    ("the group by its row", select(FLIGHTS.c.id).where(_of_planes(func.count(), lambda q: q.group_by(RATIO)) == 1)),
+    ("a limit of its row",
+     select(FLIGHTS.c.id).where(_of_planes(PLANES.c.id, lambda q: q.limit(FLIGHTS.c.delay)) == 1)),
     ("a union", union_all(select(FLIGHTS.c.id).where(NUMBER > 1), select(PLANES.c.id))),
     ("a function in FROM", select(FLIGHTS.c.id, func.json_each(FLIGHTS.c.note).table_valued("value").c.value)),
     ("update that reads", update(PLANES).where(PLANES.c.id.in_(select(NUMBER).where(FLIGHTS.c.id == 1)))),

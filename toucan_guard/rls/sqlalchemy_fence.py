@@ -28,6 +28,8 @@ from sqlalchemy.sql.elements import (
     Over,
     True_,
     UnaryExpression,
+    _label_reference,
+    _textual_label_reference,
 )
 from sqlalchemy.sql.expression import AliasedReturnsRows, Join, ScalarSelect, SelectBase, TableClause
 from sqlalchemy.sql.functions import FunctionElement
@@ -66,15 +68,33 @@ def can_fail(condition: Any) -> bool:
     return not known or any(map(can_fail, condition.get_children()))
 
 
-def column_can_fail(column: Any) -> bool:
-    """Whether a column of a sub-query, which a condition outside may name, can fail on some row."""
+def column_can_fail(column: Any, *, correlated: bool) -> bool:
+    """Whether a column of a sub-query, which a condition outside may name, can fail on some row.
+
+    Args:
+        column: The column.
+        correlated: The sub-query is run for each row of a query around it, of which its aggregates may be made.
+    """
     while isinstance(column, Label | Grouping):
         column = column.element
     if isinstance(column, Over):
-        return False
+        return correlated
     if isinstance(column, FunctionElement) and str(getattr(column, "name", "")).casefold() in _AGGREGATES:
-        return False
+        return correlated and any(map(can_fail, column.clauses))
     return can_fail(column)
+
+
+def order_can_fail(select: Any) -> bool:
+    """Whether what groups, orders or limits a sub-query can fail: it may be made of a row of the query around it."""
+    limits = (select._limit_clause, select._offset_clause, select._fetch_clause)  # noqa: SLF001 - as its compiler does
+    clauses = (*select._group_by_clauses, *select._order_by_clauses, *select._distinct_on)  # noqa: SLF001
+    return any(not isinstance(limit, BindParameter | None) for limit in limits) or any(map(_ordered_can_fail, clauses))
+
+
+def _ordered_can_fail(clause: Any) -> bool:
+    while isinstance(clause, _label_reference) or (isinstance(clause, UnaryExpression) and clause.modifier is not None):
+        clause = clause.element
+    return not isinstance(clause, _textual_label_reference) and can_fail(clause)
 
 
 def source_can_fail(source: Any) -> bool:
