@@ -401,6 +401,8 @@ USUAL: list[tuple[str, str, str]] = [
     ("a range", "SELECT r.x, count(f.id) FROM range(1, 4) AS r(x) LEFT JOIN flights f ON f.month = r.x GROUP BY 1",
      "duckdb"),
     ("a list of values", "SELECT id FROM flights WHERE delay = ANY(ARRAY[5, 8])", "duckdb postgres"),
+    ("none of a list", "SELECT id FROM flights WHERE delay <> ALL(ARRAY[5, 8])", "duckdb postgres"),
+    ("a month that begins late", "SELECT strftime('%Y-%m', '2013-02-01', '-6 hours') FROM flights", "sqlite"),
     ("several quantiles", "SELECT percentile_cont(ARRAY[0.25, 0.75]) WITHIN GROUP (ORDER BY delay) FROM flights",
      "postgres"),
     ("several quantiles in DuckDB", "SELECT quantile_cont(delay, [0.25, 0.75]) FROM flights", "duckdb"),
@@ -420,6 +422,9 @@ USUAL: list[tuple[str, str, str]] = [
     ("values of JSON by their keys",
      ("SELECT CAST('{\"a\": {\"b\": 7}}' AS JSON) -> 'a' ->> 'b', CAST('[1, 2]' AS JSON) ->> 1, "
       "CAST('{\"a''b.c\": 1}' AS JSON) ->> 'a''b.c' FROM flights"), "duckdb postgres"),
+    ("a value of JSON as an argument",
+     ("SELECT jsonb_typeof(j -> 'a'), coalesce(j -> 'a', j) FROM "
+      "(SELECT CAST('{\"a\": 1}' AS JSONB) AS j FROM flights) x"), "postgres"),
     ("values of JSON by a list of keys", "SELECT '{\"a\": {\"b\": 7}}'::jsonb #>> '{a,b}' FROM flights", "postgres"),
     ("FETCH", "SELECT id FROM flights ORDER BY id OFFSET 1 ROWS FETCH NEXT 1 ROWS ONLY", "duckdb postgres"),
     ("FETCH with ties", "SELECT id FROM flights ORDER BY month FETCH FIRST 2 ROWS WITH TIES", "postgres"),
