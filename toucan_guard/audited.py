@@ -9,6 +9,7 @@ unknown path) is answered here too.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Collection
@@ -182,7 +183,7 @@ class Connection:
     async def settled(self, error: BaseException) -> bool:
         """Answer for what the app raised; False where the server must hear of it too."""
         if not isinstance(error, Exception):
-            if self._decision_id is None and not self.gone and not _is_cancellation(error):
+            if self._decision_id is None and not self.gone and not (_is_cancellation(error) and _is_being_cancelled()):
                 # The server's own answer would be a 500 without the guard's headers.
                 await self._refuse(Deny(Reason.APP_FAILED))
             else:
@@ -376,6 +377,16 @@ def _is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
         return any(map(_is_cancellation, error.exceptions))
     return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether this task was told to stop. Who waits for something that another one has cancelled hears the same, and
+    somebody waits for the answer."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio, where nobody can say so but who stops the task; or the loop is gone
+        return True
+    return task is None or task.cancelling() > 0
 
 
 def _says_only(error: BaseException, decision: Deny) -> bool:
