@@ -184,7 +184,7 @@ class AdmittedConnection:
 
     def _begun(self, message: Message) -> Message:
         """The beginning of an answer as it leaves; its decision is written now."""
-        admission, access, recorder = self._admission, self.access, self._recorder
+        admission, recorder = self._admission, self._recorder
         found = admission.found
         # Before the decision is written: headers that are none are a crash of the app's, which is answered as such.
         headers = list(message.get("headers", ()))
@@ -198,6 +198,8 @@ class AdmittedConnection:
         self._trailers = bool(message.get("trailers", False))
 
         status, trail = message.get("status"), self._trail
+        # A guard inside this one has put its own in the place of ours.
+        access = self.access if trail is None else trail.access
         if access is not None and access.receipts:
             self._tables = tuple(access.receipts)
         self._steps = found.steps if trail is None else trail.steps
@@ -294,10 +296,11 @@ class AdmittedConnection:
 
     def finish(self) -> None:
         """The connection is over."""
-        trail, access = self._trail, self.access
-        if access is not None:
+        trail = self._trail
+        access = self.access if trail is None else trail.access  # as above
+        if self.access is not None:
             # A task that outlives the connection still holds this object, and finds it closed.
-            access.closed = True
+            self.access.closed = True
         # Nearly every connection: nothing has changed since the decision was written.
         if (
             self._connection is not None
