@@ -90,6 +90,14 @@ class TestTheContext:
         known = opened(DatabaseContext(KEY).sign(judged(airports=[], id="no uuid"), now=0.0, backend_pid=1))
         assert set(known) == {"$embed", "$end", "$pid", "carrier"}
 
+    @pytest.mark.parametrize("options", [{"key": KEY[:20]}, {"key": KEY, "pooler": "session"}], ids=["short", "pooler"])
+    def test_what_is_wrong_with_it_is_told_without_the_key(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError) as raised:
+            DatabaseContext(**options)
+        *_, last = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+        assert last.locals
+        assert not [value for value in last.locals.values() if KEY[:20] in value]
+
     def test_behind_a_pooler_it_names_no_backend(self) -> None:
         context = DatabaseContext(KEY, pooler="transaction")
         assert "$pid" not in opened(context.sign(judged(), now=0.0, backend_pid=42))
@@ -104,14 +112,6 @@ class TestTheContext:
             pytest.param(990, 20, 1010, id="a token within its leeway"),
         ],
     )
-    @pytest.mark.parametrize("options", [{"key": KEY[:20]}, {"key": KEY, "pooler": "session"}], ids=["short", "pooler"])
-    def test_what_is_wrong_with_it_is_told_without_the_key(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ConfigError) as raised:
-            DatabaseContext(**options)
-        *_, last = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
-        assert last.locals
-        assert not [value for value in last.locals.values() if KEY[:20] in value]
-
     def test_it_ends_with_the_token_or_after_a_minute(self, expires_at: float | None, leeway: int, end: float) -> None:
         row_filter = RowFilter(POLICY, {"carrier": "UA"}, expires_at=expires_at)
         signed = DatabaseContext(KEY, leeway_seconds=leeway).sign(row_filter, now=1000.0, backend_pid=1)
