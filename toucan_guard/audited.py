@@ -183,7 +183,7 @@ class Connection:
     async def settled(self, error: BaseException) -> bool:
         """Answer for what the app raised; False where the server must hear of it too."""
         if not isinstance(error, Exception):
-            if self._decision_id is None and not self.gone and not (_is_cancellation(error) and _is_being_cancelled()):
+            if self._decision_id is None and not self.gone and not _is_cancellation(error):
                 # The server's own answer would be a 500 without the guard's headers.
                 await self._refuse(Deny(Reason.APP_FAILED))
             else:
@@ -376,7 +376,9 @@ def _is_cancellation(error: BaseException) -> bool:
     """Whether the client hung up or the server stops, and nobody waits for an answer."""
     if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
         return any(map(_is_cancellation, error.exceptions))
-    return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return _is_being_cancelled()
+    return isinstance(error, GeneratorExit)
 
 
 def _is_being_cancelled() -> bool:
