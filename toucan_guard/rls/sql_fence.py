@@ -7,7 +7,7 @@ stops that and costs time, so it is left out where no condition can fail on any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlglot import exp
@@ -26,6 +26,11 @@ _VALUES: Final = (exp.Literal, exp.Null, exp.Boolean, exp.Placeholder, exp.Param
 _ROW_FUNCTIONS: Final = tuple({kind for kinds in ROW_FUNCTIONS.values() for kind in kinds})
 # What these give is made of rows that the filter has let through.
 _AFTERWARDS: Final = (exp.AggFunc, exp.Window)
+# What else a query in a condition may have: it can be asked for each row of the query around it.
+_QUIET: Final = (
+    *(*_CALM, *_QUERIES, exp.From, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.Offset),
+    *(exp.Distinct, exp.Join, exp.Table, exp.TableAlias, exp.With, exp.CTE, exp.Count, exp.Min, exp.Max),
+)
 
 
 def needs_fence(nodes: Mapping[type[exp.Expr], list[Any]], *, columns_differ: bool) -> bool:
@@ -42,7 +47,7 @@ def needs_fence(nodes: Mapping[type[exp.Expr], list[Any]], *, columns_differ: bo
     if not all(_is_calm(condition) for condition in (*own, *ons)):
         return True
     if columns_differ and (
-        any(_compares_columns(part) for condition in (*own, *ons) for part in _parts(condition))
+        any(_compares_columns(found) for kind in _COMPARISONS for found in nodes.get(kind, ()))
         or any(join.args.get("using") or join.args.get("method") for join in joins)
     ):
         return True
@@ -64,23 +69,21 @@ def needs_fence(nodes: Mapping[type[exp.Expr], list[Any]], *, columns_differ: bo
 
 
 def _is_calm(node: exp.Expr) -> bool:
-    return all(isinstance(part, _CALM) for part in _parts(node))
+    if isinstance(node, _QUERIES):
+        return all(isinstance(part, _QUIET) and not _is_of_one_row(part) for part in node.walk())
+    if isinstance(node, _AFTERWARDS) and not _is_of_one_row(node):
+        return True
+    return isinstance(node, _CALM) and all(map(_is_calm, node.iter_expressions()))
+
+
+def _is_of_one_row(node: exp.Expr) -> bool:
+    """``max(a, b)``, which the parser takes for an aggregate and the generator writes as GREATEST."""
+    return isinstance(node, exp.Max | exp.Min) and bool(node.expressions)
 
 
 def _compares_columns(node: exp.Expr) -> bool:
-    if not isinstance(node, _COMPARISONS):
-        return False
     sides = [side for side in node.iter_expressions() if not isinstance(side, _VALUES)]
     return len(sides) > 1
-
-
-def _parts(node: exp.Expr) -> Iterator[exp.Expr]:
-    """The node and what is in it, without aggregates and without sub-queries, whose conditions are looked at apart."""
-    if isinstance(node, (*_QUERIES, *_AFTERWARDS)):
-        return
-    yield node
-    for child in node.iter_expressions():
-        yield from _parts(child)
 
 
 def _is_outermost(select: exp.Select) -> bool:
