@@ -157,6 +157,12 @@ def test_nobody_is_new_in_a_record_that_has_just_begun(event: Any) -> None:
             {"outcome": "error", "reason": "store_unavailable"}, {"failures", "store_unavailable"}, id="no store"
         ),
         pytest.param(
+            {"outcome": "deny", "reason": "store_unavailable"}, {"failures", "store_unavailable"}, id="no store, 503"
+        ),
+        pytest.param(
+            {"outcome": "deny", "reason": "keys_unavailable"}, {"failures", "keys_unavailable"}, id="no keys"
+        ),
+        pytest.param(
             {"steps": [{"layer": "origin", "decision": "would_deny:origin_not_allowed"}], "outcome": "would_deny",
              "reason": "origin_not_allowed"},
             {"report_only"}, id="a rule on trial",

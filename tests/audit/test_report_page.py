@@ -108,6 +108,17 @@ def test_the_page_is_well_formed_and_says_what_the_record_says(october: str) -> 
         assert words in text
 
 
+def test_what_failed_stands_apart_from_what_was_refused(traffic: Any) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    closed = {"outcome": "deny", "reason": "keys_unavailable", "status": 503}
+    html = page(_report(encode_line(traffic._event(day, **said)) for said in (closed, {})))
+    text = " ".join("".join(read(html).words).split())
+    assert "Nobody was refused." in text
+    assert "1 failure by reason" in text
+    assert "The keys that tokens are checked with could not be fetched for too long." in text
+    assert "Why requests failed" not in page(_report([encode_line(traffic._event(day))]))
+
+
 def test_its_own_policy_allows_its_style_sheet_and_nothing_else(october: str) -> None:
     policy = re.search('<meta http-equiv="Content-Security-Policy" content="([^"]*)">', october)
     style = re.search("<style>(.*?)</style>", october, re.DOTALL)

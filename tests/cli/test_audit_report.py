@@ -87,6 +87,20 @@ def test_a_month_for_programs(report: Any, record: Path) -> None:
     assert {notice["kind"] for notice in value["notices"]} >= {"burst", "unused_key"}
 
 
+def test_a_store_that_does_not_answer_refuses_nobody(report: Any, traffic: Any, tmp_path: Path) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    closed = {"outcome": "deny", "reason": "store_unavailable", "status": 503, "region": "eu-west"}
+    (tmp_path / "log").write_bytes(b"".join(encode_line(traffic._event(day, **said)) for said in (closed, closed, {})))
+    told, value = report(tmp_path / "log"), json.loads(report(tmp_path / "log", "--json").stdout)
+    for words in ("3 requests came in: none of them were refused, and 2 (66.7%) failed", "Why requests failed",
+                  "The service was not ready 2 times"):  # fmt: skip
+        assert words in _flat(told.stdout)
+    assert "Why requests were refused" not in told.stdout
+    assert (value["totals"]["refused"], value["totals"]["failed"]) == (0, 2)
+    (region,) = value["regions"]["rows"]
+    assert [region[name] for name in ("count", "let_in", "refused", "failed")] == [2, 0, 0, 2]
+
+
 def test_a_month_as_a_page(report: Any, record: Path, tmp_path: Path) -> None:
     html = tmp_path / "report.html"
     made = report(record, "--html", html)

@@ -7,7 +7,7 @@ from typing import Final
 
 from toucan_guard.audit.report.figures import BadLine, Totals
 from toucan_guard.audit.report.hours import ALLOWED, FAILED, REFUSED, WOULD_REFUSE, Hours
-from toucan_guard.audit.report.kinds import gives_token, is_preflight, step_beside, trials_of
+from toucan_guard.audit.report.kinds import gives_token, is_fault, is_preflight, step_beside, trials_of
 from toucan_guard.audit.report.lines import LineReader, capped, number_of, text_of, texts_of
 from toucan_guard.audit.report.people import People
 from toucan_guard.audit.report.tallies import Seen, Tally, Told, Top
@@ -113,9 +113,10 @@ class Gatherer:
         if event["event"] == "open":
             self.numbers["starts"] += 1
         elif event["event"] == "completion":
-            if event.get("outcome") == "error":
+            outcome = event.get("outcome")
+            if outcome == "error" or (outcome == "deny" and is_fault(event, text_of(event, "reason") or "unknown")):
                 self.numbers["cut"] += 1
-            elif event.get("outcome") == "deny":
+            elif outcome == "deny":
                 self.numbers["closed"] += 1
             self._tables(event, "decision_id")
 
@@ -146,10 +147,13 @@ class Gatherer:
             self.numbers["unasked"] += outcome in (ALLOWED, WOULD_REFUSE)
             trials = tuple(reason for reason in trials if reason != Reason.STORE_UNAVAILABLE)
             outcome = ALLOWED if outcome == WOULD_REFUSE and not trials else outcome
-        let_in, refused = outcome in (ALLOWED, WOULD_REFUSE), outcome == REFUSED
+        let_in = outcome in (ALLOWED, WOULD_REFUSE)
         beside = step_beside(event, line) if let_in else None
         site = text_of(event, "embedder") or text_of(event, "origin")
         reason = "" if let_in else text_of(event, "reason") or "unknown"
+        if outcome == REFUSED and is_fault(event, reason):
+            outcome = FAILED
+        refused = outcome == REFUSED
         client = text_of(event, "client")
         if client is not None and (site is None or not refused):
             seen = self.clients.count(client, time, let_in=let_in, refused=refused)

@@ -4,6 +4,9 @@ Who opens a frame once would otherwise be counted two or three times: the browse
 (a preflight), trades the frame's token for a session and is sent on (a redirect), and asks for the chart. So a step
 that was let in is counted apart, since what it leads to is counted by itself. One that was refused, or failed, leads
 to nothing: it stands for the chart that was asked for, and counts as a request.
+
+Who was turned away because the store, the keys or the record did not answer was not refused: nobody has decided. Such a
+request has failed, as one has that the app could not answer.
 """
 
 from __future__ import annotations
@@ -11,8 +14,25 @@ from __future__ import annotations
 from typing import Any, Final
 
 from toucan_guard.core.audit_event import Event
+from toucan_guard.core.decisions import EXPLANATIONS, Reason
 
+UNREADY: Final = frozenset(reason for reason, told in EXPLANATIONS.items() if told.status == 503)
+"""What the guard needs did not answer, so that nothing could be decided."""
+
+_FAULTS: Final = frozenset(reason for reason, told in EXPLANATIONS.items() if told.status >= 500)
+_REASONS: Final = frozenset(Reason)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})  # 304 shows a chart that the browser has kept
+
+
+def is_fault(event: Event, reason: str) -> bool:
+    """Whether whoever was turned away for this reason did nothing that is not allowed: the fault is on our side.
+
+    A reason of the app's own (``x_…``) says so by its status: 500 and above (RFC 9110 §15.6).
+    """
+    if reason in _REASONS:
+        return reason in _FAULTS
+    status = event.get("status")
+    return isinstance(status, int) and status >= 500
 
 
 def is_preflight(event: Event) -> bool:

@@ -44,6 +44,11 @@ class Seen:
         self.notes: dict[str, int] = {}
         self.unnoted = 0
 
+    @property
+    def failed(self) -> int:
+        """How many were neither let in nor refused."""
+        return self.count - self.let_in - self.refused
+
     def at(self, time: str) -> None:
         """It was there at this time."""
         # Not min() and max(), which take three times as long, a few times for every line.

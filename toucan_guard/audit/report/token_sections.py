@@ -127,6 +127,7 @@ def keys(report: Report) -> Html:
             number(key.used),
             number(key.let_in),
             number(key.refused),
+            number(key.failed),
             several(key.tenants),
             state,
         ])  # fmt: skip
@@ -143,7 +144,8 @@ def keys(report: Report) -> Html:
         table(
             f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
             [Column("Key", "main"), Column("Last used", "date"), Column("Requests", "number"),
-             Column("Let in", "number"), Column("Refused", "number"), Column("Customers"), Column("State")],
+             Column("Let in", "number"), Column("Refused", "number"), Column("Failed", "number"), Column("Customers"),
+             Column("State")],
             rows[:ROWS],
         ),
         left_out(len(rows) - ROWS, "key"),
@@ -166,10 +168,11 @@ def customers(report: Report) -> Html:
         table(
             f"{counted(listing, 'customer')}, by {plural(listing.total, 'request')} with a valid token of theirs",
             [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter long"),
-             Column("Let in", "number"), Column("Refused", "number"), Column("Last seen", "date")],
+             Column("Let in", "number"), Column("Refused", "number"), Column("Failed", "number"),
+             Column("Last seen", "date")],
             (
                 [name(row.name), at_least(row.count, row.at_most), bar(row.count, listing.total), number(row.let_in),
-                 f"{number(row.refused)} ({share(row.refused, row.count)})", date(row.last)]
+                 f"{number(row.refused)} ({share(row.refused, row.count)})", number(row.failed), date(row.last)]
                 for row in listing.rows[:ROWS]
             ),
         ),
@@ -196,8 +199,14 @@ def regions(report: Report) -> Html:
         "Regions",
         table(
             f"{plural(listing.total, 'request')} by the region that answered{elsewhere}",
-            [Column("Region", "main"), *(Column(title, "number") for title in ("Requests", "Let in", "Refused"))],
-            ([name(row.name), *map(number, (row.count, row.let_in, row.refused))] for row in listing.rows[:ROWS]),
+            [
+                Column("Region", "main"),
+                *(Column(title, "number") for title in ("Requests", "Let in", "Refused", "Failed")),
+            ],
+            (
+                [name(row.name), *map(number, (row.count, row.let_in, row.refused, row.failed))]
+                for row in listing.rows[:ROWS]
+            ),
         ),
         left_out(listing.names - ROWS, "region"),
     )
