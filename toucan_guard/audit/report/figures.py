@@ -323,6 +323,19 @@ class BadLine:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadFile:
+    """A file that could not be read, or only in part.
+
+    Attributes:
+        file: Its name.
+        problem: Why, as the rest of a sentence about it.
+    """
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """What was read.
 
@@ -333,6 +346,7 @@ class Source:
         bad: Lines that are no audit events.
         bad_lines: The first of these.
         misdated: Events dated in the future, or before there was a guard; counted nowhere else.
+        unread: Files that could not be read, or only in part; what stands in there is counted nowhere.
     """
 
     files: tuple[str, ...]
@@ -341,6 +355,7 @@ class Source:
     bad: int
     bad_lines: tuple[BadLine, ...]
     misdated: int
+    unread: tuple[UnreadFile, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from toucan_guard.audit.report.figures import BadLine, Totals
+from toucan_guard.audit.report.figures import BadLine, Totals, UnreadFile
 from toucan_guard.audit.report.hours import ALLOWED, FAILED, REFUSED, WOULD_REFUSE, Hours
 from toucan_guard.audit.report.kinds import gives_token, is_fault, is_preflight, step_beside, trials_of
 from toucan_guard.audit.report.lines import LineReader, capped, number_of, text_of, texts_of
@@ -43,6 +43,7 @@ class Gatherer:
         self.sealed = 0  # lines that claim to belong to a chain
         self.lines = self.before = self.bad = self.misdated = 0
         self.bad_lines: list[BadLine] = []
+        self.unread: list[UnreadFile] = []
         self.span = Seen()  # of the whole record
         self.period = Seen()
         self.numbers = dict.fromkeys(Totals.__slots__, 0)
@@ -98,6 +99,15 @@ class Gatherer:
             self._known(event, time)
         if in_period:
             self.period.at(time)
+
+    def cannot_read(self, file: str, why: str) -> None:
+        """Note a file that cannot be read, or only in part.
+
+        Args:
+            file: Its name.
+            why: What whoever tried was told, as the rest of a sentence about the file.
+        """
+        self.unread.append(UnreadFile(file, why))
 
     def _known(self, event: Event, time: str) -> None:
         """What an event says that is not counted: which sites and keys there were."""

@@ -52,6 +52,16 @@ def _holes(report: Report) -> Iterator[Notice]:
             "Look at the disk or the collector that the record goes to. AUDIT_MODE=strict answers nothing that it "
             "cannot write down.",
         )
+    unread = report.source.unread
+    if unread:
+        yield Notice(
+            "unread_file",
+            "look",
+            f"{plural(len(unread), 'file')} could not be read",
+            f"{listed([f'{harmless(file.file)} {harmless(file.problem)}' for file in unread])}. What stands there is "
+            "not in this report, so its numbers are too low.",
+            "Make the report again with the whole file, or with a copy of it.",
+        )
     bad = report.source.bad
     if bad:
         first = report.source.bad_lines[0]
