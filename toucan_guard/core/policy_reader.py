@@ -37,6 +37,8 @@ _KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
 _TABLE: Final = ("all", "any", "open", "write", "columns")
 _LEAF: Final = ("column", "op", "attribute")
 _WHOLE: Final = "the policy"
+# Where a name without a schema is looked for: in PostgreSQL, and in SQLite and DuckDB.
+_SEARCHED: Final = ("public.", "main.")
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 Read = tuple[tuple[Attribute, ...], tuple[TableRule, ...]]
@@ -88,6 +90,7 @@ class _Reader:
         self._problems: list[str] = []
         self._attributes: dict[str, Attribute] = {}
         self._broken: set[str] = set()  # declared, but wrongly: a second complaint at each use would not help
+        self._broken_tables: set[str] = set()  # what they say is not what was meant
         self._meant = Hints()
 
     def read(self, content: object) -> Read:
@@ -106,7 +109,10 @@ class _Reader:
                 self._broken.add(name)
         tables = []
         for name, body in self._object(content.get("tables", {}), "tables").items():
+            before = len(self._problems)
             tables.append(self._table(name, body))
+            if len(self._problems) > before:
+                self._broken_tables.add(name)
         return self._finish(tables)
 
     def read_columns(self, columns: object) -> Read:
@@ -141,6 +147,15 @@ class _Reader:
             if other != table.name:
                 self._say(
                     f"tables.{table.name}", f"differs from {other} in case only, and some databases do not see that"
+                )
+        by_name = {table.name.casefold(): table for table in tables if table.name not in self._broken_tables}
+        for name, table in by_name.items():
+            bare = by_name.get(name.partition(".")[2]) if name.startswith(_SEARCHED) else None
+            if bare is not None and bare.to_plain() != table.to_plain():
+                self._say(
+                    f"tables.{table.name}",
+                    f"may be the same table as {bare.name}, which is looked for in that schema too, and has other "
+                    "rules: keep one of the two, or write both alike",
                 )
         if not tables and not self._problems:
             self._problems.append("the policy names no table, so every query would be refused: add one")
