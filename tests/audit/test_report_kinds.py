@@ -10,7 +10,7 @@ import pytest
 from toucan_guard.audit.report.finish import finish
 from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.headline import counting, headline, tiles
-from toucan_guard.audit.report.kinds import is_fault, step_beside, trials_of
+from toucan_guard.audit.report.kinds import is_fault, step_beside, steps_of
 from toucan_guard.core.audit_line import encode_line
 
 START = datetime(2026, 10, 1, 8, tzinfo=UTC)
@@ -41,7 +41,7 @@ BOOTSTRAP = [{"layer": "embed_token", "decision": "allow"}, {"layer": "bootstrap
 )
 def test_a_step_beside_a_request_is_told_from_one(traffic: Any, said: dict[str, Any], beside: str | None) -> None:
     event = traffic._event(START, **said)
-    assert step_beside(event, encode_line(event)) == beside
+    assert step_beside(event, steps_of(event)) == beside
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_a_request_is_on_trial_once_for_each_reason() -> None:
         {"layer": "x", "decision": 3},
         "…",
     ]
-    assert trials_of({"steps": steps}) == ("origin_not_allowed", "grant_missing", "unknown")
-    assert trials_of({"steps": None}) == ()
+    assert steps_of({"steps": steps}).trials == ("origin_not_allowed", "grant_missing", "unknown")
+    assert steps_of({"steps": None}).trials == steps_of({}).trials == ()
 
 
 def _report(traffic: Any, *said: dict[str, Any]) -> Any:

@@ -174,7 +174,8 @@ def links_in(line: bytes) -> tuple[Sequence[bytes], Sequence[Link]]:
     """
     fragments: list[bytes] = []
     links: list[Link] = []
-    for part in _STARTS.split(line):
+    # Nearly every line stands alone, and searching for a text is ten times as fast as for a pattern.
+    for part in (line,) if line.find(_START, 1) < 0 else _STARTS.split(line):
         whole = read_link(part)
         rest = b"" if whole is not None else part
         if whole is None and (begins := _LINE.match(part)) is not None:

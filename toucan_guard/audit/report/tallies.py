@@ -90,8 +90,10 @@ class Tally(Generic[K]):
         seen = self._kept.get(name)
         if seen is None:
             seen = self.known(name, time)
-        else:
-            seen.at(time)
+        elif time > seen.last:
+            seen.last = time  # nearly always: lines stand in their order
+        elif time < seen.first:
+            seen.first = time
         self.total += 1
         seen.count += 1
         if refused:
