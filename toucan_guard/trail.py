@@ -46,16 +46,6 @@ _READ_HEADERS: Final = frozenset(
     }
 )
 
-# Of these, what says where a request comes from, and what it is for.
-_SAID: Final = (
-    b"access-control-request-method",
-    b"origin",
-    b"referer",
-    b"sec-fetch-dest",
-    b"sec-fetch-mode",
-    b"sec-fetch-site",
-)
-
 Said = tuple[bytes | None, ...]
 
 
@@ -340,7 +330,15 @@ def _beginning(value: bytes, longest: int) -> str:
 
 def said_of(raw: Mapping[bytes, bytes]) -> Said:
     """See ``Trail.said``."""
-    return tuple(map(raw.get, _SAID))
+    value = raw.get  # one call after the other: a loop over the names takes twice as long
+    return (
+        value(b"access-control-request-method"),
+        value(b"origin"),
+        value(b"referer"),
+        value(b"sec-fetch-dest"),
+        value(b"sec-fetch-mode"),
+        value(b"sec-fetch-site"),
+    )
 
 
 def repeats(headers: Sequence[Header], raw: Mapping[bytes, bytes]) -> bool:
