@@ -13,7 +13,7 @@ from rich.text import Text
 
 from toucan_guard.audit.report.figures import Report
 from toucan_guard.audit.report.headline import counting, covered, headline, tiles, verdict
-from toucan_guard.audit.report.notices import retirable
+from toucan_guard.audit.report.notices import many_failed, retirable
 from toucan_guard.audit.report.sections import because, told_seals, told_siteless
 from toucan_guard.audit.report.words import (
     at_least,
@@ -81,10 +81,10 @@ def _over_time(report: Report) -> None:
     if len(slots) < 2 or not report.totals.requests:
         return
     say("")
-    for title, values in (
-        ("Requests", [slot.requests for slot in slots]),
-        ("Refusals", [slot.refused for slot in slots]),
-    ):
+    lines = [("Requests", [slot.requests for slot in slots]), ("Refusals", [slot.refused for slot in slots])]
+    if many_failed(report):
+        lines.append(("Failures", [slot.failed for slot in slots]))
+    for title, values in lines:
         _tell(f"{title:<9} {_line(values)} {number(max(values))} at most in {'an' if unit == 'hour' else 'a'} {unit}")
     each = _slots_in_a_block(len(slots))
     block = f"each block is {plural(each, unit) if each > 1 else ('an ' if unit == 'hour' else 'a ') + unit}"
@@ -237,7 +237,8 @@ def _others(report: Report) -> None:
         f"{plural(totals.failed, 'request')} failed; {plural(totals.cut, 'answer')} broke off; "
         f"{plural(totals.closed, 'live feed or stream', 'live feeds or streams')} ended with their token; "
         f"{plural(totals.dropped, 'entry', 'entries')} not written down; "
-        f"{plural(source.bad, 'line')} of {number(source.lines)} could not be read."
+        f"{plural(source.bad, 'line')} of {number(source.lines)} could not be read"
+        + (f"; {plural(len(source.unread), 'file')} could not be read." if source.unread else ".")
     )
     for line in source.bad_lines[:5]:
         _tell(f"  {line.file}:{line.number}: {line.problem}")

@@ -232,7 +232,7 @@ def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:
     findings = sorted(verdict.findings, key=lambda finding: (not finding.tampering, finding.kind not in UNPROVED))
     told = [
         SealFinding(
-            place=f"{finding.file}:{finding.number}" if finding.file else "",
+            place=f"{finding.file}:{finding.number}" if finding.number else finding.file,
             kind=finding.kind,
             tampering=finding.tampering,
             sentence=finding.sentence,

@@ -89,13 +89,15 @@ def _tiles(report: Report) -> Html:
 
 def _footer(report: Report) -> Html:
     source = report.source
+    unread = {file.file for file in source.unread}
+    files = [f"{file} (not read to its end)" if file in unread else file for file in source.files]
     before = f", {number(source.before)} of them from before this time" if source.before else ""
     return element(
         "footer",
         element(
             "p",
             f"All times are UTC. Made on {minute(report.made)} from {plural(source.lines, 'line')}{before} of "
-            f"{listed(list(source.files)) if source.files else 'no file'}.",
+            f"{listed(files) if files else 'no file'}.",
         ),
         element(
             "p",

@@ -37,7 +37,7 @@ def failures(report: Report) -> Html:
             "These were not refused: the app, or something that the guard needs, did not do its part, or the viewer "
             "left. Where nothing could be decided, nothing was shown.",
         ),
-        _by_reason("failure", "Failed", [(row, row.failed) for row in failed], report.totals.failed, ""),
+        _by_reason("failure", "Failed", [(row, row.failed) for row in failed], report.totals.failed, "amber"),
     )
 
 

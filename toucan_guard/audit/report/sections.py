@@ -119,6 +119,7 @@ def gaps(report: Report) -> Html:
         ("Entries not written down", number(totals.dropped)),
         ("Lines shortened for length", number(totals.shortened)),
         ("Lines that could not be read", number(source.bad)),
+        ("Files that could not be read", number(len(source.unread))),
         ("Lines with an impossible date", number(source.misdated)),
         ("Processes started", number(totals.starts)),
     ]
