@@ -9,6 +9,7 @@ unknown path) is answered here too.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Collection
@@ -406,7 +407,19 @@ def _is_cancellation(error: BaseException) -> bool:
     """Whether the client hung up or the server stops, and nobody waits for an answer."""
     if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
         return any(map(_is_cancellation, error.exceptions))
-    return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return _is_being_cancelled()
+    return isinstance(error, GeneratorExit)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether this task was told to stop. Who waits for something that another one has cancelled hears the same, and
+    somebody waits for the answer."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio, where nobody can say so but who stops the task; or the loop is gone
+        return True
+    return task is None or task.cancelling() > 0
 
 
 def _says_only(error: BaseException, decision: Deny) -> bool:

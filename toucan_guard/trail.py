@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from starlette.types import Message, Scope, Send
 
 from toucan_guard.core.claims import VerifiedClaims
+from toucan_guard.core.credentials import TokenCredential
 from toucan_guard.core.decision_line import DecisionLine
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
@@ -166,6 +167,7 @@ class Trail:
         own_page: The Origin header names our own public origin.
         session_cookies: Cookie headers with embed sessions, which the app does not see.
         claims: The verified token or embed session.
+        presented: The token itself, for a guard behind this one that reads tokens otherwise; None for a session.
         narrowing: Where the token and its tenant may be embedded; None is no narrowing.
         embed: What the app sees.
         access: What the adapters see: the row filter and the receipts of filtered tables.
@@ -210,6 +212,7 @@ class Trail:
         "narrowing",
         "opaque_caller",
         "own_page",
+        "presented",
         "raw",
         "refusal",
         "refused_token",
@@ -234,6 +237,7 @@ class Trail:
         self.own_page = False
         self.session_cookies: tuple[str, ...] = ()
         self.claims: VerifiedClaims | None = None
+        self.presented: TokenCredential | None = None
         self.narrowing: OriginAllowlist | None = None
         self.embed: Embed | None = None
         self.access: RowAccess | None = None
@@ -314,7 +318,7 @@ class Trail:
     def release(self) -> None:
         """Let go of what refers back to the connection, at its end: it is freed at once, not by the collector."""
         self.edits = ()
-        self.audit = self._send = None
+        self.audit = self._send = self.presented = None
 
     def wrap(self, send: Send) -> Send:
         """A ``send`` that edits the headers of every response; the first layer that asks is the outermost."""

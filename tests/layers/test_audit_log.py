@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -359,6 +360,30 @@ async def test_a_cancelled_connection_is_recorded(steps: Any, http: Any) -> None
         await http(AuditLogMiddleware(app_of(*steps, forever), sink=sink))
     assert scope.cancelled_caught
     assert sink.told() == (says("allow", None, 200, "error") if steps else says("error", "unanswered", None))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("steps", [[], [START, MORE]], ids=["before the start", "in the stream"])
+async def test_the_cancellation_of_something_that_the_app_waits_for_is_a_crash(steps: Any, http: Any) -> None:
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        # As one of many that wait for one query, when the first of them has hung up.
+        shared = asyncio.get_running_loop().create_future()
+        shared.cancel()
+        await shared
+
+    sink, raised = Record(), []
+    audited = AuditLogMiddleware(app_of(*steps, waits), sink=sink)
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await audited(scope, receive, send)
+        except asyncio.CancelledError:
+            raised.append("and the server hears of it")
+
+    answer = await http(served)
+    assert sink.told() == (says("allow", None, 200, "error") if steps else says("error", "app_failed", 500))
+    assert answer.status == sink.events[0]["status"]
+    assert len(raised) == 1
 
 
 async def test_an_early_hint_does_not_leave_before_the_decision(http: Any) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import string
 import tomllib
+import traceback
 from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
@@ -88,6 +89,14 @@ class TestTheContext:
     def test_what_is_absent_or_empty_is_not_in_it(self) -> None:
         known = opened(DatabaseContext(KEY).sign(judged(airports=[], id="no uuid"), now=0.0, backend_pid=1))
         assert set(known) == {"$embed", "$end", "$pid", "carrier"}
+
+    @pytest.mark.parametrize("options", [{"key": KEY[:20]}, {"key": KEY, "pooler": "session"}], ids=["short", "pooler"])
+    def test_what_is_wrong_with_it_is_told_without_the_key(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError) as raised:
+            DatabaseContext(**options)
+        *_, last = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+        assert last.locals
+        assert not [value for value in last.locals.values() if KEY[:20] in value]
 
     def test_behind_a_pooler_it_names_no_backend(self) -> None:
         context = DatabaseContext(KEY, pooler="transaction")

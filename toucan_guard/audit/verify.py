@@ -134,6 +134,7 @@ class ChainVerifier:
         self._fragments.finish(
             (start for chain in self._chains.values() for start in chain.next_starts(files)),
             linked={name for name, notes in self._files.items() if notes.linked},
+            chains=self._chains.keys(),
         )
         for notes in self._files.values():
             notes.finish(self._findings)
@@ -203,6 +204,8 @@ class ChainVerifier:
                     "altered", place, link.chain, "There are too many breaks before this line to follow its chain."
                 )
                 return None
+        if link.cuts:
+            self._fragments.newline_is_of(place)
         for cut in link.cuts:
             self._fragments.own(cut, link.chain, place, must_be_here=chain.follows(link, place))
         return chain.take(link, place)

@@ -21,7 +21,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 MAX_CUTS: Final = 8
@@ -47,6 +47,12 @@ _LINE: Final = re.compile(
 _START: Final = b'{"chain":"'
 _STARTS: Final = re.compile(rb'(?=\{"chain":")')
 _BEGINNING: Final = re.compile(rb'(?=\{"chain":"[0-9a-f-]{36}","seq":)')
+# The id, the number and the line before, as far as they stand in what may be the beginning of a line.
+_BEGUN: Final = re.compile(
+    rb'.{0,%d}(?P<id>[0-9a-f-]{0,36})(?:","seq":(?P<number>[0-9]{1,18})(?:,"prev":"(?P<previous>[0-9a-f]{0,%d}))?)?'
+    % (len(_START), _HALF),
+    re.DOTALL,
+)
 
 
 class Cut(NamedTuple):
@@ -117,6 +123,23 @@ def cut_of(fragment: bytes) -> Cut:
 def start_of(chain: str, number: int, *, previous: str) -> bytes:
     """What a line of a chain begins with."""
     return b'%b%b","seq":%d,"prev":"%b",' % (_START, chain.encode(), number, previous.encode())
+
+
+def chain_begun(beginning: bytes) -> str | None:
+    """The id, or as much of it as stands there, of the chain of a line that begins so; None where no line does."""
+    found = _BEGUN.match(beginning)
+    assert found is not None  # noqa: S101 - it fits whatever there is
+    name, number, previous = (part.decode() for part in found.groups(b""))
+    line = start_of(name.ljust(36, "0"), int(number or "0"), previous=previous.ljust(_HALF, "0"))
+    return name if line[: len(beginning)] == beginning[: len(line)] else None
+
+
+def beginnings_of(part: bytes) -> Iterator[bytes]:
+    """What a part of a line may be the beginning of: itself, or without the first bytes of another one behind it."""
+    yield part
+    for length in range(1, len(_START)):
+        if len(part) > length and part.endswith(_START[:length]):
+            yield part[:-length]
 
 
 def previous_of(digest: str) -> str:

@@ -111,8 +111,12 @@ class ApiKeys:
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._path: Final = path
-        self._service_key: Final = service_key
-        self._pepper: Final = pepper
+        # Not kept as they are: they are the secrets themselves, which whoever looks would see.
+        self._signs_with: Final[Callable[[str], SigningKey]] = lambda key_id: signing_key(service_key, key_id)
+        self._digest_of: Final[Callable[[str], bytes] | None] = (
+            None if pepper is None else lambda text: api_key_digest(pepper, text)
+        )
+        self._pepper_check: Final = None if pepper is None else pepper_check(pepper)
         self._development: Final = development
         self._attributes: Final = attributes
         self._clock: Final = clock
@@ -170,14 +174,14 @@ class ApiKeys:
         Raises:
             ConfigError: There is no pepper; whatever is presented is an entry or a refusal.
         """
-        if self._pepper is None:
+        if self._digest_of is None:
             raise ConfigError("TOUCAN_GUARD_API_KEY_PEPPER is required where API keys are presented")
         key = parse_api_key(presented)
         if key is None:
             return _refused("the API key is not well-formed")
         entry = self._current().keys.get(key.key_id)
         stored = _NOBODY if entry is None else entry.digest
-        right = hmac.compare_digest(api_key_digest(self._pepper, key.text), stored)
+        right = hmac.compare_digest(self._digest_of(key.text), stored)
         if entry is None:
             return _refused("no API key has this id", key.key_id)
         if not right:
@@ -187,7 +191,7 @@ class ApiKeys:
 
     def signing_key(self, key_id: str) -> SigningKey:
         """The key that signs for an API key."""
-        return signing_key(self._service_key, key_id)
+        return self._signs_with(key_id)
 
     def look(self) -> bool:
         """Look at the file now, and at the clock: a key whose end has come leaves the ring. Whether something changed.
@@ -237,7 +241,7 @@ class ApiKeys:
 
     def _understood(self, text: str) -> ApiKeyBook:
         book = ApiKeyBook.from_text(text, development=self._development, attributes=self._attributes)
-        if self._pepper is not None and not hmac.compare_digest(pepper_check(self._pepper), book.pepper_check):
+        if self._pepper_check is not None and not hmac.compare_digest(self._pepper_check, book.pepper_check):
             raise ConfigError(
                 "holds keys that were made with another pepper: set the TOUCAN_GUARD_API_KEY_PEPPER that they were "
                 "made with, or begin a new file"

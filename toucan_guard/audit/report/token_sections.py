@@ -110,11 +110,7 @@ def keys(report: Report) -> Html:
     rows = []
     for key in report.keys:
         kind = "API key" if key.api_key else "Signing key"
-        state = (
-            element("span", "can be retired", class_="tag warn")
-            if retirable(key)
-            else element("span", "in use", class_="tag")
-        )
+        retired = element("span", "can be retired", class_="tag warn") if retirable(key) else ""
         issued = element("span", f"{plural(key.issued, 'token')} given", class_="soft") if key.issued else ""
         rows.append([
             lines(
@@ -123,13 +119,12 @@ def keys(report: Report) -> Html:
                 element("span", kind, class_="soft"),
                 issued,
             ),
-            lines(date(key.last), element("span", _ago(key.unused_days), class_="soft")),
+            lines(date(key.last), element("span", _ago(key.unused_days), class_="soft"), retired),
             number(key.used),
             number(key.let_in),
             number(key.refused),
             number(key.failed),
             several(key.tenants),
-            state,
         ])  # fmt: skip
     short = covered_days(report) < UNUSED_DAYS and not report.source.before
     caveat = (
@@ -144,8 +139,7 @@ def keys(report: Report) -> Html:
         table(
             f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
             [Column("Key", "main"), Column("Last used", "date"), Column("Requests", "number"),
-             Column("Let in", "number"), Column("Refused", "number"), Column("Failed", "number"), Column("Customers"),
-             Column("State")],
+             Column("Let in", "number"), Column("Refused", "number"), Column("Failed", "number"), Column("Customers")],
             rows[:ROWS],
         ),
         left_out(len(rows) - ROWS, "key"),
