@@ -80,7 +80,7 @@ class ChainRuns:
             self._runs.append(Run(link.number, link.number, place, place, link.previous, told, link.digest))
             if link.number == 0 and link.previous != FIRST_PREVIOUS:
                 tell_of_misfit(self._findings, place, self._name)
-        mark = UNSOUND if sound is False else self._marks(link)
+        mark = UNSOUND if sound is False else self._marks(link, sound=sound is True)
         before = self._seen.meet(link.number, place.file, mark)
         if before is None or UNSOUND in {before.mark, mark}:  # what is unsound was told where it stands
             return None

@@ -179,14 +179,14 @@ def read_link(line: bytes) -> Link | None:
         return None
     body, chain, number, previous, cuts, _, event, kind, digest = found.groups()
     return Link(
-        chain=chain.decode(),
-        number=int(number),
-        previous=previous.decode(),
-        event=event.decode(),
-        keyed=kind == b"mac",
-        digest=digest.decode(),
-        body=body,
-        cuts=() if cuts is None else _read_cuts(cuts),
+        chain.decode(),
+        int(number),
+        previous.decode(),
+        event.decode(),
+        kind == b"mac",
+        digest.decode(),
+        body,
+        () if cuts is None else _read_cuts(cuts),
     )
 
 
