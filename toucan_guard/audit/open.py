@@ -49,7 +49,9 @@ def open_sink(
             why = error.strerror
             if error.errno == errno.ENXIO:
                 why = "it is a named pipe that nobody reads, or a socket: start the reader of the pipe first"
-            raise ConfigError(f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({why})") from None
+            raise ConfigError(
+                f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({why})"
+            ) from None
     chain = Chain(chain_key, settings=settings, dump=fastest_dump())
     sink: LineSink | QueuedSink
     if mode == "strict":
