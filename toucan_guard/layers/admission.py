@@ -25,6 +25,7 @@ from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
 from toucan_guard.query import carries_bootstrap_token
 from toucan_guard.recorder import Recorder
+from toucan_guard.request_headers import list_headers, repeats, said_of
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revoked import Revocations
@@ -33,9 +34,6 @@ from toucan_guard.trail import (
     RefusedToken,
     arrived_trail,
     existing_trail,
-    list_headers,
-    repeats,
-    said_of,
     trail_of,
 )
 from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdict_of
