@@ -16,6 +16,7 @@ from starlette.types import Message, Scope, Send
 
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.credentials import TokenCredential
+from toucan_guard.core.decision_line import DecisionLine
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
@@ -36,6 +37,54 @@ class HoldsTrail(Protocol):
     @property
     def trail(self) -> Trail:
         """The connection's Trail."""
+        ...
+
+
+class InCharge(Protocol):
+    """Who records a connection (``audited.py``, ``admitted.py``)."""
+
+    def continued_by(self, recorder: Any) -> None:
+        """Write with the ``Recorder`` of a guard behind this one, where this one records nothing."""
+        ...
+
+
+class WantsFindings(Protocol):
+    """Who wants to keep what the layers find about a request (``admission.py``)."""
+
+    def let_in(self, scope: Scope, trail: Trail) -> None:
+        """All of them have let it pass; it stands in front of the app."""
+        ...
+
+    def refused(self, scope: Scope, trail: Trail) -> None:
+        """One of them has refused it."""
+        ...
+
+
+class Findings(Protocol):
+    """What the layers had found about an earlier request."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What each of them decided."""
+        ...
+
+    @property
+    def line(self) -> DecisionLine:
+        """Writes the record of requests that say the same."""
+        ...
+
+
+class LetsIn(Protocol):
+    """What lets a request in without another look (``admission.py``)."""
+
+    @property
+    def found(self) -> Findings:
+        """What the layers had found."""
+        ...
+
+    @property
+    def embed(self) -> Embed:
+        """What the app sees."""
         ...
 
 
@@ -109,7 +158,7 @@ class Trail(RequestHeaders):
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
         required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
-        audit: What an audit layer that has taken charge of this connection keeps of it.
+        audit: Who has taken charge of this connection for the audit layer.
         edits: What is done to the headers of every response that leaves, crashes included.
         admission: What the layers had found about an earlier request that said the same (``admission.py``).
         sought: Who wants to keep what the layers find about this one (``admission.py``).
@@ -172,11 +221,11 @@ class Trail(RequestHeaders):
         self.exempt = False
         self.report_only_grants = False
         self.required_tables: frozenset[str] = _NO_TABLES
-        self.audit: Any = None
+        self.audit: InCharge | None = None
         self.began_at: float | None = None
-        self.sought: Any = None
+        self.sought: WantsFindings | None = None
         self.refused_token: RefusedToken | None = None
-        self.admission: Any = None
+        self.admission: LetsIn | None = None
         self._send: Send | None = None
         self.state: dict[str, Any] | None = None
 

@@ -396,6 +396,96 @@ async def test_an_app_in_an_app_answers_its_crashes_itself_as_ever(
     assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 3
 
 
+def _dispatching(app: Starlette, inner: Any) -> Starlette:
+    """An app with a ``BaseHTTPMiddleware`` in front of another one, which crashes in a task of its own."""
+
+    async def passing(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers["x-time"] = "3"
+        return response
+
+    app.mount("/inner", inner)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=passing)
+    return app
+
+
+@pytest.mark.parametrize("how", MOUNTS)
+async def test_a_crash_of_an_app_in_an_app_behind_a_base_http_middleware_is_answered_with_a_reference(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    app = mounted(how, _dispatching(Starlette(), fastapi_app()), make_settings())
+    for number in range(3):
+        answer = await _crash(http, app, "/inner/boom", bearer)
+        line = audit_lines()[number]
+        assert (answer.status, answer.reason, answer.problem["request_id"]) == (500, "app_failed", line["request_id"])
+        assert SECRET.encode() not in answer.body
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 3
+
+
+@pytest.mark.parametrize("handlers", [{}, {500: _async}], ids=["no handler", "a handler of its own"])
+@pytest.mark.parametrize(
+    ("headers", "parts"),
+    [
+        pytest.param({}, [b"Internal Server Error"], id="the same text"),
+        pytest.param({}, [b"Internal ", b"Server ", b"Error", b""], id="the same text in parts"),
+        pytest.param({}, [b"Internal ", b"Server Fault"], id="another text that begins like it"),
+        pytest.param({}, [b"Internal Server Error", b"s"], id="a longer text"),
+        pytest.param({}, [b"Internal "], id="a shorter text"),
+        pytest.param({}, [b""], id="no text"),
+        pytest.param({"content-type": "text/html"}, [b"Internal Server Error"], id="another type"),
+    ],
+)
+async def test_an_apps_own_answer_that_looks_like_starlettes_to_a_crash_is_left_as_it_is(
+    handlers: Any, headers: dict[str, str], parts: list[bytes], http: Any, make_settings: Any, bearer: Any,
+    audit_lines: Any,
+) -> None:  # fmt: skip
+    async def says(scope: Any, receive: Any, send: Any) -> None:
+        said = {"content-type": "text/plain; charset=utf-8", "content-length": "21", **headers}
+        raw = [(name.encode(), value.encode()) for name, value in said.items()]
+        await send({"type": "http.response.start", "status": 500, "headers": raw})
+        for part in parts[:-1]:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": parts[-1]})
+
+    app = Starlette(routes=[Mount("/own", app=says)], exception_handlers=handlers)
+    for guarded in (ToucanGuard(says, settings=make_settings()), ToucanGuard(app, settings=make_settings())):
+        for _ in range(2):
+            answer = await http(guarded, path="/own/", headers=bearer)
+            assert (answer.status, answer.body) == (500, b"".join(parts))
+            assert answer.values("content-security-policy")
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)] * 4
+
+
+async def test_an_answer_that_looks_like_it_leaves_before_the_app_waits_for_the_client(
+    make_settings: Any, bearer: dict[str, str]
+) -> None:
+    left = anyio.Event()
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+        while (await receive())["type"] != "http.disconnect":
+            continue
+
+    async def receive() -> Any:
+        await left.wait()  # the client waits for its answer, and hangs up then
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            left.set()
+
+    guarded = ToucanGuard(waiting, settings=make_settings())
+    for _ in range(2):
+        left = anyio.Event()
+        scope = {
+            "type": "http", "method": "GET", "path": "/", "query_string": b"", "scheme": "https",
+            "headers": [(name.encode(), value.encode()) for name, value in bearer.items()],
+        }  # fmt: skip
+        with anyio.fail_after(10):
+            await guarded(scope, receive, send)
+        assert left.is_set()
+
+
 async def test_an_app_that_breaks_the_requests_headers_and_crashes_is_answered(
     http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
 ) -> None:

@@ -127,9 +127,8 @@ class AdmissionMiddleware:
         previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
-            sought: Sought | None = trail.sought
-            if sought is not None and trail.refusal is not None:
-                self._refusals.keep(scope, trail, sought.said, sought.accept, sought.verdict)
+            if trail.sought is not None and trail.refusal is not None:
+                trail.sought.refused(scope, trail)
         finally:
             current_row_access.reset(previous)
             trail.release()
@@ -199,7 +198,7 @@ class AdmissionMiddleware:
         if refusal is None:
             trail = trail_of(scope)
             trail.began_at, trail.refused_token = began, refused
-            trail.sought = Sought(self._admissions, said, accept, verdict)
+            trail.sought = Sought(self._admissions, self._refusals, said, accept, verdict)
         return refusal
 
 
