@@ -136,8 +136,6 @@ class AdmittedConnection:
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
-        if self._connection is not None:
-            await self._connection.go_on()
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._gone = True
@@ -159,7 +157,6 @@ class AdmittedConnection:
                 return
         elif (
             kind == "http.response.start"
-            and message.get("status") != 500
             and self._connection is None
             and (self._trail is None or (not self._trail.required_tables and self._trail.ended is None))
             and (sys.exception() is None or not _is_for_another())

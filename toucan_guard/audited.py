@@ -23,14 +23,7 @@ from toucan_guard.asgi import Refused, alone, close_code, deny
 from toucan_guard.core.audit_event import completion_event
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import AuditWriteError
-from toucan_guard.crashes import (
-    SetAside,
-    answered_by_starlette,
-    answers_to,
-    crash_page,
-    left_to_starlette,
-    may_be_starlettes,
-)
+from toucan_guard.crashes import answered_by_starlette, answers_to, crash_page, left_to_starlette
 from toucan_guard.ids import new_id
 from toucan_guard.proxies import inherited_request_id
 from toucan_guard.recorder import Recorder
@@ -84,7 +77,6 @@ class Connection:
 
     __slots__ = (
         "_answered",
-        "_aside",
         "_changed",
         "_complete",
         "_decision_id",
@@ -102,7 +94,6 @@ class Connection:
         "_tables",
         "_trail",
         "_trailers",
-        "_went_on",
         "gone",
     )
 
@@ -124,8 +115,6 @@ class Connection:
         self._held_back = False  # the event could not be written: 503 went out, nothing else may
         self._complete = False  # the last byte went out: what happens afterwards cuts nothing
         self._answered = False  # a refusal went out in place of what the app is still saying
-        self._aside: SetAside | None = None  # an answer that may be Starlette's to a crash
-        self._went_on = False  # the app did: it is none
         self.gone = False  # the client has hung up
         self._trailers = False  # the app has announced trailers, which come behind the body
         trail.audit = self
@@ -180,7 +169,6 @@ class Connection:
 
     async def returned(self) -> None:
         """The app has returned."""
-        await self.go_on()
         if self._decision_id is None and not self.gone:
             # Left to the server, this would be a 500 without the guard's headers.
             await self._refuse(Deny(Reason.APP_FAILED, "the app returned without an answer"))
@@ -194,7 +182,6 @@ class Connection:
 
     async def settled(self, error: BaseException) -> bool:
         """Answer for what the app raised; False where the server must hear of it too."""
-        self._aside = None  # it was Starlette's answer to that
         if not isinstance(error, Exception):
             if self._decision_id is None and not self.gone and not _is_cancellation(error):
                 # The server's own answer would be a 500 without the guard's headers.
@@ -224,8 +211,6 @@ class Connection:
 
     async def receive(self) -> Message:
         """The app's ``receive``."""
-        if self._aside is not None:
-            await self.go_on()  # it may wait for the client, who waits for the answer
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.gone = True
@@ -249,23 +234,10 @@ class Connection:
         elif kind == _TRAILERS:
             self._complete = not message.get("more_trailers", False)
 
-    async def go_on(self) -> None:
-        """Send what was set aside: no crash has come of it."""
-        aside, self._aside = self._aside, None
-        if aside is not None:
-            self._went_on = True
-            for message in aside.messages:
-                await self.send(message)
-
     async def _begins(self, message: Message, kind: str) -> bool:
         """Record the decision before the first message leaves; False where it must not leave."""
         if self._answered or kind in _HINTS:
             return False
-        if self._aside is not None:
-            if self._aside.takes(message):
-                return False
-            await self.go_on()
-            return True
         if self._held_back:
             raise AuditWriteError("the response is held back")
         if kind == _NOT_A_BYTE:
@@ -281,9 +253,6 @@ class Connection:
             with suppress(AuditWriteError):  # then 503 has gone out in its place
                 await crash_page(self._scope, crash, self._trail.request_id)(self._scope, self._receive, self.send)
             self._answered = True
-            return False
-        if refused is None and kind == "http.response.start" and not self._went_on and may_be_starlettes(message):
-            self._aside = SetAside(message)
             return False
         raises_again = refused is not None and answered_by_starlette() is not None
         try:

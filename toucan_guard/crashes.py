@@ -20,9 +20,6 @@ from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.refusals import RefusalResponse, refusal_response
 
 _CATCHES: Final = "ServerErrorMiddleware.__call__"
-_PLAIN_TEXT: Final = b"Internal Server Error"
-_PLAIN_HEADERS: Final = {(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_PLAIN_TEXT))}
-_TOLD_BY: Final = frozenset(name for name, _ in _PLAIN_HEADERS)
 _log: Final = logging.getLogger("toucan_guard")
 
 
@@ -99,42 +96,6 @@ def left_to_starlette(message: Message) -> Exception | None:
         name == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers") or ()
     )
     return error if is_plain and isinstance(error, Exception) else None
-
-
-class SetAside:
-    """An answer that may be Starlette's to a crash, and does not leave before that is known.
-
-    Behind a ``BaseHTTPMiddleware`` an app runs in a task of its own. What it says comes from another one, which has
-    caught nothing; the crash itself comes up when all of the answer has been said.
-
-    Attributes:
-        messages: The answer, as far as it has come.
-    """
-
-    def __init__(self, start: Message) -> None:
-        self.messages = [start]
-        self._text = b""
-        self._whole = False
-
-    def takes(self, message: Message) -> bool:
-        """Set a message aside, if Starlette's answer goes on like that."""
-        if message["type"] != "http.response.body" or self._whole:
-            return False
-        self._text += bytes(message.get("body", b""))
-        self._whole = not message.get("more_body", False)
-        if not (self._text == _PLAIN_TEXT if self._whole else _PLAIN_TEXT.startswith(self._text)):
-            return False
-        self.messages.append(message)
-        return True
-
-
-def may_be_starlettes(message: Message) -> bool:
-    """Whether an answer begins as Starlette's own to a crash does."""
-    headers = message.get("headers") or ()
-    return (
-        message.get("status") == 500
-        and {(name.lower(), value) for name, value in headers if name.lower() in _TOLD_BY} == _PLAIN_HEADERS
-    )
 
 
 def _without_crashes(handlers: Mapping[Any, Any]) -> dict[Any, Any]:
