@@ -10,6 +10,7 @@ import os
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -980,6 +981,11 @@ class TestTenantOrigins:
         assert [name in "".join(problems) for name in ("'AA'", "'BB'", "'CC'")] == [True, False, True]
 
 
+def _below(error: BaseException) -> TracebackType | None:
+    """The traceback of an error, without the frame that has caught it."""
+    return None if error.__traceback__ is None else error.__traceback__.tb_next
+
+
 def everything_shown(error: BaseException) -> str:
     shown = [str(error), repr(error), repr(vars(error)), repr(error.args)]
     shown += traceback.format_exception(error)
@@ -988,6 +994,23 @@ def everything_shown(error: BaseException) -> str:
 
 
 class TestNothingShowsASecret:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"secret": SECRET, "issuer": ""},
+            {"store_url": f"redis://:{SECRET}@@store"},
+            {"audit_chain_key": f"{SECRET} "},
+            {"keys": json.dumps({"keys": [{"kty": "oct", "k": SECRET}]})},
+        ],
+        ids=lambda changes: next(iter(changes)),
+    )
+    def test_neither_do_changes_that_are_refused(self, changes: dict[str, Any]) -> None:
+        settings = from_python()
+        with pytest.raises(ConfigError) as raised:
+            settings.model_copy(update={**changes, "audience": []})
+        # But for this frame, which has what it gives.
+        assert SECRET not in everything_shown(raised.value.with_traceback(_below(raised.value)))
+
     def test_good_settings_do_not(self) -> None:
         settings = from_python()
         deep = [repr(settings), str(settings), repr(settings.model_dump()), settings.model_dump_json()]

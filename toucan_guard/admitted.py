@@ -18,6 +18,7 @@ from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused, alone
 from toucan_guard.audited import Arrival, Connection
 from toucan_guard.core.claims import VerifiedClaims
+from toucan_guard.core.credentials import AUTHORIZATION, TokenCredential
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.crashes import answered_by_starlette
 from toucan_guard.headers import Header, name_of
@@ -183,7 +184,7 @@ class AdmittedConnection:
 
     def _begun(self, message: Message) -> Message:
         """The beginning of an answer as it leaves; its decision is written now."""
-        admission, access, recorder = self._admission, self.access, self._recorder
+        admission, recorder = self._admission, self._recorder
         found = admission.found
         # Before the decision is written: headers that are none are a crash of the app's, which is answered as such.
         headers = list(message.get("headers", ()))
@@ -197,8 +198,11 @@ class AdmittedConnection:
         self._trailers = bool(message.get("trailers", False))
 
         status, trail = message.get("status"), self._trail
-        if access is not None and access.receipts:
-            self._tables = tuple(access.receipts)
+        # A guard inside this one has put its own in the place of ours.
+        access = self.access if trail is None else trail.access
+        tables = _NO_TABLES if access is None else access.tables
+        if tables:
+            self._tables = tuple(tables)
         self._steps = found.steps if trail is None else trail.steps
         event_id = new_id()
         try:
@@ -218,7 +222,7 @@ class AdmittedConnection:
                     expires_at=self._claims.expires_at,
                     root=self._root,
                     root_path=self._root_path,
-                    tables=_NO_TABLES if access is None else access.receipts,
+                    tables=tables,
                 )
             ):
                 recorder.decide(
@@ -243,6 +247,7 @@ class AdmittedConnection:
             trail = self._trail = Trail(self._request_id)
             trail.read_headers(self._headers)
             trail.claims, trail.admission, trail.access = self._claims, self._admission, self.access
+            trail.presented = TokenCredential(trail.raw.get(b"authorization", b"").decode("latin-1")[7:], AUTHORIZATION)
             self._admission.found.put_on(trail)
             trail.embed, trail.state = self._admission.embed, self._state
             if self._server is None:  # the connection is over
@@ -292,16 +297,17 @@ class AdmittedConnection:
 
     def finish(self) -> None:
         """The connection is over."""
-        trail, access = self._trail, self.access
-        if access is not None:
+        trail = self._trail
+        access = self.access if trail is None else trail.access  # as above
+        if self.access is not None:
             # A task that outlives the connection still holds this object, and finds it closed.
-            access.closed = True
+            self.access.closed = True
         # Nearly every connection: nothing has changed since the decision was written.
         if (
             self._connection is not None
             or self._decision_id is None
             or (trail is not None and (trail.steps is not self._steps or trail.ended is not None))
-            or (access is not None and len(access.receipts) != len(self._tables))
+            or (access is not None and len(access.tables) != len(self._tables))
         ):
             self._general().finish()
         # What refers back to us is let go of: we are freed at once, not by the collector. A task that outlives the

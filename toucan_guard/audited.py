@@ -9,6 +9,7 @@ unknown path) is answered here too.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Collection
@@ -316,10 +317,10 @@ class Connection:
                 self._changed is None
                 and trail.ended is None
                 and len(trail.steps) == self._steps
-                and (access is None or len(access.receipts) == len(self._tables))
+                and (access is None or len(access.tables) == len(self._tables))
             ):
                 return None  # nearly every connection: nothing has changed
-            late = {} if access is None else dict(access.receipts)
+            late = {} if access is None else dict(access.tables)
             outcome, reason = self._afterwards()
             if not self._held_back and (outcome or late.keys() - set(self._tables)):
                 self._recorder.record(
@@ -351,8 +352,8 @@ class Connection:
         """Write the decision."""
         trail = self._trail
         self._steps = len(trail.steps)
-        if trail.access is not None and trail.access.receipts:
-            self._tables = tuple(trail.access.receipts)
+        if trail.access is not None:
+            self._tables = tuple(trail.access.tables)
         event_id = new_id()
         try:
             self._recorder.decide(
@@ -375,7 +376,19 @@ def _is_cancellation(error: BaseException) -> bool:
     """Whether the client hung up or the server stops, and nobody waits for an answer."""
     if isinstance(error, BaseExceptionGroup):  # a task group of the app's wraps what its tasks have raised
         return any(map(_is_cancellation, error.exceptions))
-    return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return _is_being_cancelled()
+    return isinstance(error, GeneratorExit)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether this task was told to stop. Who waits for something that another one has cancelled hears the same, and
+    somebody waits for the answer."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio, where nobody can say so but who stops the task; or the loop is gone
+        return True
+    return task is None or task.cancelling() > 0
 
 
 def _says_only(error: BaseException, decision: Deny) -> bool:

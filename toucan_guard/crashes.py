@@ -47,8 +47,10 @@ def answers_to(error: Exception, *, app: Any, host: Any, request_id: str) -> Ite
         crashed = ExceptionMiddleware(raising, _without_crashes(getattr(host, "exception_handlers", {})))
     handlers = getattr(app, "exception_handlers", {})
     own = handlers.get(500) or handlers.get(Exception)
-    for handler in (page,) if own is None else (own, page):
-        yield ServerErrorMiddleware(crashed, handler=handler, debug=bool(getattr(app, "debug", False)))
+    debug = bool(getattr(app, "debug", False))
+    if debug or own is not None:
+        yield ServerErrorMiddleware(crashed, handler=own, debug=debug)
+    yield ServerErrorMiddleware(crashed, handler=page)
 
 
 def crash_page(scope: Scope, error: BaseException, request_id: str) -> RefusalResponse:

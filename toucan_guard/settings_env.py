@@ -164,8 +164,12 @@ class EnvironmentSettings(BaseSettings):
         before = _copying.set(True)
         try:
             return type(self)(**{name: self.__dict__[name] for name in self.model_fields_set} | dict(update))
+        except ConfigError as error:
+            problems = error.problems
         finally:
             _copying.reset(before)
+        del update  # as in __init__
+        raise ConfigError(problems) from None
 
     # Frozen to the depth: a copy is the thing itself, and keys need not be copyable.
     def __copy__(self) -> Self:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from toucan_guard.settings_values import quoted, variable
 
 if TYPE_CHECKING:
-    from toucan_guard.settings import GuardSettings
+    from toucan_guard.settings_fields import SettingsFields
 
 # What declares the region of what, and the words for it.
 DECLARED: Final[Mapping[str, str]] = {
@@ -22,7 +22,7 @@ DECLARED: Final[Mapping[str, str]] = {
 }
 
 
-def region_contradictions(settings: GuardSettings, mistakes: Mapping[str, str]) -> Iterator[str]:
+def region_contradictions(settings: SettingsFields, mistakes: Mapping[str, str]) -> Iterator[str]:
     """Find declared regions that differ from the deployment's, and declarations of nothing."""
     used = endpoints_in_use(settings)
     for name, what in DECLARED.items():
@@ -40,7 +40,7 @@ def region_contradictions(settings: GuardSettings, mistakes: Mapping[str, str]) 
             )
 
 
-def undeclared(settings: GuardSettings) -> Iterator[str]:
+def undeclared(settings: SettingsFields) -> Iterator[str]:
     """What leaves the machine and declares no region, while the deployment names one; for ``check``."""
     if settings.region is None:
         return
@@ -57,7 +57,7 @@ _ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def endpoints_in_use(settings: GuardSettings) -> Mapping[str, bool]:
+def endpoints_in_use(settings: SettingsFields) -> Mapping[str, bool]:
     """Which of the endpoints that may declare a region this deployment has."""
     url = settings.store_url
     return {

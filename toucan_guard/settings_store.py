@@ -12,7 +12,7 @@ from toucan_guard.tokens.redis_driver import require_driver
 from toucan_guard.tokens.store_url import StoreAddress, parse_store_url
 
 if TYPE_CHECKING:
-    from toucan_guard.settings import GuardSettings
+    from toucan_guard.settings_fields import SettingsFields
 
 MEMORY: Final = "memory://"
 
@@ -30,7 +30,7 @@ def store_address(url: str, source: str) -> StoreAddress | None:
     return address
 
 
-def memory_contradictions(settings: GuardSettings, given: Collection[str]) -> Iterator[str]:
+def memory_contradictions(settings: SettingsFields, given: Collection[str]) -> Iterator[str]:
     """Find what several workers cannot keep each in a memory of its own."""
     url: SecretStr | None = settings.__dict__["store_url"]
     if settings.workers == 1 or not (url is None or url.get_secret_value() == MEMORY):

@@ -9,6 +9,7 @@ from toucan_guard.audit.verdict import Findings, Place
 from toucan_guard.core.audit_chain import FIRST_PREVIOUS, cut_of, start_of
 
 CHAIN = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+OTHER_CHAIN = "019ab2c4-0000-7f80-9a1b-2c3d4e5f6071"
 FILES = {"f", "new", "old"}
 ONE, TWO, THREE = b'{"chain":"one', b'{"chain":"two"', b'{"c'
 
@@ -60,15 +61,61 @@ def test_a_fragment_in_a_file_that_comes_later(fragments: Fragments, findings: F
     assert _kinds(findings) == []
 
 
-def test_the_beginning_of_a_next_line_belongs_to_one_chain_that_was_not_closed(
+def test_the_beginning_of_a_next_line_belongs_to_a_chain_that_was_not_closed(
     fragments: Fragments, findings: Findings
 ) -> None:
     start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
-    for number, content in enumerate((start + b'"prev"', start[:20], b"x" + start), 1):
+    for number, content in enumerate((start + b'"prev"', start[:20], b"x" + start, start[:46] + b"x"), 1):
         fragments.take(content, Place("f", number), ended=False)
-    fragments.finish([("f", start)], linked=FILES)
-    assert _kinds(findings) == [("cut", 1), ("inserted", 2)]
-    assert "2 lines, from here on," in findings.in_order()[1].sentence
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [("cut", 1), ("cut", 2), ("inserted", 3)]
+    assert "2 lines, from here on," in findings.in_order()[2].sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        pytest.param(start_of(OTHER_CHAIN, 0, previous=FIRST_PREVIOUS)[:40], "cut", id="a first line"),
+        pytest.param(start_of(OTHER_CHAIN, 7, previous="a" * 32), "cut", id="of a chain that is in other files"),
+        pytest.param(start_of(OTHER_CHAIN, 7, previous="a" * 32) + b'{"cha', "cut", id="and what begins behind it"),
+        pytest.param(b"{", "cut", id="one byte"),
+        pytest.param(start_of(CHAIN, 0, previous=FIRST_PREVIOUS), "inserted", id="a line of a chain that went on"),
+        pytest.param(b'{"chain":"x', "inserted", id="what names no chain"),
+        pytest.param(b'{"chains', "inserted", id="what no line begins with"),
+        pytest.param(start_of(OTHER_CHAIN, 0, previous=FIRST_PREVIOUS)[:46] + b'","x', "inserted", id="no number"),
+        pytest.param(start_of(OTHER_CHAIN, 7, previous="a" * 32)[:60] + b"!", "inserted", id="no line before"),
+        pytest.param(
+            b'{"chain":"%b","seq":007' % OTHER_CHAIN.encode(), "inserted", id="a number that is written otherwise"
+        ),
+    ],
+)
+def test_of_a_chain_there_may_be_no_more_than_a_beginning(
+    content: bytes, kind: str, fragments: Fragments, findings: Findings
+) -> None:
+    """A service that is started on a full disk, or the last that a rotation has left of one that was stopped."""
+    fragments.take(content, Place("f", 1), ended=False)
+    fragments.finish([], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [(kind, 1)]
+
+
+def test_the_newline_behind_a_beginning_may_be_that_of_whoever_writes_next(
+    fragments: Fragments, findings: Findings
+) -> None:
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    for number in (1, 2, 4, 6):
+        fragments.take(start + b"%d" % number, Place("f", number), ended=True)
+        fragments.newline_is_of(Place("f", 5))
+    fragments.newline_is_of(Place("g", 7))
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [("cut", 1), ("inserted", 2), ("cut", 4), ("inserted", 6)]
+
+
+def test_a_beginning_is_not_taken_apart_for_what_may_be_elsewhere(fragments: Fragments, findings: Findings) -> None:
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    fragments.own(cut_of(start[:1]), OTHER_CHAIN, Place("f", 1), must_be_here=False)
+    fragments.take(start, Place("f", 2), ended=False)
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN, OTHER_CHAIN})
+    assert _kinds(findings) == [("cut", 2)]
 
 
 @pytest.mark.parametrize(
@@ -83,19 +130,19 @@ def test_what_looks_like_a_next_line_and_was_not_stopped_is_evidence(
     assert _kinds(findings) == [("inserted", 1)]
 
 
-def test_a_short_beginning_takes_no_other_ones_line(fragments: Fragments, findings: Findings) -> None:
+def test_beginnings_of_lines_of_several_chains(fragments: Fragments, findings: Findings) -> None:
     one, two = (start_of(CHAIN, number, previous=FIRST_PREVIOUS) for number in (5, 6))
     for number, content in enumerate((one[:20], two, one[:9]), 1):
         fragments.take(content, Place("f", number), ended=False)
     fragments.finish([("f", two), ("f", one)], linked=FILES)
-    assert _kinds(findings) == [("cut", 1), ("cut", 2), ("inserted", 3)]
+    assert _kinds(findings) == [("cut", 1), ("cut", 2), ("cut", 3)]
 
 
 @pytest.mark.parametrize("file", ["copy", "original"])
 def test_a_beginning_belongs_to_its_file(file: str, fragments: Fragments, findings: Findings) -> None:
     start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
     fragments.take(start, Place(file, 1), ended=False)
-    fragments.finish([("copy", start)], linked={"copy", "original"})
+    fragments.finish([("copy", start)], linked={"copy", "original"}, chains={CHAIN})
     assert _kinds(findings) == [("cut" if file == "copy" else "inserted", 1)]
 
 

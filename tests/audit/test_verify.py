@@ -211,7 +211,18 @@ class TestWhatHonestSystemsLeave:
             assert not verdict.tampered
             assert {finding.kind for finding in verdict.findings} == {"cut", "open_ended"}
         assert judge([*lines[:-2], lines[-1][:150]]).tampered  # not the next one
-        assert judge([*lines[:-1], lines[-1][:9], b"\n", lines[-1][:9]]).tampered  # it begins one line, not two
+        assert judge([*lines[:-1], lines[-1][:90] + b"\n"]).tampered  # whoever is stopped leaves no newline
+
+    def test_a_line_that_was_begun_again_and_again(self, chained: Chained, judge: Judge) -> None:
+        """On a full disk, before its process was stopped; and a service that was started there."""
+        lines = chained(6, close=False)
+        again = [lines[-1][:90] + b"\n", lines[-1][:40] + b"\n", lines[-1][:9]]
+        verdict = judge([*lines[:-1], *again])
+        assert not verdict.tampered
+        assert {finding.kind for finding in verdict.findings} == {"cut", "open_ended"}
+        first = chained(1)[0]
+        assert not judge([*lines[:-1], *again[:2], first[:200] + b"\n", first[:3]]).tampered
+        assert judge([*lines[:-1], *again[:2], lines[0][:200] + b"\n", first[:3]]).tampered  # that chain has begun
 
     def test_another_process_writes_behind_a_line_that_was_begun(self, chained: Chained, judge: Judge) -> None:
         killed, other = chained(6, close=False), chained(6)

@@ -94,7 +94,9 @@ def _links(line: bytes, genuine: set[bytes], kinds: set[str]) -> list[Link]:
     parts = [part for part in re.split(b"(?=" + re.escape(START) + b")", content) if part]
     whole = [part for part in parts if part in genuine]
     for part in parts:
-        assert part in genuine or any(each.startswith(part[:NAMED]) for each in genuine), line
+        # Behind the beginning of a line there may be the first bytes of the next one.
+        begun = [part, *(part[:-length] for length in range(1, len(START)) if part.endswith(START[:length]))]
+        assert part in genuine or any(each.startswith(one[:NAMED]) for each in genuine for one in begun), line
     assert len(parts) <= 1 or {"cut", "joined"} & kinds, line
     assert len(parts) == len(whole) or "cut" in kinds, line
     return [link for link in map(read_link, whole) if link is not None]

@@ -68,15 +68,15 @@ def every_token_new() -> Iterator[Row]:
         public = key if secret else key.public_key()
         pem = None if secret else public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         guard = r.guard() if secret else r.guard(secret=None, keys=None, keys_file=written(pem))
-        fresh, other = r.Fresh(r.minter(key)), r.Fresh(r.minter(key))
+        fresh, other, passed = (r.Fresh(r.minter(key)) for _ in range(3))
         contest = Contest(
             {
-                "bare": r.asking(r.bare, list, 200),
+                "bare": r.asking(r.bare, passed, 200),
                 "hand-made": r.asking(r.by_hand(public, algorithm), other, 200),
                 "guard": r.asking(guard, fresh, 200),
             },
             rounds=21,
-            before={"guard": fresh.prepare, "hand-made": other.prepare},
+            before={"guard": fresh.prepare, "hand-made": other.prepare, "bare": passed.prepare},
         )
         yield Row(
             "request",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -24,7 +25,7 @@ from starlette.routing import Mount, Route
 from toucan_guard import Deny, Reason, Refused, ToucanGuard
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.layers import AuditLogMiddleware
-from toucan_guard.rls.context import current_row_access
+from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.testing import FakeClock, audit_capture
 from toucan_guard.trail import trail_of
 
@@ -359,6 +360,30 @@ async def test_a_cancelled_connection_is_recorded(steps: Any, http: Any) -> None
         await http(AuditLogMiddleware(app_of(*steps, forever), sink=sink))
     assert scope.cancelled_caught
     assert sink.told() == (says("allow", None, 200, "error") if steps else says("error", "unanswered", None))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("steps", [[], [START, MORE]], ids=["before the start", "in the stream"])
+async def test_the_cancellation_of_something_that_the_app_waits_for_is_a_crash(steps: Any, http: Any) -> None:
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        # As one of many that wait for one query, when the first of them has hung up.
+        shared = asyncio.get_running_loop().create_future()
+        shared.cancel()
+        await shared
+
+    sink, raised = Record(), []
+    audited = AuditLogMiddleware(app_of(*steps, waits), sink=sink)
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await audited(scope, receive, send)
+        except asyncio.CancelledError:
+            raised.append("and the server hears of it")
+
+    answer = await http(served)
+    assert sink.told() == (says("allow", None, 200, "error") if steps else says("error", "app_failed", 500))
+    assert answer.status == sink.events[0]["status"]
+    assert len(raised) == 1
 
 
 async def test_an_early_hint_does_not_leave_before_the_decision(http: Any) -> None:
@@ -700,16 +725,15 @@ async def test_times_come_from_the_clock(http: Any) -> None:
 
 
 async def test_a_table_that_is_filtered_late_is_told_afterwards(http: Any) -> None:
-    access = SimpleNamespace(
-        receipts={"flights": "v1"},
-        row_filter=SimpleNamespace(attribute_names=("carrier",), policy=SimpleNamespace(version="v1")),
-    )
+    row_filter: Any = SimpleNamespace(attribute_names=("carrier",), policy=SimpleNamespace(version="v1"))
+    access = RowAccess(row_filter)
+    access.note(["flights"], "v1")
 
     async def early(scope: Any, receive: Any, send: Any) -> None:
-        trail_of(scope).access = access  # type: ignore[assignment]
+        trail_of(scope).access = access
 
     async def late(scope: Any, receive: Any, send: Any) -> None:
-        access.receipts["airports"] = "v1"
+        access.note(["airports"], "v1")
 
     sink = Record()
     await http(AuditLogMiddleware(app_of(early, START, MORE, late, BODY), sink=sink))

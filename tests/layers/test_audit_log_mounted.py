@@ -257,6 +257,19 @@ async def test_a_crash_that_nobody_answers_is_answered_with_a_reference(
 
 
 @pytest.mark.parametrize("how", MOUNTS)
+async def test_a_crash_that_the_debug_page_cannot_show_is_answered(
+    how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
+) -> None:
+    async def reads(request: Request) -> None:
+        raise FileNotFoundError("half a letter, as in a file's name that is no UTF-8: \udc80")
+
+    app = Starlette(debug=True, routes=[Route("/boom", reads)])
+    with pytest.raises((FileNotFoundError, UnicodeEncodeError)):
+        await http(mounted(how, app, make_settings()), "GET", "/boom", bearer)
+    assert told(audit_lines()) == [("decision", "error", "app_failed", 500)]
+
+
+@pytest.mark.parametrize("how", MOUNTS)
 async def test_a_refusal_in_a_task_of_the_apps_is_one_however_the_guard_is_mounted(
     how: str, http: Any, make_settings: Any, bearer: dict[str, str], audit_lines: Any
 ) -> None:

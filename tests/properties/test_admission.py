@@ -210,6 +210,8 @@ INNER: list[dict[str, Any]] = [
     {"rls_columns": {"flights.airline": "airline"}},
     {"region": "eu"},
     {"allowed_origins": [CUSTOMER], "exempt_prefixes": ["/inner"]},
+    {"claim_tenant": "org", "claim_region": "land", "require_tenant": False},
+    {"token_carriers": ["x-embed-token"], "environment": "development"},
 ]
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import string
 import tomllib
+import traceback
 from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
@@ -88,6 +89,14 @@ class TestTheContext:
     def test_what_is_absent_or_empty_is_not_in_it(self) -> None:
         known = opened(DatabaseContext(KEY).sign(judged(airports=[], id="no uuid"), now=0.0, backend_pid=1))
         assert set(known) == {"$embed", "$end", "$pid", "carrier"}
+
+    @pytest.mark.parametrize("options", [{"key": KEY[:20]}, {"key": KEY, "pooler": "session"}], ids=["short", "pooler"])
+    def test_what_is_wrong_with_it_is_told_without_the_key(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError) as raised:
+            DatabaseContext(**options)
+        *_, last = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+        assert last.locals
+        assert not [value for value in last.locals.values() if KEY[:20] in value]
 
     def test_behind_a_pooler_it_names_no_backend(self) -> None:
         context = DatabaseContext(KEY, pooler="transaction")
@@ -231,6 +240,14 @@ class TestTheSql:
         policy = RlsPolicy([Attribute("a", "string")], [TableRule("context_key", leaf, show=frozenset({"a"}))])
         with pytest.raises(ConfigError, match="where the guard's keys are"):
             policy_sql(policy)
+
+    def test_two_names_of_one_table_are_refused_where_their_rules_differ(self) -> None:
+        text = '[tables.flights]\nopen = true\n[tables."sales.flights"]\nopen = true\n'
+        policy = RlsPolicy.from_toml(f"{text}write = true")
+        assert policy_sql(policy), "two tables"
+        with pytest.raises(ConfigError, match=r"tables\.sales\.flights: is the table flights in the schema sales"):
+            policy_sql(policy, schema="sales")
+        assert policy_sql(RlsPolicy.from_toml(text), schema="sales"), "both alike"
 
     def test_the_linter_s_one_exception_is_shipped(self) -> None:
         text = (files("toucan_guard.rls") / "pgrls.toml").read_text()

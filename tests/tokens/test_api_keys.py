@@ -77,6 +77,11 @@ def settled(condition: Callable[[], bool]) -> None:
 
 
 class TestAuthentication:
+    def test_whoever_looks_sees_no_secret(self, open_keys: Any) -> None:
+        keys = open_keys()
+        for secret in (PEPPER, SERVICE_KEY):
+            assert repr(secret)[2:-1] not in repr(keys) + repr(vars(keys))
+
     def test_a_key_is_its_entry(self, open_keys: Any) -> None:
         assert open_keys().authenticate(KEY.text, now=NOW) == entry()
 
@@ -143,7 +148,8 @@ class TestAuthentication:
     @given(st.text() | st.binary(max_size=90).map(lambda raw: f"tgk_live_{raw.decode('latin-1')}"))
     def test_any_text_is_refused(self, presented: str) -> None:
         keys = ApiKeys.__new__(ApiKeys)
-        keys._pepper, keys._book, keys._watched_by = PEPPER, ApiKeyBook.empty(PEPPER), os.getpid()  # type: ignore[misc]
+        keys._digest_of = lambda text: api_key_digest(PEPPER, text)  # type: ignore[misc]
+        keys._book, keys._watched_by = ApiKeyBook.empty(PEPPER), os.getpid()
         assert isinstance(keys.authenticate(presented, now=NOW), Deny)
 
     def test_every_changed_character_is_refused(self, open_keys: Any) -> None:

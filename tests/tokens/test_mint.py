@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import traceback
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,21 @@ def verified(token: str, one: TokenMinter, policy: TokenPolicy = POLICY, token_t
     claims = verify(token, policy=policy, keys=KeyRing([one.verification_key]), now=NOW, token_type=token_type)
     assert isinstance(claims, VerifiedClaims), claims
     return claims
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"issuer": ""}, {"kid": ""}, {"key": SECRET[:24]}, {"key": {"kty": "oct", "k": SECRET}, "audience": []}],
+    ids=["an issuer", "a key's name", "a weak key", "a key with mistakes"],
+)
+def test_what_is_wrong_with_a_minter_is_told_without_its_key(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        minter(**options)
+    frames = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    *_, last = frames.stack  # the caller's own frames show what it gives
+    assert last.locals
+    assert not [value for value in last.locals.values() if SECRET[:20] in value]
+    assert frames.__context__ is None
 
 
 def test_the_room_exports_the_minter() -> None:

@@ -7,12 +7,12 @@ fault; one that nobody knows is evidence.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import Cut, cut_of, links_in
+from toucan_guard.core.audit_chain import Cut, beginnings_of, chain_begun, cut_of, links_in
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
@@ -65,10 +65,17 @@ class Fragments:
             place: Where it stands.
             ended: A newline stands behind it. Whoever is stopped while writing a line leaves none.
         """
+        self.newline_is_of(place)
         if len(content) > _LONGEST or len(self._waiting) >= _MOST:
             self._take_unknown(place, content)
         else:
             self._waiting.append(_Fragment(place, content, cut_of(content), ended))
+
+    def newline_is_of(self, place: Place) -> None:
+        """Whoever wrote here puts a newline in front, because its line before was cut: whoever stands before this line
+        may have been stopped there all the same."""
+        if self._waiting and self._waiting[-1].place == (place.file, place.number - 1):
+            self._waiting[-1].ended = False
 
     def own(self, cut: Cut, chain: str, place: Place, *, must_be_here: bool) -> None:
         """Take what a chain says of a line that was cut.
@@ -93,32 +100,49 @@ class Fragments:
         """The files in which a fragment stands that nobody has owned up to so far."""
         return {fragment.place.file for fragment in self._waiting}
 
-    def finish(self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str]) -> None:
+    def finish(
+        self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str], chains: Container[str] = ()
+    ) -> None:
         """Judge what is left.
 
         Args:
             next_starts: Files, and what the next lines in them of chains that were not closed would begin with: a
                 process that is killed, or a machine that stops, may leave the beginning of one.
             linked: The files in which lines of chains stand.
+            chains: The chains of which there is a line: of another one there may be a beginning alone.
         """
-        # Those first that fit one file alone; among them the longest: every short one is the beginning of many.
-        waiting = sorted(self._owned, key=lambda owned: (not owned.must_be_here, -owned.cut.length))
-        while waiting:
-            left = [owned for owned in waiting if not self._give(owned, whole=False)]
-            if len(left) == len(waiting):
-                break
-            waiting = left
-        for owned in waiting:
-            self._missing(owned)
+        elsewhere = [owned for owned in self._owned if not owned.must_be_here]
+        missing = self._give_all(owned for owned in self._owned if owned.must_be_here)
         starts: dict[str, list[bytes]] = {}
         for file, start in next_starts if self._waiting else ():
             starts.setdefault(file, []).append(start)
-        # The longest first here as well: a short one may begin many lines.
-        for fragment in sorted(self._waiting, key=lambda fragment: -len(fragment.content)):
-            possible = [] if fragment.ended else starts.get(fragment.place.file, [])
-            if not _take_starts(fragment.content, possible):
-                self._take_unknown(fragment.place, fragment.content)
-            else:
+        # Before any piece of these is taken for what may be in a file that was not given: a short one begins many.
+        self._take_begun(starts, chains)
+        for owned in self._give_all((*missing, *elsewhere)):
+            self._missing(owned)
+        self._take_begun(starts, chains)
+        for fragment in self._waiting:
+            self._take_unknown(fragment.place, fragment.content)
+        for file, places in self._unknown.items():
+            self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)
+        self._findings.more += self._more_unknown
+
+    def _give_all(self, owned: Iterable[_Owned]) -> list[_Owned]:
+        """Give what there is; what is left is returned."""
+        # Those first that fit one file alone; among them the longest: every short one is the beginning of many.
+        waiting = sorted(owned, key=lambda each: (not each.must_be_here, -each.cut.length))
+        while waiting:
+            left = [each for each in waiting if not self._give(each, whole=False)]
+            if len(left) == len(waiting):
+                break
+            waiting = left
+        return waiting
+
+    def _take_begun(self, starts: Mapping[str, Sequence[bytes]], chains: Container[str]) -> None:
+        """Take those off the list that begin lines, and go no further: a process was stopped there."""
+        for fragment in [*self._waiting]:
+            if not fragment.ended and _are_begun(fragment.content, starts.get(fragment.place.file, ()), chains):
+                self._waiting.remove(fragment)
                 self._findings.add(
                     "cut",
                     fragment.place,
@@ -126,9 +150,6 @@ class Fragments:
                     "The beginning of a line, and no more: its process was stopped, or is still writing, or the rest "
                     "was taken off. Nothing is proved of it.",
                 )
-        for file, places in self._unknown.items():
-            self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)
-        self._findings.more += self._more_unknown
 
     def _give(self, owned: _Owned, *, whole: bool) -> bool:
         """Take a fragment off the list, or out of a longer one: several chains' may stand together."""
@@ -200,25 +221,23 @@ def _merged(places: Iterable[Sequence[int]]) -> Iterable[Sequence[int]]:
     return merged
 
 
-def _take_starts(content: bytes, possible: list[bytes]) -> bool:
-    """Take off the list what was begun here; False where something else was.
+def _are_begun(content: bytes, starts: Sequence[bytes], chains: Container[str]) -> bool:
+    """Whether this is nothing but the beginnings of next lines, or of lines of chains of which there is none here.
 
-    Behind a line of a process that was stopped there may be another one, of which the file has no more either.
+    Behind a line of a process that was stopped there may be another one, of which the file has no more either; and on
+    a full disk a process begins a line again and again.
     """
-    left = [*possible]
     parts, _ = links_in(content)
-    for part in sorted(parts, key=len, reverse=True):
-        begun = next((start for start in left if _begins(part, start)), None)
-        if begun is None:
-            return False
-        left.remove(begun)
-    possible[:] = left
-    return True
+    return all(any(_begins(begun, starts, chains) for begun in beginnings_of(part)) for part in parts)
 
 
-def _begins(content: bytes, start: bytes) -> bool:
-    length = min(len(content), len(start))
-    return content[:length] == start[:length] and not _is_whole(content)
+def _begins(content: bytes, starts: Sequence[bytes], chains: Container[str]) -> bool:
+    if _is_whole(content):
+        return False
+    if any(content[: len(start)] == start[: len(content)] for start in starts):
+        return True
+    name = chain_begun(content)
+    return name is not None and name not in chains
 
 
 def _is_whole(content: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import weakref
 from pathlib import Path
 from typing import Literal
@@ -45,8 +46,11 @@ def open_sink(
         try:
             writer = FileWriter(Path(target))
         except OSError as error:
+            why = error.strerror
+            if error.errno == errno.ENXIO:
+                why = "it is a named pipe that nobody reads, or a socket: start the reader of the pipe first"
             raise ConfigError(
-                f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({error.strerror})"
+                f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({why})"
             ) from None
     chain = Chain(chain_key, settings=settings, dump=fastest_dump())
     sink: LineSink | QueuedSink

@@ -21,7 +21,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 MAX_CUTS: Final = 8
@@ -47,6 +47,12 @@ _LINE: Final = re.compile(
 _START: Final = b'{"chain":"'
 _STARTS: Final = re.compile(rb'(?=\{"chain":")')
 _BEGINNING: Final = re.compile(rb'(?=\{"chain":"[0-9a-f-]{36}","seq":)')
+# The id, the number and the line before, as far as they stand in what may be the beginning of a line.
+_BEGUN: Final = re.compile(
+    rb'.{0,%d}(?P<id>[0-9a-f-]{0,36})(?:","seq":(?P<number>[0-9]{1,18})(?:,"prev":"(?P<previous>[0-9a-f]{0,%d}))?)?'
+    % (len(_START), _HALF),
+    re.DOTALL,
+)
 
 
 class Cut(NamedTuple):
@@ -119,6 +125,23 @@ def start_of(chain: str, number: int, *, previous: str) -> bytes:
     return b'%b%b","seq":%d,"prev":"%b",' % (_START, chain.encode(), number, previous.encode())
 
 
+def chain_begun(beginning: bytes) -> str | None:
+    """The id, or as much of it as stands there, of the chain of a line that begins so; None where no line does."""
+    found = _BEGUN.match(beginning)
+    assert found is not None  # noqa: S101 - it fits whatever there is
+    name, number, previous = (part.decode() for part in found.groups(b""))
+    line = start_of(name.ljust(36, "0"), int(number or "0"), previous=previous.ljust(_HALF, "0"))
+    return name if line[: len(beginning)] == beginning[: len(line)] else None
+
+
+def beginnings_of(part: bytes) -> Iterator[bytes]:
+    """What a part of a line may be the beginning of: itself, or without the first bytes of another one behind it."""
+    yield part
+    for length in range(1, len(_START)):
+        if len(part) > length and part.endswith(_START[:length]):
+            yield part[:-length]
+
+
 def previous_of(digest: str) -> str:
     """What a line says of the one before it: the first 128 bits of that one's digest."""
     return digest[:_HALF]
@@ -156,14 +179,14 @@ def read_link(line: bytes) -> Link | None:
         return None
     body, chain, number, previous, cuts, _, event, kind, digest = found.groups()
     return Link(
-        chain=chain.decode(),
-        number=int(number),
-        previous=previous.decode(),
-        event=event.decode(),
-        keyed=kind == b"mac",
-        digest=digest.decode(),
-        body=body,
-        cuts=() if cuts is None else _read_cuts(cuts),
+        chain.decode(),
+        int(number),
+        previous.decode(),
+        event.decode(),
+        kind == b"mac",
+        digest.decode(),
+        body,
+        () if cuts is None else _read_cuts(cuts),
     )
 
 
@@ -174,7 +197,8 @@ def links_in(line: bytes) -> tuple[Sequence[bytes], Sequence[Link]]:
     """
     fragments: list[bytes] = []
     links: list[Link] = []
-    for part in _STARTS.split(line):
+    # Nearly every line stands alone, and searching for a text is ten times as fast as for a pattern.
+    for part in (line,) if line.find(_START, 1) < 0 else _STARTS.split(line):
         whole = read_link(part)
         rest = b"" if whole is not None else part
         if whole is None and (begins := _LINE.match(part)) is not None:

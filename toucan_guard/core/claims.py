@@ -16,7 +16,7 @@ from toucan_guard.core.grants import Grant, read_grants
 from toucan_guard.core.jws import VerifyingKey
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.sealed import sealing
-from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, FIRST_ISSUED, VERSION, TokenPolicy
+from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, FIRST_ISSUED, FOREIGN, VERSION, TokenPolicy
 
 # Beyond these a float no longer holds every second, and arithmetic with a huge integer raises instead of comparing.
 _MAX_TIME: Final = 2**53
@@ -47,6 +47,7 @@ class VerifiedClaims:
         first_issued_at: ``first_iat``, when the token that this one goes back to was issued: a refreshed token keeps
             it. None where it is absent or no time: the guard demands nothing of it.
         key_mark: What tells that key from another one of its name: see ``VerifyingKey.mark``.
+        reading: How the payload was read: see ``TokenPolicy.reads_alike``.
         derived: Room for what other layers work out once per token; no part of the value, and empty in every copy
             that ``dataclasses.replace`` makes: what was worked out of one end does not hold for another.
     """
@@ -69,6 +70,7 @@ class VerifiedClaims:
     session_seconds: int | None
     first_issued_at: float | None = None
     key_mark: str = field(default="", repr=False)
+    reading: str = field(default="", repr=False)
     derived: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
@@ -132,6 +134,7 @@ def read_claims(
             _session_seconds(payload) if token_type == BOOTSTRAP else None,
             _time_of(payload[FIRST_ISSUED]) if FIRST_ISSUED in payload else None,
             key.mark,
+            policy.reading if check_version else policy.reading + FOREIGN,
         )
     except _ClaimError as bad:
         return Deny(bad.reason, bad.detail)

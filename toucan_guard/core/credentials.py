@@ -82,7 +82,7 @@ def explicit_credential(
         token = bearer_token(authorization[0])
         if token is None:
             return None
-        return _token_credential(token, AUTHORIZATION) if AUTHORIZATION in carriers else _switched_off(AUTHORIZATION)
+        return _token_credential(token, AUTHORIZATION) if AUTHORIZATION in carriers else switched_off(AUTHORIZATION)
     found: list[TokenCredential] = []
     for value in authorization:
         token = bearer_token(value)
@@ -101,11 +101,12 @@ def explicit_credential(
         return Deny(Reason.CREDENTIALS_REPEATED, f"{len(found)} credentials were sent; exactly one may be")
     carrier = SESSION if found[0].carrier == "bootstrap" else found[0].carrier
     if carrier not in carriers:
-        return _switched_off(carrier)
+        return switched_off(carrier)
     return found[0]
 
 
-def _switched_off(carrier: str) -> Deny:
+def switched_off(carrier: str) -> Deny:
+    """The refusal of a credential that stands where none is read."""
     return Deny(Reason.TOKEN_MISSING, f"the token carrier {carrier!r} is switched off in TOUCAN_GUARD_TOKEN_CARRIERS")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Final
 
 from toucan_guard.core.errors import ConfigError
@@ -19,6 +19,8 @@ RESERVED_CLAIMS: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "n
 FIRST_ISSUED: Final = "first_iat"
 # What no claim of ours may be renamed to: the token service could not say when a token was first issued.
 TAKEN_CLAIMS: Final = RESERVED_CLAIMS | {FIRST_ISSUED}
+FOREIGN: Final = " typ=JWT"
+"""Behind the reading of a token that ``insecure_typ_jwt`` let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class TokenPolicy:
             an issuer signs for this audience then opens charts (RFC 8725 §3.11).
         max_token_bytes: Longer tokens are refused unread.
         development: Accept http and localhost in a token's ``origins``.
+        reading: What of this shapes the claims that are read: tokens and sessions that were read otherwise say
+            something else here. Empty for the usual one.
 
     Raises:
         ConfigError: With every problem.
@@ -77,6 +81,7 @@ class TokenPolicy:
     insecure_typ_jwt: bool = False
     max_token_bytes: int = MAX_TOKEN_BYTES
     development: bool = False
+    reading: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         problems = []
@@ -97,6 +102,16 @@ class TokenPolicy:
             problems.append("the longest token must have from 1 to 1048576 bytes")
         if problems:
             raise ConfigError(problems)
+        if self.development or self.claim_names != _USUAL_NAMES:
+            object.__setattr__(self, "reading", repr((self.development, *astuple(self.claim_names))))
+
+    def reads_alike(self, reading: str) -> bool:
+        """Whether claims that were read so are what this policy would have read.
+
+        Args:
+            reading: Of another policy, with ``FOREIGN`` behind it where the token's type was another issuer's.
+        """
+        return reading == self.reading or (self.insecure_typ_jwt and reading == self.reading + FOREIGN)
 
 
 def _is_text(value: object) -> bool:
@@ -105,3 +120,6 @@ def _is_text(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+_USUAL_NAMES: Final = ClaimNames()

@@ -26,6 +26,7 @@ from toucan_guard.core.credentials import (
     session_cookies,
     session_credential,
     session_readable,
+    switched_off,
 )
 from toucan_guard.core.decisions import ALLOW, Deny, Reason
 from toucan_guard.core.embed import Embed, make_embed
@@ -37,7 +38,7 @@ from toucan_guard.query import handle_values
 from toucan_guard.response_headers import keep_private
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revoked import Revocations
-from toucan_guard.tokens.sessions import EmbedSessions
+from toucan_guard.tokens.sessions import SESSION_TYPE, EmbedSessions
 from toucan_guard.trail import Trail, header_values, publish_embed, trail_of
 
 _LAYER: Final = "embed_token"
@@ -147,15 +148,11 @@ class EmbedTokenMiddleware:
         if isinstance(credential, Deny):
             return credential
         if isinstance(credential, TokenCredential):
-            token_type = BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
-            verified = self._verified(credential.token, token_type, trail, now)
-            if self._verifier.lacks_key(verified) and await self._verifier.look_again(credential.token):
-                verified = self._verifier.verify(credential.token, now=self._clock(), token_type=token_type)
-            return verified
+            if credential.carrier != "bootstrap":
+                trail.presented = credential
+            return await self._verified(credential, trail, now)
         if trail.claims is not None:
-            # A guard in front of this one took the credential away and vouches for what it said, as far as it verifies
-            # with the same key: its name, or none, may stand for another key here.
-            return await self._rechecked(trail.claims)
+            return await self._vouched_for(trail.claims, trail, now)
         nothing = _NO_BEARER if authorization else _NO_TOKEN
         if self._sessions is None:
             return nothing
@@ -170,11 +167,32 @@ class EmbedTokenMiddleware:
             return found if isinstance(found, Deny) else await self._rechecked(found)
         return session
 
-    def _verified(self, token: str, token_type: str, trail: Trail, now: float) -> VerifiedClaims | Deny:
+    async def _verified(self, credential: TokenCredential, trail: Trail, now: float) -> VerifiedClaims | Deny:
+        token, token_type = credential.token, BOOTSTRAP if credential.carrier == "bootstrap" else EMBED
         refused, trail.refused_token = trail.refused_token, None
         if refused is not None and refused[:2] == (self._verifier, token) and token_type == EMBED:
-            return refused.refusal
-        return self._verifier.verify(token, now=now, token_type=token_type)
+            verified: VerifiedClaims | Deny = refused.refusal
+        else:
+            verified = self._verifier.verify(token, now=now, token_type=token_type)
+        if self._verifier.lacks_key(verified) and await self._verifier.look_again(token):
+            verified = self._verifier.verify(token, now=self._clock(), token_type=token_type)
+        return verified
+
+    async def _vouched_for(self, claims: VerifiedClaims, trail: Trail, now: float) -> VerifiedClaims | Deny:
+        """What a guard in front of this one has verified and taken away, by the settings of this one.
+
+        It is believed as far as it verifies with the same key (its name, or none, may stand for another key here) and
+        would be read alike; else the token is verified anew.
+        """
+        presented = trail.presented
+        carrier: str | None = None if presented is None else presented.carrier
+        if claims.token_type == SESSION_TYPE:
+            carrier = SESSION
+        if carrier is not None and carrier not in self._carriers:
+            return switched_off(carrier)
+        if presented is None or self._verifier.policy.reads_alike(claims.reading):
+            return await self._rechecked(claims)
+        return await self._verified(presented, trail, now)
 
     async def _rechecked(self, claims: VerifiedClaims) -> VerifiedClaims | Deny:
         rechecked = self._verifier.recheck(claims, now=self._clock())

@@ -48,11 +48,13 @@ class DatabaseContext:
 
     def __init__(self, key: str | bytes, *, pooler: Pooler = "none", leeway_seconds: float = 0) -> None:
         secret = key.encode() if isinstance(key, str) else bytes(key)
-        if len(secret) < MIN_KEY_BYTES:
+        self._key = hashlib.sha256(secret).digest() if len(secret) > _BLOCK else secret
+        length = len(secret)
+        del key, secret  # a traceback that prints local variables shows none
+        if length < MIN_KEY_BYTES:
             raise ConfigError(f"the context key has less than {MIN_KEY_BYTES} bytes: make a longer one")
         if pooler not in POOLERS:
             raise ConfigError(f"the pooler must be {' or '.join(POOLERS)}")
-        self._key = hashlib.sha256(secret).digest() if len(secret) > _BLOCK else secret
         self._leeway = leeway_seconds
         self.pooler: Pooler = pooler
         self.key_id = hmac.digest(self._key, b"toucan_guard context key", "sha256").hex()[:16]

@@ -47,7 +47,7 @@ FUNCTIONS: Final[Mapping[str, frozenset[type[exp.Expr]]]] = {
             *(exp.DayOfWeek, exp.DayOfYear, exp.Monthname, exp.Dayname, exp.LastDay, exp.ToDays),
             *(exp.DayOfWeekIso, exp.WeekOfYear, exp.Quantile, exp.ApproxQuantile, exp.First, exp.Last),
             *(exp.Skewness, exp.Kurtosis, exp.RegexpExtract, exp.Unicode, exp.Levenshtein, exp.Typeof),
-            *(exp.IsNan, exp.IsInf, exp.ArrayContains, exp.Factorial),
+            *(exp.IsNan, exp.IsInf, exp.ArrayContains, exp.ArraySize, exp.Factorial, exp.GroupingId),
         )
     ),
     "postgres": frozenset(
@@ -62,20 +62,23 @@ FUNCTIONS: Final[Mapping[str, frozenset[type[exp.Expr]]]] = {
 # Functions of which the parser knows no more than the name.
 NAMED_FUNCTIONS: Final[Mapping[str, frozenset[str]]] = {
     "sqlite": frozenset(
-        {"total", "julianday", "unixepoch", "date", "time", "datetime", "printf", "quote", "json_array_length"}
+        (
+            *("total", "julianday", "unixepoch", "date", "time", "datetime", "strftime", "printf", "quote"),
+            *("json_array_length", "json_valid"),
+        )
     ),
     "duckdb": frozenset(
         (
             *("date_part", "quantile_disc", "isfinite", "now", "get_current_timestamp", "weekday", "yearweek"),
             *("datepart", "datesub", "date_sub", "age", "century", "mad", "entropy", "product", "geomean", "sem"),
-            *("prefix", "suffix", "printf", "histogram", "jaccard", "gcd", "lcm"),
+            *("prefix", "suffix", "printf", "histogram", "jaccard", "gcd", "lcm", "all"),
         )
     ),
     "postgres": frozenset(
         (
             *("make_date", "age", "isfinite", "every", "octet_length", "gcd", "lcm", "regexp_match", "clock_timestamp"),
             *("jsonb_extract_path_text", "json_extract_path_text", "jsonb_array_length", "json_array_length"),
-            *("jsonb_typeof", "json_typeof"),
+            *("jsonb_typeof", "json_typeof", "all"),
         )
     ),
 }

@@ -56,6 +56,9 @@ def read_statement(sql: str, dialect: str) -> exp.Expr:
     if any(token.token_type in _ARROWS for token in tokens):
         for path in list(found[0].find_all(exp.JSONPath)):
             _write_out(path)
+        if dialect == "postgres":
+            for function in list(found[0].find_all(exp.Lambda)):
+                _to_json(function)
     return found[0]
 
 
@@ -80,6 +83,13 @@ def _parser_of(parser: Any) -> Any:
 def _as_it_is(path: exp.Expr | None) -> exp.Expr | None:
     # The parser would read the text of a path, log what it does not understand, and write it in another way.
     return path
+
+
+def _to_json(function: exp.Lambda) -> None:
+    """In an argument the parser takes ``data -> 'key'`` for a function, of which PostgreSQL has none."""
+    names = function.expressions
+    if len(names) == 1 and isinstance(names[0], exp.Identifier) and isinstance(function.this, exp.Literal):
+        function.replace(exp.JSONExtract(this=exp.Column(this=names[0]), expression=function.this))
 
 
 def _write_out(path: exp.JSONPath) -> None:

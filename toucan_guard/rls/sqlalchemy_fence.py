@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import types as sqltypes
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     BindParameter,
@@ -28,12 +28,11 @@ from sqlalchemy.sql.elements import (
     Over,
     True_,
     UnaryExpression,
-    _label_reference,
-    _textual_label_reference,
 )
 from sqlalchemy.sql.expression import AliasedReturnsRows, Join, ScalarSelect, SelectBase, TableClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.lambdas import LambdaElement
+from sqlalchemy.sql.selectable import FromGrouping
 
 FENCES: Final = {"sqlite": " LIMIT -1", "postgresql": " OFFSET 0"}
 
@@ -46,17 +45,25 @@ _COMPARISONS: Final = frozenset(
 )
 _LISTS: Final = frozenset((operators.and_, operators.or_, operators.comma_op, None))
 _UNARY: Final = frozenset((operators.inv, operators.is_true, operators.is_false, operators.exists, None))
+_ORDERS: Final = frozenset(
+    (operators.asc_op, operators.desc_op, operators.nulls_first_op, operators.nulls_last_op, None)
+)
+_CALM_AGGREGATES: Final = frozenset(("count", "min", "max"))
+_QUIET: Final = (
+    *(BindParameter, ColumnClause, Null, True_, False_, Grouping, Label, SelectBase, ScalarSelect),
+    *(TableClause, AliasedReturnsRows, Join, FromGrouping),
+)
 # What is computed of several rows is computed behind every filter.
 _AGGREGATES: Final = frozenset(("count", "sum", "avg", "min", "max"))
 
 
 def can_fail(condition: Any) -> bool:
-    """Whether a condition can fail on some row; true where it is not known.
-
-    Queries inside it are not looked at: each of them comes here by itself.
-    """
-    if isinstance(condition, BindParameter | ColumnClause | Null | True_ | False_ | SelectBase | ScalarSelect):
+    """Whether a condition can fail on some row; true where it is not known."""
+    if isinstance(condition, BindParameter | ColumnClause | Null | True_ | False_):
         return False
+    if isinstance(condition, SelectBase | ScalarSelect):
+        # All of it can be asked for each row of the query around it, its order and its groups included.
+        return any(map(_is_unknown, visitors.iterate(condition)))
     if isinstance(condition, BinaryExpression):
         known = condition.operator in _COMPARISONS and not _rounds(condition)
     elif isinstance(condition, ClauseList | ExpressionClauseList):
@@ -68,33 +75,34 @@ def can_fail(condition: Any) -> bool:
     return not known or any(map(can_fail, condition.get_children()))
 
 
-def column_can_fail(column: Any, *, correlated: bool) -> bool:
-    """Whether a column of a sub-query, which a condition outside may name, can fail on some row.
+def _is_unknown(part: Any) -> bool:
+    """Whether a part of a query can fail, apart from what is in it."""
+    if isinstance(part, BinaryExpression):
+        return part.operator not in _COMPARISONS or _rounds(part)
+    if isinstance(part, ClauseList | ExpressionClauseList):
+        return part.operator not in _LISTS
+    if isinstance(part, UnaryExpression):
+        return part.operator not in _UNARY or part.modifier not in _ORDERS
+    if isinstance(part, FunctionElement):
+        return str(getattr(part, "name", "")).casefold() not in _CALM_AGGREGATES
+    return not isinstance(part, _QUIET)
 
-    Args:
-        column: The column.
-        correlated: The sub-query is run for each row of a query around it, of which its aggregates may be made.
-    """
+
+def column_can_fail(column: Any) -> bool:
+    """Whether a column of a sub-query, which a condition outside may name, can fail on some row."""
     while isinstance(column, Label | Grouping):
         column = column.element
     if isinstance(column, Over):
-        return correlated
+        return False
     if isinstance(column, FunctionElement) and str(getattr(column, "name", "")).casefold() in _AGGREGATES:
-        return correlated and any(map(can_fail, column.clauses))
+        return False
     return can_fail(column)
 
 
-def order_can_fail(select: Any) -> bool:
-    """Whether what groups, orders or limits a sub-query can fail: it may be made of a row of the query around it."""
+def limit_can_fail(select: Any) -> bool:
+    """Whether the limit of a sub-query is made of a row of the query around it, and may be negative."""
     limits = (select._limit_clause, select._offset_clause, select._fetch_clause)  # noqa: SLF001 - as its compiler does
-    clauses = (*select._group_by_clauses, *select._order_by_clauses, *select._distinct_on)  # noqa: SLF001
-    return any(not isinstance(limit, BindParameter | None) for limit in limits) or any(map(_ordered_can_fail, clauses))
-
-
-def _ordered_can_fail(clause: Any) -> bool:
-    while isinstance(clause, _label_reference) or (isinstance(clause, UnaryExpression) and clause.modifier is not None):
-        clause = clause.element
-    return not isinstance(clause, _textual_label_reference) and can_fail(clause)
+    return any(not isinstance(limit, BindParameter | None) for limit in limits)
 
 
 def source_can_fail(source: Any) -> bool:

@@ -37,6 +37,7 @@ from toucan_guard.core.token_policy import MAX_LEEWAY_SECONDS
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, pepper_check
 from toucan_guard.tokens.key_checks import secret_problem
 from toucan_guard.tokens.keys import KeyRing, SigningKey
+from toucan_guard.whole_file import read_whole
 
 LOOK_SECONDS: Final = 1.0
 MIN_SECRET_BYTES: Final = 32
@@ -110,8 +111,12 @@ class ApiKeys:
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._path: Final = path
-        self._service_key: Final = service_key
-        self._pepper: Final = pepper
+        # Not kept as they are: they are the secrets themselves, which whoever looks would see.
+        self._signs_with: Final[Callable[[str], SigningKey]] = lambda key_id: signing_key(service_key, key_id)
+        self._digest_of: Final[Callable[[str], bytes] | None] = (
+            None if pepper is None else lambda text: api_key_digest(pepper, text)
+        )
+        self._pepper_check: Final = None if pepper is None else pepper_check(pepper)
         self._development: Final = development
         self._attributes: Final = attributes
         self._clock: Final = clock
@@ -169,14 +174,14 @@ class ApiKeys:
         Raises:
             ConfigError: There is no pepper; whatever is presented is an entry or a refusal.
         """
-        if self._pepper is None:
+        if self._digest_of is None:
             raise ConfigError("TOUCAN_GUARD_API_KEY_PEPPER is required where API keys are presented")
         key = parse_api_key(presented)
         if key is None:
             return _refused("the API key is not well-formed")
         entry = self._current().keys.get(key.key_id)
         stored = _NOBODY if entry is None else entry.digest
-        right = hmac.compare_digest(api_key_digest(self._pepper, key.text), stored)
+        right = hmac.compare_digest(self._digest_of(key.text), stored)
         if entry is None:
             return _refused("no API key has this id", key.key_id)
         if not right:
@@ -186,7 +191,7 @@ class ApiKeys:
 
     def signing_key(self, key_id: str) -> SigningKey:
         """The key that signs for an API key."""
-        return signing_key(self._service_key, key_id)
+        return self._signs_with(key_id)
 
     def look(self) -> bool:
         """Look at the file now, and at the clock: a key whose end has come leaves the ring. Whether something changed.
@@ -236,7 +241,7 @@ class ApiKeys:
 
     def _understood(self, text: str) -> ApiKeyBook:
         book = ApiKeyBook.from_text(text, development=self._development, attributes=self._attributes)
-        if self._pepper is not None and not hmac.compare_digest(pepper_check(self._pepper), book.pepper_check):
+        if self._pepper_check is not None and not hmac.compare_digest(self._pepper_check, book.pepper_check):
             raise ConfigError(
                 "holds keys that were made with another pepper: set the TOUCAN_GUARD_API_KEY_PEPPER that they were "
                 "made with, or begin a new file"
@@ -313,12 +318,10 @@ def _stamp_of(found: os.stat_result) -> _Stamp:
 def _read(path: Path) -> tuple[_Stamp, str]:
     """The text of the file and the stamp that belongs to it; errors name no path and show no content."""
     try:
-        with path.open("rb") as file:
-            stamp = _stamp_of(os.fstat(file.fileno()))
-            content = file.read(_MAX_FILE_BYTES + 1)
+        state, content = read_whole(path, most=_MAX_FILE_BYTES)
         if len(content) > _MAX_FILE_BYTES:
             raise ConfigError("names a file of more than 16 MiB: check the path")
-        return stamp, content.decode("utf-8")
+        return _stamp_of(state), content.decode("utf-8")
     except OSError as error:
         raise ConfigError(_unreadable(error)) from None
     except UnicodeDecodeError:

@@ -219,11 +219,14 @@ class CachedVerifier:
         """Look again at claims that were verified earlier and kept elsewhere, in an embed session for example.
 
         Returns:
-            The claims, or a refusal: the time has run out, or the key that vouched for them left the ring.
+            The claims, or a refusal: the time has run out, the key that vouched for them left the ring, or whoever
+            verified them read tokens otherwise.
         """
         ring = self.ring
         if ring is None or not ring.holds(claims.key_id, claims.algorithm, claims.key_mark):
             return self._told(_KEY_GONE)
+        if not self._policy.reads_alike(claims.reading):
+            return _READ_OTHERWISE
         refusal = recheck(claims, policy=self._policy, now=now)
         return claims if refusal is None else refusal
 
@@ -263,6 +266,9 @@ class _NoKeys:
 
 _NO_KEYS: Final = _NoKeys()
 _KEY_GONE: Final = Deny(Reason.KEY_UNKNOWN, "the key that signed the token is no longer in use")
+_READ_OTHERWISE: Final = Deny(
+    Reason.SESSION_UNKNOWN, "the embed session was opened by a guard whose settings read tokens otherwise"
+)
 _KEYS_UNAVAILABLE: Final = Deny(Reason.KEYS_UNAVAILABLE, "the keys that verify tokens cannot be had at this moment")
 _FOR_WANT_OF_A_KEY: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
 

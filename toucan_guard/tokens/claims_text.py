@@ -93,6 +93,7 @@ def _read(members: object) -> VerifiedClaims:
         session_seconds=_seconds(members["session_seconds"]),
         first_issued_at=None if first_issued_at is None else _time(first_issued_at),
         key_mark=_empty_or_text(members["key_mark"]),
+        reading=_empty_or_text(members["reading"]),
     )
 
 

@@ -77,7 +77,15 @@ class TokenMinter:
         claim_names: ClaimNames | None = None,
         development: bool = False,
     ) -> None:
-        self._key: Final = key if isinstance(key, SigningKey) else SigningKey.load(key, kid=kid, algorithm=algorithm)
+        problems: list[str] = []
+        try:
+            loaded = key if isinstance(key, SigningKey) else SigningKey.load(key, kid=kid, algorithm=algorithm)
+        except ConfigError as error:
+            problems += error.problems
+        del key  # a traceback that prints local variables shows none
+        if problems:
+            raise ConfigError(problems)
+        self._key: Final = loaded
         self._issuer: Final = issuer
         self._audience: Final = audience if isinstance(audience, str) else list(audience)
         self._lifetime_seconds: Final = lifetime_seconds
@@ -86,7 +94,7 @@ class TokenMinter:
         self._clock: Final = clock
         self._names: Final = claim_names or ClaimNames()
         self._development: Final = development
-        problems = [
+        problems += [
             *_text_problems("issuer", issuer),
             *_lifetime_problems(lifetime_seconds, None),
             *([] if region is None else _text_problems("region", region)),
