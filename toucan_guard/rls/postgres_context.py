@@ -51,13 +51,14 @@ class DatabaseContext:
         self._key = hashlib.sha256(secret).digest() if len(secret) > _BLOCK else secret
         length = len(secret)
         del key, secret  # a traceback that prints local variables shows none
+        # Before anything raises: such a traceback prints this object, too.
+        self.key_id = hmac.digest(self._key, b"toucan_guard context key", "sha256").hex()[:16]
+        self.pooler: Pooler = pooler
+        self._leeway = leeway_seconds
         if length < MIN_KEY_BYTES:
             raise ConfigError(f"the context key has less than {MIN_KEY_BYTES} bytes: make a longer one")
         if pooler not in POOLERS:
             raise ConfigError(f"the pooler must be {' or '.join(POOLERS)}")
-        self._leeway = leeway_seconds
-        self.pooler: Pooler = pooler
-        self.key_id = hmac.digest(self._key, b"toucan_guard context key", "sha256").hex()[:16]
 
     def pads(self) -> tuple[bytes, bytes]:
         """The key as the database keeps it: the inner and the outer block of HMAC (RFC 2104 §2)."""
