@@ -6,7 +6,7 @@ import atexit
 import errno
 import weakref
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from toucan_guard.audit.chain import Chain
 from toucan_guard.audit.json_lines import fastest_dump
@@ -14,6 +14,8 @@ from toucan_guard.audit.queued import QueuedSink
 from toucan_guard.audit.sinks import LineSink, Sink, StructlogSink
 from toucan_guard.audit.writers import DescriptorWriter, FileWriter, Writer, stdout_descriptor
 from toucan_guard.core.errors import ConfigError
+
+_NO_READER: Final = "it is a named pipe that nobody reads, or a socket: start the reader of the pipe first"
 
 
 def open_sink(
@@ -46,10 +48,10 @@ def open_sink(
         try:
             writer = FileWriter(Path(target))
         except OSError as error:
-            why = error.strerror
-            if error.errno == errno.ENXIO:
-                why = "it is a named pipe that nobody reads, or a socket: start the reader of the pipe first"
-            raise ConfigError(f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({why})") from None
+            why = _NO_READER if error.errno == errno.ENXIO else error.strerror
+            raise ConfigError(
+                f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({why})"
+            ) from None
     chain = Chain(chain_key, settings=settings, dump=fastest_dump())
     sink: LineSink | QueuedSink
     if mode == "strict":
