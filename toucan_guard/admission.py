@@ -26,7 +26,7 @@ from toucan_guard.core.row_filter import RowFilter
 from toucan_guard.decision_facts import facts_of, line_of
 from toucan_guard.headers import Header
 from toucan_guard.trail import Trail
-from toucan_guard.turned_away import Verdict
+from toucan_guard.turned_away import Refusals, Verdict
 
 _MOST: Final = 4  # kinds of requests that are kept for one token
 _MOST_FINDINGS: Final = 1024
@@ -42,16 +42,26 @@ class Sought(NamedTuple):
     """Noted on the Trail of a request about which nothing is known.
 
     Attributes:
-        admissions: Keeps what is found.
+        admissions: Keeps what is found about requests that are let in.
+        refusals: Keeps how others are refused.
         said: What the request says.
         accept: What it wants to read.
         verdict: What is known of its token, if that is all that it brings.
     """
 
     admissions: Admissions
+    refusals: Refusals
     said: Said
     accept: bytes | None
     verdict: Verdict
+
+    def let_in(self, scope: Scope, trail: Trail) -> None:
+        """See ``WantsFindings``."""
+        self.admissions.keep(self.said, scope, trail)
+
+    def refused(self, scope: Scope, trail: Trail) -> None:
+        """See ``WantsFindings``."""
+        self.refusals.keep(scope, trail, self.said, self.accept, self.verdict)
 
 
 class Finding:
@@ -249,4 +259,4 @@ def keep(scope: Scope, trail: Trail) -> None:
     """Keep what the layers have found, where somebody wants it."""
     sought, trail.sought = trail.sought, None
     if sought is not None:
-        sought.admissions.keep(sought.said, scope, trail)
+        sought.let_in(scope, trail)

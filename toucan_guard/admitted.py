@@ -200,8 +200,9 @@ class AdmittedConnection:
         status, trail = message.get("status"), self._trail
         # A guard inside this one has put its own in the place of ours.
         access = self.access if trail is None else trail.access
-        if access is not None and access.receipts:
-            self._tables = tuple(access.receipts)
+        tables = _NO_TABLES if access is None else access.tables
+        if tables:
+            self._tables = tuple(tables)
         self._steps = found.steps if trail is None else trail.steps
         event_id = new_id()
         try:
@@ -221,7 +222,7 @@ class AdmittedConnection:
                     expires_at=self._claims.expires_at,
                     root=self._root,
                     root_path=self._root_path,
-                    tables=_NO_TABLES if access is None else access.receipts,
+                    tables=tables,
                 )
             ):
                 recorder.decide(
@@ -306,7 +307,7 @@ class AdmittedConnection:
             self._connection is not None
             or self._decision_id is None
             or (trail is not None and (trail.steps is not self._steps or trail.ended is not None))
-            or (access is not None and len(access.receipts) != len(self._tables))
+            or (access is not None and len(access.tables) != len(self._tables))
         ):
             self._general().finish()
         # What refers back to us is let go of: we are freed at once, not by the collector. A task that outlives the

@@ -317,10 +317,10 @@ class Connection:
                 self._changed is None
                 and trail.ended is None
                 and len(trail.steps) == self._steps
-                and (access is None or len(access.receipts) == len(self._tables))
+                and (access is None or len(access.tables) == len(self._tables))
             ):
                 return None  # nearly every connection: nothing has changed
-            late = {} if access is None else dict(access.receipts)
+            late = {} if access is None else dict(access.tables)
             outcome, reason = self._afterwards()
             if not self._held_back and (outcome or late.keys() - set(self._tables)):
                 self._recorder.record(
@@ -352,8 +352,8 @@ class Connection:
         """Write the decision."""
         trail = self._trail
         self._steps = len(trail.steps)
-        if trail.access is not None and trail.access.receipts:
-            self._tables = tuple(trail.access.receipts)
+        if trail.access is not None:
+            self._tables = tuple(trail.access.tables)
         event_id = new_id()
         try:
             self._recorder.decide(

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from toucan_guard.asgi import Refused, deny
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError, GuardMissing
-from toucan_guard.core.policy_reader import did_you_mean
+from toucan_guard.core.hints import did_you_mean
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.trail import Trail, existing_trail
 

@@ -176,7 +176,7 @@ class Recorder:
         if self._sink is None and self._metrics is None and not observers:
             return
         claims, access = trail.claims, trail.access
-        tables = _NO_TABLES if access is None else access.receipts
+        tables = _NO_TABLES if access is None else access.tables
         # Where nobody looks into an event, its line is enough, of which most is the same each time.
         if self._takes_lines and not observers:
             known = as_admitted(trail, status)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 from toucan_guard.core.credentials import CARRIERS
 from toucan_guard.core.origins import parse_origin
 from toucan_guard.core.token_policy import TAKEN_CLAIMS
+from toucan_guard.core.toml_text import load_toml
 from toucan_guard.settings_values import Text, did_you_mean, judged, kind, quoted, read_list, read_text, variable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -173,10 +173,9 @@ def read_audit(value: object) -> str:
 def tenant_table(text: str) -> Mapping[str, object]:
     """Read the TOML of tenants and their origins: plain pairs, or the same in a ``[tenants]`` table."""
     try:
-        table: dict[str, object] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        where = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deep"
-        raise ValueError(f"names a file that is not TOML: {where}") from None
+        table: dict[str, object] = load_toml(text)
+    except ValueError as error:
+        raise ValueError(f"names a file that is not TOML: {error}") from None
     inner = table.get("tenants")
     if not isinstance(inner, dict):
         return table

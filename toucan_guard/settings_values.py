@@ -22,6 +22,8 @@ from typing import Final, TypeVar
 
 from pydantic import SecretStr
 
+from toucan_guard.whole_file import read_whole
+
 PREFIX: Final = "TOUCAN_GUARD_"
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024  # a device such as /dev/zero must not fill the memory
 
@@ -257,8 +259,7 @@ def read_keys(value: object) -> SecretStr:
 def read_file(path: Path) -> str:
     """Read a file of UTF-8 text whole; errors name no path and show no content."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        _, content = read_whole(path, most=MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise ValueError(f"names a file that cannot be read ({why or 'not a path'}): check path and rights") from None

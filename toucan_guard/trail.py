@@ -9,45 +9,26 @@ of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from starlette.types import Message, Scope, Send
 
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.credentials import TokenCredential
+from toucan_guard.core.decision_line import DecisionLine
 from toucan_guard.core.decisions import ALLOW, Allow, Decision, Deny
 from toucan_guard.core.embed import Embed
 from toucan_guard.core.origins import Origin, OriginAllowlist
 from toucan_guard.headers import Header, HeaderList, are_headers, name_of
 from toucan_guard.ids import new_id
 from toucan_guard.query import take_bootstrap_tokens
+from toucan_guard.request_headers import READ_HEADERS, RequestHeaders, list_headers
 from toucan_guard.rls.context import RowAccess
 
 RESPONSE_STARTS: Final = ("http.response.start", "websocket.http.response.start")
 TRAIL: Final = "toucan_guard.trail"
 """Where it stands in the scope, or what holds it."""
-
-# Nothing that is accepted is nearly as long; of what is longer, its beginning is enough to refuse it.
-_LONGEST_READ: Final = 65_536
-_READ_HEADERS: Final = frozenset(
-    {
-        b"access-control-request-method",
-        b"authorization",
-        b"cookie",
-        b"origin",
-        b"referer",
-        b"sec-fetch-dest",
-        b"sec-fetch-mode",
-        b"sec-fetch-site",
-        b"sec-websocket-protocol",
-        b"x-api-key",
-        b"x-embed-token",
-    }
-)
-
-Said = tuple[bytes | None, ...]
 
 
 class HoldsTrail(Protocol):
@@ -56,6 +37,54 @@ class HoldsTrail(Protocol):
     @property
     def trail(self) -> Trail:
         """The connection's Trail."""
+        ...
+
+
+class InCharge(Protocol):
+    """Who records a connection (``audited.py``, ``admitted.py``)."""
+
+    def continued_by(self, recorder: Any) -> None:
+        """Write with the ``Recorder`` of a guard behind this one, where this one records nothing."""
+        ...
+
+
+class WantsFindings(Protocol):
+    """Who wants to keep what the layers find about a request (``admission.py``)."""
+
+    def let_in(self, scope: Scope, trail: Trail) -> None:
+        """All of them have let it pass; it stands in front of the app."""
+        ...
+
+    def refused(self, scope: Scope, trail: Trail) -> None:
+        """One of them has refused it."""
+        ...
+
+
+class Findings(Protocol):
+    """What the layers had found about an earlier request."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What each of them decided."""
+        ...
+
+    @property
+    def line(self) -> DecisionLine:
+        """Writes the record of requests that say the same."""
+        ...
+
+
+class LetsIn(Protocol):
+    """What lets a request in without another look (``admission.py``)."""
+
+    @property
+    def found(self) -> Findings:
+        """What the layers had found."""
+        ...
+
+    @property
+    def embed(self) -> Embed:
+        """What the app sees."""
         ...
 
 
@@ -100,13 +129,14 @@ class RefusedToken(NamedTuple):
 
 
 _NO_TABLES: Final[frozenset[str]] = frozenset()
-_UNREAD: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 # The step of a layer that had nothing to say but yes, which is nearly every step: made once for each layer.
 _ALLOWED: Final[dict[str, Step]] = {}
 
 
-class Trail:
+class Trail(RequestHeaders):
     """Everything that is known about one connection, growing as the layers decide.
+
+    And what its headers say: see ``RequestHeaders``.
 
     Attributes:
         request_id: Shown in refusals and in the audit event.
@@ -128,24 +158,18 @@ class Trail:
         exempt: The path is on the list of paths that are not protected.
         report_only_grants: Missing grants are recorded, not refused.
         required_tables: Tables that have to be filtered before the answer may leave (``receipts.py``).
-        audit: What an audit layer that has taken charge of this connection keeps of it.
+        audit: Who has taken charge of this connection for the audit layer.
         edits: What is done to the headers of every response that leaves, crashes included.
         admission: What the layers had found about an earlier request that said the same (``admission.py``).
         sought: Who wants to keep what the layers find about this one (``admission.py``).
         began_at: When the guard began to look at the connection, by ``time.perf_counter``, where that was before its
             record did.
         refused_token: A token that was refused by the verifier that will be asked for it.
-        raw: The last value of each header, as it arrived (see ``read``).
         state: The dictionary behind ``request.state``, where it is this connection's own.
-        said: What the headers say of where the request comes from, in a form to remember it by; no credential is in
-            it. None where a header that the guard reads is repeated.
     """
 
     # Slots: what is looked up on every request is found without a search.
     __slots__ = (
-        "_header_count",
-        "_header_values",
-        "_headers",
         "_send",
         "access",
         "admission",
@@ -164,13 +188,11 @@ class Trail:
         "opaque_caller",
         "own_page",
         "presented",
-        "raw",
         "refusal",
         "refused_token",
         "report_only_grants",
         "request_id",
         "required_tables",
-        "said",
         "session_cookies",
         "sought",
         "state",
@@ -178,6 +200,7 @@ class Trail:
     )
 
     def __init__(self, request_id: str | None = None) -> None:
+        super().__init__()
         self.request_id = request_id or new_id()
         self.steps: tuple[Step, ...] = ()
         self.edits: tuple[HeaderEdit, ...] = ()
@@ -198,57 +221,18 @@ class Trail:
         self.exempt = False
         self.report_only_grants = False
         self.required_tables: frozenset[str] = _NO_TABLES
-        self.audit: Any = None
+        self.audit: InCharge | None = None
         self.began_at: float | None = None
-        self.raw: Mapping[bytes, bytes] = _UNREAD
-        self.said: Said | None = None
-        self.sought: Any = None
+        self.sought: WantsFindings | None = None
         self.refused_token: RefusedToken | None = None
-        self.admission: Any = None
+        self.admission: LetsIn | None = None
         self._send: Send | None = None
         self.state: dict[str, Any] | None = None
-        self._headers: Sequence[Header] = ()
-        self._header_count = -1
-        self._header_values: Mapping[bytes, tuple[str, ...]] | None = None
 
     @property
     def trail(self) -> Trail:
         """Itself: see ``HoldsTrail``."""
         return self
-
-    def read(self, scope: Scope) -> None:
-        """Read what the guard looks at of the request's headers, in one pass: see ``raw`` and ``said``.
-
-        Read again where the list is another one: what a guard in front took away is gone for the one behind it.
-        """
-        headers = scope["headers"]
-        if headers is not self._headers or len(headers) != self._header_count:
-            self.read_headers(headers)
-
-    def read_headers(self, headers: Sequence[Header]) -> None:
-        """Read these headers, whatever the scope says: see ``read``."""
-        self.raw = raw = dict(headers)
-        self.said = None if repeats(headers, raw) else said_of(raw)
-        self._headers, self._header_count, self._header_values = headers, len(headers), None
-
-    def _decoded(self) -> Mapping[bytes, tuple[str, ...]]:
-        if self._header_values is None:
-            # Lists: some servers take as many headers as anybody sends, and a tuple is copied for each.
-            found: dict[bytes, list[str]] = {}
-            for name, value in self._headers:
-                if name in _READ_HEADERS:
-                    found.setdefault(name, []).append(_beginning(value, _LONGEST_READ))
-            self._header_values = {name: tuple(values) for name, values in found.items()}
-        return self._header_values
-
-    def values_of(self, name: bytes, *, longest: int = _LONGEST_READ) -> tuple[str, ...]:
-        """Every value of a header that the guard reads, of those that were read last; of a longer one its beginning."""
-        if self.said is None:
-            return self._decoded().get(name, ())
-        value = self.raw.get(name)  # the only one
-        if value is None:
-            return ()
-        return (value.decode("latin-1") if len(value) <= longest else _beginning(value, longest),)
 
     def add(self, layer: str, decision: Decision, *, report_only: bool = False) -> None:
         """Record a layer's decision; a report-only layer's refusal counts as ``would_deny``."""
@@ -327,37 +311,6 @@ def _names_of(headers: HeaderList) -> str:
     return b"\n".join(map(name_of, headers)).lower().decode("latin-1")
 
 
-def _beginning(value: bytes, longest: int) -> str:
-    # What is cut ends in what nothing that is accepted may hold: behind white space, the rest would not be missed.
-    return (value if len(value) <= longest else value[:longest] + b"\0").decode("latin-1")
-
-
-def said_of(raw: Mapping[bytes, bytes]) -> Said:
-    """See ``Trail.said``."""
-    value = raw.get  # one call after the other: a loop over the names takes twice as long
-    return (
-        value(b"access-control-request-method"),
-        value(b"origin"),
-        value(b"referer"),
-        value(b"sec-fetch-dest"),
-        value(b"sec-fetch-mode"),
-        value(b"sec-fetch-site"),
-    )
-
-
-def repeats(headers: Sequence[Header], raw: Mapping[bytes, bytes]) -> bool:
-    """Whether a header that the guard reads is repeated.
-
-    Args:
-        headers: All of them.
-        raw: The last value of each.
-    """
-    if len(raw) == len(headers):
-        return False
-    names = [name for name, _ in headers if name in _READ_HEADERS]
-    return len(set(names)) != len(names)
-
-
 def trail_of(scope: Scope) -> Trail:
     """The Trail of this connection, made at the first call.
 
@@ -390,16 +343,6 @@ def arrived_trail(scope: Scope) -> Trail:
     return trail
 
 
-def list_headers(scope: Scope) -> None:
-    """Make a list of the headers: ASGI allows what can be gone through once."""
-    headers: Any = scope.get("headers")
-    if headers.__class__ is not list:
-        try:
-            scope["headers"] = [*headers]
-        except TypeError:
-            scope["headers"] = [headers]  # which is no header
-
-
 def existing_trail(scope: Scope) -> Trail | None:
     """The Trail of this connection, or None where no guard stands in front."""
     held: HoldsTrail | None = scope.get(TRAIL)
@@ -408,7 +351,7 @@ def existing_trail(scope: Scope) -> Trail | None:
 
 def header_values(scope: Scope, name: bytes) -> tuple[str, ...]:
     """Every value of a header, in order: ``Headers.get`` would hide the second one."""
-    if name in _READ_HEADERS:
+    if name in READ_HEADERS:
         trail = trail_of(scope)
         trail.read(scope)
         return trail.values_of(name)

@@ -157,6 +157,12 @@ def test_nobody_is_new_in_a_record_that_has_just_begun(event: Any) -> None:
             {"outcome": "error", "reason": "store_unavailable"}, {"failures", "store_unavailable"}, id="no store"
         ),
         pytest.param(
+            {"outcome": "deny", "reason": "store_unavailable"}, {"failures", "store_unavailable"}, id="no store, 503"
+        ),
+        pytest.param(
+            {"outcome": "deny", "reason": "keys_unavailable"}, {"failures", "keys_unavailable"}, id="no keys"
+        ),
+        pytest.param(
             {"steps": [{"layer": "origin", "decision": "would_deny:origin_not_allowed"}], "outcome": "would_deny",
              "reason": "origin_not_allowed"},
             {"report_only"}, id="a rule on trial",
@@ -294,7 +300,7 @@ def test_a_file_of_something_else_is_told_as_that(month: list[bytes]) -> None:
     report = finish(gatherer, verifier.finish(), made=NOW)
     assert (report.integrity.state, report.integrity.unknown_lines) == ("unchecked", 0)
     assert "unchecked" in _kinds(report)
-    assert "50 lines in 1 chain are as they were written, and a file holds no such line" in told_seals(report.integrity)
+    assert "50 lines in 1 chain are as they were written. Of the rest nothing is known" in told_seals(report.integrity)
 
 
 def _hostile(event: Any, numbers: range) -> Iterable[bytes]:

@@ -10,7 +10,7 @@ import pytest
 from toucan_guard.audit.report.finish import finish
 from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.headline import counting, headline, tiles
-from toucan_guard.audit.report.kinds import step_beside, trials_of
+from toucan_guard.audit.report.kinds import is_fault, step_beside, steps_of
 from toucan_guard.core.audit_line import encode_line
 
 START = datetime(2026, 10, 1, 8, tzinfo=UTC)
@@ -41,7 +41,39 @@ BOOTSTRAP = [{"layer": "embed_token", "decision": "allow"}, {"layer": "bootstrap
 )
 def test_a_step_beside_a_request_is_told_from_one(traffic: Any, said: dict[str, Any], beside: str | None) -> None:
     event = traffic._event(START, **said)
-    assert step_beside(event, encode_line(event)) == beside
+    assert step_beside(event, steps_of(event)) == beside
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "fault"),
+    [
+        pytest.param("store_unavailable", 503, True, id="the store did not answer"),
+        pytest.param("keys_unavailable", 503, True, id="the keys could not be fetched"),
+        pytest.param("audit_unavailable", 503, True, id="the record could not be written"),
+        pytest.param("store_unavailable", 403, True, id="a WebSocket, whose refusals all have one status"),
+        pytest.param("row_filter_missing", 500, True, id="a mistake in the app"),
+        pytest.param("token_expired", 401, False, id="a token that has run out"),
+        pytest.param("token_revoked", 503, False, id="a known reason decides, whatever the status"),
+        pytest.param("x_maintenance", 503, True, id="a reason of the app's own, that says 503"),
+        pytest.param("x_office_hours", 403, False, id="a reason of the app's own"),
+        pytest.param("x_office_hours", "503", False, id="a status that is text"),
+        pytest.param("unknown", None, False, id="no status"),
+    ],
+)
+def test_a_fault_on_our_side_is_no_refusal(traffic: Any, reason: str, status: Any, fault: bool) -> None:
+    said = {"outcome": "deny", "reason": reason, "status": status, "origin": "https://a.example", "region": "eu-west"}
+    event = traffic._event(START, **said, **CLAIMS)
+    assert is_fault(event, reason) is fault
+    report = _report(traffic, {**said, **CLAIMS})
+    assert (report.totals.refused, report.totals.failed) == (not fault, fault)
+    for row in (*report.reasons.rows, *report.sites.rows, *report.tenants.rows, *report.regions.rows, *report.keys):
+        assert (row.let_in, row.refused, row.failed) == (0, not fault, fault)
+
+
+def test_a_live_feed_that_ended_because_the_store_did_not_answer_broke_off(traffic: Any) -> None:
+    ended = {"event": "completion", "decision_id": "e", "outcome": "deny"}
+    report = _report(traffic, {**ended, "reason": "store_unavailable"}, {**ended, "reason": "token_revoked"}, ended)
+    assert (report.totals.cut, report.totals.closed) == (1, 2)
 
 
 def test_a_request_is_on_trial_once_for_each_reason() -> None:
@@ -53,8 +85,8 @@ def test_a_request_is_on_trial_once_for_each_reason() -> None:
         {"layer": "x", "decision": 3},
         "…",
     ]
-    assert trials_of({"steps": steps}) == ("origin_not_allowed", "grant_missing", "unknown")
-    assert trials_of({"steps": None}) == ()
+    assert steps_of({"steps": steps}).trials == ("origin_not_allowed", "grant_missing", "unknown")
+    assert steps_of({"steps": None}).trials == steps_of({}).trials == ()
 
 
 def _report(traffic: Any, *said: dict[str, Any]) -> Any:
@@ -112,7 +144,11 @@ def test_a_site_that_only_asked_beforehand_is_not_told_to_be_new(traffic: Any) -
         ("dd", "2 requests came in, and all of them were refused"),
         ("aad", "3 requests came in, and 1 (33.3%) was refused"),
         ("add", "3 requests came in, and 2 (66.7%) were refused"),
-        ("ae", "2 requests came in, and none of them were refused"),
+        ("ae", "2 requests came in: none of them were refused, and 1 (50.0%) failed"),
+        ("ade", "3 requests came in: 1 (33.3%) was refused, and 1 (33.3%) failed"),
+        ("e", "1 request came in, and failed"),
+        ("ee", "2 requests came in, and all of them failed"),
+        ("a" * 100 + "e", "101 requests came in, and none of them were refused"),
     ],
 )
 def test_the_headline(traffic: Any, outcomes: str, told: str) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -23,6 +23,7 @@ from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.markup import Html, element, esc
 from toucan_guard.audit.report.page import page
 from toucan_guard.audit.report.style import STYLE
+from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.core.audit_line import encode_line
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
@@ -106,6 +107,43 @@ def test_the_page_is_well_formed_and_says_what_the_record_says(october: str) -> 
     for words in ("1 to 31 October 2026", "Nothing needs action", "Northwind Air", "https://free-flight-charts.example",
                   "the token has run out", "2025-legacy", "can be retired", "every one"):  # fmt: skip
         assert words in text
+
+
+def test_what_failed_stands_apart_from_what_was_refused(traffic: Any) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    closed = {"outcome": "deny", "reason": "keys_unavailable", "status": 503}
+    html = page(_report(encode_line(traffic._event(day, **said)) for said in (closed, {})))
+    text = " ".join("".join(read(html).words).split())
+    assert "Nobody was refused." in text
+    assert "1 failure by reason" in text
+    assert "The keys that tokens are checked with could not be fetched for too long." in text
+    assert "Why requests failed" not in page(_report([encode_line(traffic._event(day))]))
+
+
+@pytest.mark.parametrize(("failed", "shown"), [(1, False), (12, True)], ids=["one of a thousand", "many"])
+def test_many_failures_have_a_chart_of_their_own(traffic: Any, failed: int, shown: bool) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    closed = {"outcome": "deny", "reason": "store_unavailable", "status": 503}
+    said = [closed] * failed + [{}] * 1_000
+    events = (traffic._event(day + timedelta(minutes=index), **one) for index, one in enumerate(said))
+    html = page(_report(map(encode_line, events)))
+    charts = {(attributes["class"] or "").split()[1] for tag, attributes in read(html).tags if tag == "svg"
+              and (attributes["class"] or "").startswith("chart")}  # fmt: skip
+    assert charts == {"traffic", "failed"} if shown else charts == {"traffic"}
+
+
+def test_a_file_that_could_not_be_read_is_named_wherever_the_page_names_files(traffic: Any) -> None:
+    gatherer, verifier = Gatherer(since=None, until="2026-11-03T00:00:00Z", files=["a", "b"]), ChainVerifier()
+    for number, line in enumerate(traffic.month(40), 1):
+        gatherer.feed(line, file="a", number=number)
+        verifier.feed(line, file="a", number=number)
+    for each in (gatherer, verifier):
+        each.cannot_read("b", "cannot be read (it is gone)")
+    text = " ".join("".join(read(page(finish(gatherer, verifier.finish(), made=NOW))).words).split())
+    assert "b cannot be read (it is gone). What stands there is not in this report" in text
+    assert "Files that could not be read1" in text
+    assert "b: unread. This file cannot be read (it is gone): nothing is known of what is in there." in text
+    assert "lines of a and b (not read to its end)." in text
 
 
 def test_its_own_policy_allows_its_style_sheet_and_nothing_else(october: str) -> None:

@@ -35,12 +35,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 REQUESTS = ("chart", "not modified", "feed", "options")
 LET_IN = ("allow", "would_deny")
+UNDECIDED = "store_unavailable"  # a refusal for want of the store is none: it counts as failed
 RULES = ("grant_missing", "origin_not_allowed")
 
 ASKED = st.fixed_dictionaries({
     "kind": st.sampled_from(list(KINDS)),
     "outcome": st.sampled_from(["allow", "allow", "deny", "deny", "would_deny", "error"]),
-    "reason": st.sampled_from(["token_expired", "origin_not_allowed", "grant_missing"]),
+    "reason": st.sampled_from(["token_expired", "origin_not_allowed", "grant_missing", UNDECIDED]),
     "trials": st.lists(st.sampled_from(RULES), max_size=3),
     "embedder": st.sampled_from([None, "https://a.example", "https://b.example"]),
     "origin": st.sampled_from([None, "https://a.example", "https://c.example"]),
@@ -106,9 +107,14 @@ def _made(lines: Iterable[bytes]) -> Report:
     return finish(gatherer, None, made=NOW)
 
 
+def _outcome(asked: dict[str, Any]) -> str:
+    outcome: str = asked["outcome"]
+    return "error" if (outcome, asked["reason"]) == ("deny", UNDECIDED) else outcome
+
+
 def _outcomes(counted: Iterable[dict[str, Any]]) -> tuple[int, int, int]:
     """All, let in, refused."""
-    outcomes = Counter(asked["outcome"] for asked in counted)
+    outcomes = Counter(map(_outcome, counted))
     return outcomes.total(), outcomes["allow"] + outcomes["would_deny"], outcomes["deny"]
 
 
@@ -131,9 +137,7 @@ def test_the_sections_agree_with_the_events_and_with_each_other(traffic: Any, as
     for beside in ("exempt", "preflights", "redirects", "issued", "renewed"):
         apart = [one for one in asked if one["kind"] == beside and not _is_request(one)]
         assert getattr(totals, beside) == len(apart), beside
-    assert totals.refused_preflights == sum(
-        one["kind"] == "preflights" and one["outcome"] == "deny" for one in requests
-    )
+    assert totals.refused_preflights == sum(one["kind"] == "preflights" and _outcome(one) == "deny" for one in requests)
 
     # Over time.
     slots = report.timeline
@@ -142,6 +146,7 @@ def test_the_sections_agree_with_the_events_and_with_each_other(traffic: Any, as
 
     # Reasons, web sites, regions.
     assert sum(row.refused for row in report.reasons.rows) == refused
+    assert sum(row.failed for row in report.reasons.rows) == totals.failed
     named = [one for one in requests if one["embedder"] or one["origin"]]
     assert _sums(report.sites) == _outcomes(named)
     assert (totals.siteless, totals.refused_siteless) == (
@@ -180,7 +185,7 @@ def test_the_sections_agree_with_the_events_and_with_each_other(traffic: Any, as
         assert stranger.count == sum(count for _, count in stranger.reasons) >= 5
         if stranger.kind == "site":
             there = [one for one in requests if (one["embedder"] or one["origin"]) == stranger.name]
-            assert {one["outcome"] for one in there} == {"deny"}
+            assert {_outcome(one) for one in there} == {"deny"}
             assert len(there) == stranger.count
 
 
@@ -236,6 +241,7 @@ def october(traffic: Any) -> tuple[Report, list[tuple[str, list[list[str]]]]]:
         pytest.param("day by day", "Refused", "refused", id="over time: refused"),
         pytest.param("with a valid token, by key", "Requests", "with_token", id="keys: all"),
         pytest.param("with a valid token, by key", "Let in", "let_in_with_token", id="keys: let in"),
+        pytest.param("day by day", "Failed", "failed", id="over time: failed"),
         pytest.param("with a valid token of theirs", "Requests", "with_token", id="customers: all"),
         pytest.param("with a valid token of theirs", "Let in", "let_in_with_token", id="customers: let in"),
         pytest.param("The widest scopes", "Let in", "let_in_with_token", id="scopes: let in"),
@@ -257,3 +263,5 @@ def test_a_column_that_is_called_requests_stands_beside_what_was_let_in_or_refus
     for caption, (heads, *_) in tables:
         if "Requests" in heads and not caption.startswith("Tables whose rows"):
             assert "Refused" in heads, caption
+        if "Let in" in heads and "Requests" in heads:
+            assert "Failed" in heads, "what is neither would be missing from the sum"

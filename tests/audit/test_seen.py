@@ -60,9 +60,10 @@ def test_a_line_costs_few_bytes() -> None:
 def test_a_mark_is_of_all_bytes_and_of_one_verification() -> None:
     link = Link("c", 7, "p", "decision", keyed=True, digest="ab", body=b"{", cuts=())
     mark = make_marks()
-    assert mark(link) == mark(link._replace(event="close"))  # what was read of the bytes is not looked at
-    marks = {
-        mark(other)
-        for other in (link, link._replace(digest="ac"), link._replace(body=b"}"), link._replace(keyed=False))
-    }
-    assert len({UNSOUND, *marks, make_marks()(link)}) == 6
+    # What was read of the bytes is not looked at; and of a sound line its digest says what they are.
+    assert mark(link, sound=False) == mark(link._replace(event="close"), sound=False)
+    assert mark(link, sound=True) == mark(link._replace(body=b"}"), sound=True)
+    others = (link._replace(digest="ac"), link._replace(body=b"}"), link._replace(keyed=False))
+    marks = {mark(other, sound=False) for other in (link, *others)}
+    sound = {mark(other, sound=True) for other in (link, others[0])}
+    assert len({UNSOUND, *marks, *sound, make_marks()(link, sound=False), make_marks()(link, sound=True)}) == 9

@@ -283,6 +283,55 @@ class TestVerify:
         result = run("audit", "verify", "-", stdin=b"")
         assert (result.exit_code, "· standard input: empty." in result.stdout) == (2, True)
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param(lambda path: path.unlink(), id="absent"),
+            pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder"),
+            pytest.param(lambda path: path.write_bytes(gzip.compress(path.read_bytes())[:999]), id="its end is gone"),
+            pytest.param(lambda path: path.write_bytes(b"\x1f\x8b\x08broken"), id="broken from the beginning"),
+        ],
+    )
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_a_file_that_cannot_be_read_hides_no_verdict_on_the_others(
+        self, spoil: Callable[[Path], Any], place: int, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        lines = log("whole", ({},) * 70).read_bytes().splitlines(keepends=True)
+        files = [tmp_path / "1", tmp_path / "2", tmp_path / "3"]
+        for number, path in enumerate(files):
+            path.write_bytes(b"".join(lines[number * 24 : (number + 1) * 24]))
+        spoil(files[place])
+        others = [path for number, path in enumerate(files) if number != place]
+        result = run("audit", "verify", *files)
+        # What is missing may be in there: nobody is accused.
+        assert (result.exit_code, "✗" in result.stdout) == (2, False), result.output
+        assert f"{files[place]} " in result.stderr
+        assert f"? {files[place]}: unread. This file " in result.stdout
+        if place:  # in front of all others there may be as much of the first one as could be read
+            assert ("missing. " in result.stdout) is (place == 1)
+        assert " are as they were written. Not proved: what stands in a file that cannot be read; " in result.stdout
+        assert "There is no line in this file" not in result.stdout
+        told = json.loads(run("audit", "verify", *files, "--json").stdout)
+        assert (told["tampered"], told["unproved"], told["lines"] >= 48) == (False, True, True)
+        # A hole within another file is evidence all the same, whatever copy of its beginning there is.
+        first = others[0].read_bytes().splitlines(keepends=True)
+        others[0].write_bytes(b"".join([*first[:5], *first[6:]]))
+        (tmp_path / "0").write_bytes(b"".join(first[:5]))
+        for given in (files, [tmp_path / "0", *files]):
+            result = run("audit", "verify", *given)
+            assert (result.exit_code, result.stdout.count("dropped. One line of this chain")) == (1, 1), result.output
+
+    def test_a_line_that_somebody_else_holds_may_be_in_what_cannot_be_read(
+        self, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        path, gone = log(), tmp_path / "gone"
+        anchor = json.loads(run("audit", "verify", path, "--json").stdout)["chains"][0]["anchor"]
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        assert run("audit", "verify", path, "--expect", anchor).exit_code == 1
+        result = run("audit", "verify", path, gone, tmp_path / "other", "--expect", anchor)
+        assert (result.exit_code, "✗" in result.stdout) == (2, False)
+        assert f"It may be in {gone} or 1 more, which could not be read." in result.stdout
+
     def test_very_many_findings_are_told_in_part(self, run: Any, log: Any) -> None:
         path = log(events=({},) * 150)
         path.write_bytes(path.read_bytes().replace(b'"allow"', b'"error"'))
@@ -361,6 +410,34 @@ class TestWho:
         assert result.exit_code == 2
         assert "need the key" in result.output
 
+    def test_a_copy_is_told_once(self, run: Any, log: Any, tmp_path: Path) -> None:
+        path, windows, packed = log(events=self.EVENTS), tmp_path / "windows", tmp_path / "packed"
+        windows.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        arguments = ["audit", "who", "--subject", "user-1", path, windows, packed]
+        assert self._found(run(*arguments, "--json")) == ["e-0", "e-2"]
+        result = run(*arguments)
+        assert result.stdout.count(str(path)) == 2
+        assert result.stdout.splitlines()[-1] == "2 lines."
+        assert result.stderr.strip() == "4 more are the same again in another file, byte for byte."
+        # Within a file nothing stands twice: that is told as it stands, and is for `verify` to judge.
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines, lines[1]]))
+        assert self._found(run("audit", "who", "--subject", "user-1", path, "--json")) == ["e-0", "e-2", "e-0"]
+        # A line with another word in it is no copy.
+        windows.write_bytes(lines[1].replace(b'"allow"', b'"error"'))
+        assert self._found(run(*arguments[:-1], "--json")) == ["e-0", "e-2", "e-0", "e-0"]
+
+    def test_a_file_that_cannot_be_read_hides_no_line_of_the_others(self, run: Any, log: Any, tmp_path: Path) -> None:
+        path = log(events=self.EVENTS)
+        result = run("audit", "who", "--subject", "user-1", tmp_path / "gone", tmp_path, path, "--json")
+        assert result.exit_code == 2
+        assert [json.loads(line)["event_id"] for line in result.stdout.splitlines()] == ["e-0", "e-2"]
+        told = " ".join(result.stderr.split())
+        assert f"{tmp_path / 'gone'} cannot be read (No such file or directory)" in told
+        assert f"{tmp_path} is a folder: name the files in it" in told
+        assert "was not looked through" in told
+
     def test_nobody_is_wrong_use(self, run: Any, log: Any) -> None:
         assert run("audit", "who", log()).exit_code == 2
 
@@ -394,6 +471,10 @@ def test_files_that_are_given_newest_first_lose_completions_and_it_is_said(run: 
     lost = run("audit", "who", "--subject", "user-1", new, old, "--json")
     assert (len(lost.stdout.splitlines()), "give the older files first" in lost.stderr) == (1, True)
     assert run("audit", "who", "--subject", "user-2", new, old).stderr.strip() == ""
+    copy = new.with_name("copy")
+    copy.write_bytes(new.read_bytes())
+    found = run("audit", "who", "--subject", "user-1", new, old, copy, "--json")
+    assert (len(found.stdout.splitlines()), found.stderr.strip()) == (2, "")
 
 
 def test_the_schema_is_printed(run: Any) -> None:

@@ -87,6 +87,20 @@ def test_a_month_for_programs(report: Any, record: Path) -> None:
     assert {notice["kind"] for notice in value["notices"]} >= {"burst", "unused_key"}
 
 
+def test_a_store_that_does_not_answer_refuses_nobody(report: Any, traffic: Any, tmp_path: Path) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    closed = {"outcome": "deny", "reason": "store_unavailable", "status": 503, "region": "eu-west"}
+    (tmp_path / "log").write_bytes(b"".join(encode_line(traffic._event(day, **said)) for said in (closed, closed, {})))
+    told, value = report(tmp_path / "log"), json.loads(report(tmp_path / "log", "--json").stdout)
+    for words in ("3 requests came in: none of them were refused, and 2 (66.7%) failed", "Why requests failed",
+                  "The service was not ready 2 times"):  # fmt: skip
+        assert words in _flat(told.stdout)
+    assert "Why requests were refused" not in told.stdout
+    assert (value["totals"]["refused"], value["totals"]["failed"]) == (0, 2)
+    (region,) = value["regions"]["rows"]
+    assert [region[name] for name in ("count", "let_in", "refused", "failed")] == [2, 0, 0, 2]
+
+
 def test_a_month_as_a_page(report: Any, record: Path, tmp_path: Path) -> None:
     html = tmp_path / "report.html"
     made = report(record, "--html", html)
@@ -222,6 +236,25 @@ def test_a_file_that_is_not_there_is_wrong_use(report: Any, tmp_path: Path) -> N
     told = report(tmp_path / "none.jsonl")
     assert told.exit_code == 2
     assert "cannot be read" in told.stderr.replace("\n", " ")
+
+
+def test_a_file_that_cannot_be_read_hides_no_other(report: Any, lines: list[bytes], tmp_path: Path) -> None:
+    first, second, html = tmp_path / "1.jsonl", tmp_path / "2.jsonl.gz", tmp_path / "report.html"
+    first.write_bytes(b"".join(lines[:700]))
+    second.write_bytes(gzip.compress(b"".join(lines[700:]))[:-200])
+    told = report(tmp_path / "none.jsonl", second, first, "--html", html)
+    assert told.exit_code == 2
+    assert "2 files could not be read" in told.stdout
+    assert "2 files could not be read" in html.read_text(encoding="utf-8")
+    assert "Not all of it is proved" in _flat(told.stdout)
+    value = json.loads(report(tmp_path / "none.jsonl", second, first, "--json").stdout)
+    assert [Path(file["file"]).name for file in value["source"]["unread"]] == ["none.jsonl", "2.jsonl.gz"]
+    assert 700 < value["source"]["lines"] < len(lines)
+    assert value["integrity"]["state"] == "unchecked"
+    assert {notice["kind"] for notice in value["notices"]} >= {"unread_file", "burst"}
+    assert "unchecked" not in {notice["kind"] for notice in value["notices"]}, "the file is a record, as far as we know"
+    first.write_bytes(b"".join(lines[:300] + lines[301:]))
+    assert report(first, tmp_path / "none.jsonl").exit_code == 1, "where somebody has to act, that counts"
 
 
 def test_a_page_never_overwrites_the_record(report: Any, record: Path, tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ HTML = (TYPE, b"text/html")
             [(CSP, b"frame-ancestors 'none'"), (XFO, b"DENY")],
             id="contradictory fields block, as in browsers",
         ),
+        pytest.param(
+            PORTAL,
+            [(XFO, b"\x0bDENY\x0c")],
+            [(CSP, b"frame-ancestors 'none'"), (XFO, b"DENY")],
+            id="DENY with what Chromium takes off",
+        ),
         pytest.param(PORTAL, [(XFO, b"ALLOW-FROM https://x.example")], [OURS], id="ALLOW-FROM says nothing any more"),
         pytest.param(PORTAL, [(XFO, b"ALLOWALL")], [OURS], id="ALLOWALL widens nothing"),
         pytest.param(

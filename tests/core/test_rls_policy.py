@@ -128,6 +128,8 @@ def test_each_operator_is_for_the_types_that_it_makes_sense_for(type_: str, op: 
         )
 
 
+ATTRIBUTE = '[attributes]\ncarrier = "string"\n'
+RULE = '{ column = "carrier", op = "eq", attribute = "carrier" }'
 MISTAKES: list[Any] = [
     ("no TOML", "tables = [", ["not TOML"]),
     ("a number that Python does not read", f"tables = {'9' * 5000}", ["not TOML"]),
@@ -196,6 +198,21 @@ MISTAKES: list[Any] = [
         "two tables that differ in case only",
         "[tables.t]\nopen = true\n[tables.T]\nopen = true",
         ["tables.T: differs from t in case only"],
+    ),
+    (
+        "two names of one table on PostgreSQL",
+        f'{ATTRIBUTE}[tables.flights]\nall = [{RULE}]\n[tables."public.flights"]\nopen = true',
+        ["line 5, tables.public.flights: may be the same table as flights, which is looked for in that schema too"],
+    ),
+    (
+        "two names of one table on SQLite, in another order",
+        f'{ATTRIBUTE}[tables."main.flights"]\nopen = true\n[tables.Flights]\nall = [{RULE}]',
+        ["line 3, tables.main.flights: may be the same table as Flights"],
+    ),
+    (
+        "two names of one table, of which one may be written",
+        f'{ATTRIBUTE}[tables.flights]\nall = [{RULE}]\n[tables."public.flights"]\nall = [{RULE}]\nwrite = true',
+        ["has other rules: keep one of the two, or write both alike"],
     ),
     (
         "open and rules",
@@ -338,6 +355,26 @@ def test_a_policy_may_name_its_schema() -> None:
     assert policy == RlsPolicy.from_toml("[tables.t]\nopen = true")
 
 
+@pytest.mark.parametrize(
+    "tables",
+    [
+        pytest.param(f'[tables.flights]\nall = [{RULE}]\n[tables."public.flights"]\nall = [{RULE}]', id="both alike"),
+        pytest.param(f'[tables.flights]\nall = [{RULE}]\n[tables."old.flights"]\nopen = true', id="another schema"),
+        pytest.param('[tables."public.flights"]\nopen = true', id="one name alone"),
+        pytest.param(f'[tables.fares]\nopen = true\n[tables."public.flights"]\nall = [{RULE}]', id="another table"),
+        pytest.param(f'[tables.public]\nopen = true\n[tables."public.flights"]\nall = [{RULE}]', id="named public"),
+    ],
+)
+def test_tables_of_several_schemas_may_be_named(tables: str) -> None:
+    assert len(RlsPolicy.from_toml(ATTRIBUTE + tables).tables) in (1, 2)
+
+
+def test_a_table_with_a_mistake_is_not_held_against_another_name_of_it() -> None:
+    with pytest.raises(ConfigError) as raised:
+        RlsPolicy.from_toml(f'{ATTRIBUTE}[tables.flights]\nall = [{RULE}]\n[tables."public.flights"]\nal = [{RULE}]')
+    assert not [problem for problem in raised.value.problems if "the same table" in problem]
+
+
 def test_rules_that_are_nested_without_end_are_a_mistake() -> None:
     deep = '{ column = "c", op = "is_set" }'
     for _ in range(40):
@@ -409,6 +446,7 @@ def test_the_shorthand_knows_schemas() -> None:
         pytest.param("flights.carrier=carrier,", "'': write", id="a comma too many"),
         pytest.param("f.c=a,f.c=a", "'f.c=a': is given twice", id="a column twice"),
         pytest.param("f.c=a,F.c=a", "differs from f in case only", id="tables that differ in case"),
+        pytest.param("f.c=a,public.f.d=a", "public.f: may be the same table as f", id="two names of a table"),
         pytest.param(b"f.c=a", "must be text, a mapping or a list", id="bytes"),
         pytest.param(None, "must be text, a mapping or a list", id="None"),
         pytest.param({"f.c": 1}, "'f.c=1': write", id="a number as attribute"),

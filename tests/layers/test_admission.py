@@ -1366,6 +1366,31 @@ async def test_what_is_filtered_behind_a_guard_inside_another_one_is_recorded_wh
         ]
 
 
+async def test_what_was_filtered_between_two_guards_is_recorded_with_the_rest(
+    make_settings: Any, make_token: Any, http: Any
+) -> None:
+    def reading(table: str, app: Any) -> Any:
+        async def read(scope: Any, receive: Any, send: Any) -> None:
+            access = current_row_access.get()
+            assert access is not None
+            access.note([table], "v1")
+            await app(scope, receive, send)
+            access.receipts.setdefault(f"{table} too late", "v1")
+
+        return read
+
+    inner = ToucanGuard(reading("airports", chart), settings=make_settings())
+    guard = ToucanGuard(reading("flights", inner), settings=make_settings())
+    token = make_token()
+    for _ in range(4):
+        with audit_capture() as events:
+            await http(guard, headers={"authorization": f"Bearer {token}"})
+        assert [(event["event"], [*event["tables"]]) for event in events] == [
+            ("decision", ["flights", "airports"]),
+            ("completion", ["flights", "flights too late", "airports", "airports too late"]),
+        ]
+
+
 async def test_trailers_that_were_announced_and_never_came_are_told_of(
     make_settings: Any, admitted: Any, request_of: Any
 ) -> None:

@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route
 from toucan_guard import Deny, Reason, Refused, ToucanGuard
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.layers import AuditLogMiddleware
-from toucan_guard.rls.context import current_row_access
+from toucan_guard.rls.context import RowAccess, current_row_access
 from toucan_guard.testing import FakeClock, audit_capture
 from toucan_guard.trail import trail_of
 
@@ -725,16 +725,15 @@ async def test_times_come_from_the_clock(http: Any) -> None:
 
 
 async def test_a_table_that_is_filtered_late_is_told_afterwards(http: Any) -> None:
-    access = SimpleNamespace(
-        receipts={"flights": "v1"},
-        row_filter=SimpleNamespace(attribute_names=("carrier",), policy=SimpleNamespace(version="v1")),
-    )
+    row_filter: Any = SimpleNamespace(attribute_names=("carrier",), policy=SimpleNamespace(version="v1"))
+    access = RowAccess(row_filter)
+    access.note(["flights"], "v1")
 
     async def early(scope: Any, receive: Any, send: Any) -> None:
-        trail_of(scope).access = access  # type: ignore[assignment]
+        trail_of(scope).access = access
 
     async def late(scope: Any, receive: Any, send: Any) -> None:
-        access.receipts["airports"] = "v1"
+        access.note(["airports"], "v1")
 
     sink = Record()
     await http(AuditLogMiddleware(app_of(early, START, MORE, late, BODY), sink=sink))

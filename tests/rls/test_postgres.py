@@ -241,6 +241,14 @@ class TestTheSql:
         with pytest.raises(ConfigError, match="where the guard's keys are"):
             policy_sql(policy)
 
+    def test_two_names_of_one_table_are_refused_where_their_rules_differ(self) -> None:
+        text = '[tables.flights]\nopen = true\n[tables."sales.flights"]\nopen = true\n'
+        policy = RlsPolicy.from_toml(f"{text}write = true")
+        assert policy_sql(policy), "two tables"
+        with pytest.raises(ConfigError, match=r"tables\.sales\.flights: is the table flights in the schema sales"):
+            policy_sql(policy, schema="sales")
+        assert policy_sql(RlsPolicy.from_toml(text), schema="sales"), "both alike"
+
     def test_the_linter_s_one_exception_is_shipped(self) -> None:
         text = (files("toucan_guard.rls") / "pgrls.toml").read_text()
         assert tomllib.loads(text) == {"lint": {"rules": {"SEC014": {"allowlist": ["toucan_guard.context"]}}}}

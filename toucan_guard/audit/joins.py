@@ -50,10 +50,12 @@ class Joins:
         name: The chain's id.
         runs: At least one.
         findings: Where to say what is found.
+        unread: The files that could not be read, or only in part: what is missing between two others may be in there.
     """
 
-    def __init__(self, name: str, runs: Iterable[Run], findings: Findings) -> None:
+    def __init__(self, name: str, runs: Iterable[Run], findings: Findings, *, unread: Sequence[str] = ()) -> None:
         self._name = name
+        self._unread = unread
         self._runs = sorted(runs, key=lambda run: (run.first, -run.last))
         self._findings = findings
         # Those that are no part of another one: they reach further, one after the other.
@@ -62,6 +64,11 @@ class Joins:
             if not self._longest or run.last > self._longest[-1].last:
                 self._longest.append(run)
         self._firsts = [run.first for run in self._longest]
+        self._files_ending: dict[int, set[str]] = {}
+        self._files_beginning: dict[int, set[str]] = {}
+        for run in self._runs if unread else ():
+            self._files_ending.setdefault(run.last, set()).add(run.file)
+            self._files_beginning.setdefault(run.first, set()).add(run.file)
 
     @property
     def first(self) -> Run:
@@ -118,13 +125,14 @@ class Joins:
         for before, run in pairwise(self._longest):
             missing = run.first - before.last - 1
             if missing > 0:
-                self._findings.add(
-                    "dropped",
-                    run.start,
-                    self._name,
+                gap = (
                     f"{lines(missing).capitalize()} of this chain ({numbers(before.last + 1, run.first - 1)}) "
-                    f"{are(missing)} missing between {before.end} and {run.start}.",
+                    f"{are(missing)} missing between {before.end} and {run.start}."
                 )
+                if self._unread and not self._in_one_file(before, run):
+                    self._findings.add("missing", run.start, self._name, f"{gap} {may_be_in(self._unread)}")
+                else:
+                    self._findings.add("dropped", run.start, self._name, gap)
         told: dict[int, set[str]] = {}
         for run in self._runs:
             told.setdefault(run.last, set()).update(run.told)
@@ -132,6 +140,10 @@ class Joins:
             # Where the one before is within a run, so is this one, and was compared with that.
             if run.before not in told.get(run.first - 1, (run.before,)):
                 tell_of_misfit(self._findings, run.start, self._name)
+
+    def _in_one_file(self, before: Run, run: Run) -> bool:
+        """Whether a hole is within one file, where the guard leaves none that another one fills."""
+        return not self._files_ending[before.last].isdisjoint(self._files_beginning[run.first])
 
     def _judge_file(self, runs: Sequence[Run]) -> None:
         before = runs[0]
@@ -195,6 +207,12 @@ class Joins:
 def tell_of_misfit(findings: Findings, place: Place, chain: str) -> None:
     """Say that a line names another one than that before it."""
     findings.add("altered", place, chain, "The line before this one in its chain is not the one that was written.")
+
+
+def may_be_in(unread: Sequence[str]) -> str:
+    """A sentence about what is missing, where files could not be read."""
+    named = unread[0] if len(unread) == 1 else f"{unread[0]} or {len(unread) - 1} more"
+    return f"It may be in {named}, which could not be read."
 
 
 def numbers(first: int, last: int) -> str:

@@ -6,7 +6,7 @@ import atexit
 import errno
 import weakref
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from toucan_guard.audit.chain import Chain
 from toucan_guard.audit.json_lines import fastest_dump
@@ -14,8 +14,6 @@ from toucan_guard.audit.queued import QueuedSink
 from toucan_guard.audit.sinks import LineSink, Sink, StructlogSink
 from toucan_guard.audit.writers import DescriptorWriter, FileWriter, Writer, stdout_descriptor
 from toucan_guard.core.errors import ConfigError
-
-_NO_READER: Final = "it is a named pipe that nobody reads, or a socket: start the reader of the pipe first"
 
 
 def open_sink(
@@ -48,7 +46,9 @@ def open_sink(
         try:
             writer = FileWriter(Path(target))
         except OSError as error:
-            why = _NO_READER if error.errno == errno.ENXIO else error.strerror
+            why = error.strerror
+            if error.errno == errno.ENXIO:
+                why = "it is a named pipe that nobody reads, or a socket: start the reader of the pipe first"
             raise ConfigError(
                 f"TOUCAN_GUARD_AUDIT: the file {target!r} cannot be opened for appending ({why})"
             ) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,7 +80,7 @@ class ChainRuns:
             self._runs.append(Run(link.number, link.number, place, place, link.previous, told, link.digest))
             if link.number == 0 and link.previous != FIRST_PREVIOUS:
                 tell_of_misfit(self._findings, place, self._name)
-        mark = UNSOUND if sound is False else self._marks(link)
+        mark = UNSOUND if sound is False else self._marks(link, sound=sound is True)
         before = self._seen.meet(link.number, place.file, mark)
         if before is None or UNSOUND in {before.mark, mark}:  # what is unsound was told where it stands
             return None
@@ -119,9 +119,13 @@ class ChainRuns:
                 for number, previous in copied:
                     yield file, start_of(self._name, number, previous=previous)
 
-    def finish(self) -> ChainSummary:
-        """Put the runs together."""
-        joins = Joins(self._name, self._runs, self._findings)
+    def finish(self, unread: Sequence[str] = ()) -> ChainSummary:
+        """Put the runs together.
+
+        Args:
+            unread: The files that could not be read, or only in part.
+        """
+        joins = Joins(self._name, self._runs, self._findings, unread=unread)
         joins.judge()
         for conflict in self._conflicts.values():
             self._tell_of(conflict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ class Search:
     Args:
         wanted: Names of fields (``subject``, ``token_id``, ``client``) and the values that all of them must have.
         key: The operator's ``AUDIT_HMAC_KEY``; None finds names only.
+
+    Attributes:
+        copies: How many lines were passed over because they stood in another file before.
+        has_pseudonyms_without_key: Whether the record hides who somebody is, and there is no key to find them.
     """
 
     def __init__(self, wanted: Mapping[str, str], key: bytes | None) -> None:
@@ -30,11 +35,30 @@ class Search:
         }
         self._decisions: set[str] = set()
         self._passed: set[str] = set()
+        self._told: dict[bytes, str] = {}
         self._has_key = key is not None
         self.has_pseudonyms_without_key = False
+        self.copies = 0
 
-    def matching(self, line: bytes) -> Event | None:
-        """The event of a line, where it is one that is looked for; a completion belongs to its decision."""
+    def matching(self, line: bytes, *, file: str) -> Event | None:
+        """The event of a line, where it is one that is looked for; a completion belongs to its decision.
+
+        A line that stood in another file before, byte for byte, was copied with its file, and is told once.
+
+        Args:
+            line: The bytes of the line, with or without its end.
+            file: The name of its file.
+        """
+        event = self._found(line)
+        if event is None:
+            return None
+        mark = blake2b(line.rstrip(b"\r\n"), digest_size=16).digest()
+        if self._told.setdefault(mark, file) != file:
+            self.copies += 1
+            return None
+        return event
+
+    def _found(self, line: bytes) -> Event | None:
         try:
             event: Any = json.loads(line)
         except (ValueError, RecursionError):
@@ -55,6 +79,7 @@ class Search:
 
     def _belongs(self, decision: str) -> bool:
         if decision in self._decisions:
+            self._passed.discard(decision)  # it stood in a newer file, of which this is a copy
             return True
         if len(self._passed) < _MOST_PASSED:
             self._passed.add(decision)

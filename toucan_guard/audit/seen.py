@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from toucan_guard.core.audit_chain import Link
 
 UNSOUND: Final = 0  # the mark of a line that fails its own check: it is like no other
 
-Marks = Callable[[Link], int]
+
+class Marks(Protocol):
+    """Makes a line's mark: the same for the same bytes, and never ``UNSOUND``."""
+
+    def __call__(self, link: Link, *, sound: bool) -> int:
+        """The mark of a line; ``sound`` says that its digest was made of its body, and so stands for it."""
+        ...
 
 
 class Before(NamedTuple):
@@ -33,12 +38,13 @@ class Before(NamedTuple):
 
 
 def make_marks() -> Marks:
-    """A function that makes a line's mark: the same for the same bytes, and never ``UNSOUND``."""
+    """Marks under a key that nobody has."""
     keyed = blake2b(key=os.urandom(32), digest_size=8)
 
-    def mark(link: Link) -> int:
+    def mark(link: Link, *, sound: bool) -> int:
         made = keyed.copy()
-        made.update(b"%b%d%b" % (link.digest.encode(), link.keyed, link.body))
+        digest = link.digest.encode()
+        made.update(digest if sound else b"%b%d%b" % (digest, link.keyed, link.body))
         return int.from_bytes(made.digest(), "big") or 1
 
     return mark

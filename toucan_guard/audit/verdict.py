@@ -11,7 +11,7 @@ HONEST: Final = frozenset({
     "begins_elsewhere", "blank", "cut", "empty", "given_twice", "joined", "line_ends", "open_ended", "scattered"
 })  # fmt: skip
 # What nothing is known of: no evidence, and no proof either.
-UNPROVED: Final = frozenset({"foreign", "unchecked"})
+UNPROVED: Final = frozenset({"foreign", "missing", "unchecked", "unread"})
 
 _MOST: Final = 10_000
 

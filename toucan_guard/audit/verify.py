@@ -20,6 +20,7 @@ from typing import Final
 
 from toucan_guard.audit.file_notes import FileNotes
 from toucan_guard.audit.fragments import Fragments
+from toucan_guard.audit.joins import may_be_in
 from toucan_guard.audit.runs import ChainRuns
 from toucan_guard.audit.seen import make_marks
 from toucan_guard.audit.verdict import Findings, Place, Verdict
@@ -69,6 +70,7 @@ class ChainVerifier:
         self._chains: dict[str, ChainRuns] = {}
         self._files: dict[str, FileNotes] = {}
         self._breaks = 0
+        self._unread: list[str] = []
 
     def feed(self, line: bytes, *, file: str, number: int) -> bool:
         """Take one line. All lines of a file come one after the other.
@@ -112,6 +114,16 @@ class ChainVerifier:
         """The files of which a line was taken."""
         return self._files.keys()
 
+    def cannot_read(self, file: str, why: str) -> None:
+        """Note a file that cannot be read, or only in part: what is missing elsewhere may be in there.
+
+        Args:
+            file: Its name.
+            why: What whoever tried was told, as the rest of a sentence about the file.
+        """
+        self._unread.append(file)
+        self.remark("unread", file, f"This file {why}: nothing is known of what is in there.")
+
     def remark(self, kind: str, file: str, sentence: str) -> None:
         """Note what whoever reads the files has found about one of them."""
         self._findings.add(kind, Place(file, 0), None, sentence)
@@ -126,14 +138,15 @@ class ChainVerifier:
         )
         for notes in self._files.values():
             notes.finish(self._findings)
-        chains = tuple(self._chains[name].finish() for name in sorted(self._chains))
+        chains = tuple(self._chains[name].finish(self._unread) for name in sorted(self._chains))
         for (name, number), digest in self._expected.items():
+            kind, more = ("missing", f" {may_be_in(self._unread)}") if self._unread else ("dropped", "")
             self._findings.add(
-                "dropped",
+                kind,
                 None,
                 name,
                 f"Somebody else holds the line with seq {number} of chain {name} (digest {digest[:8]}…); it is not in "
-                "these files.",
+                f"these files.{more}",
             )
         return Verdict(
             findings=self._findings.in_order(),

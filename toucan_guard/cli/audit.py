@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
-from toucan_guard.audit.files import read_lines
 from toucan_guard.audit.schema import event_schema
 from toucan_guard.audit.search import Search
 from toucan_guard.audit.verdict import Verdict
 from toucan_guard.audit.verify import ChainVerifier
-from toucan_guard.cli.output import FINDING, WRONG_USE, complain, err, say, say_json, wrong_use
+from toucan_guard.cli.output import FINDING, WRONG_USE, complain, say, say_json, wrong_use
+from toucan_guard.cli.record_files import RecordFiles, name_of
 from toucan_guard.cli.verify_text import tell
 from toucan_guard.core.audit_chain import lines_on
 from toucan_guard.core.errors import ConfigError
@@ -56,18 +54,20 @@ def verify(
 
     Leaves with 1 for evidence of tampering only, and with 2 where there is none and something could not be checked."""
     verifier = chain_verifier(key_file, expect, mixed=mixed)
-    for name, number, line in lines_of(files):
+    record = RecordFiles(files)
+    for name, number, line in record.lines():
         verifier.feed(line, file=name, number=number)
-    unique, again = _each_once(files)
-    for path in unique:
-        if _name_of(path) not in verifier.files:
+    for name, why in record.unread.items():
+        verifier.cannot_read(name, why)
+    for name in map(name_of, record.unique):
+        if name not in verifier.files and name not in record.unread:
             verifier.remark(
                 "empty",
-                _name_of(path),
+                name,
                 "There is no line in this file: it was rotated a moment ago, or somebody has emptied it.",
             )
-    for path, first in again:
-        verifier.remark("given_twice", _name_of(path), f"This is the same file as {_name_of(first)}, and is read once.")
+    for path, first in record.again:
+        verifier.remark("given_twice", name_of(path), f"This is the same file as {name_of(first)}, and is read once.")
     verdict = verifier.finish()
     if as_json:
         say_json(_as_json(verdict))
@@ -104,8 +104,9 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
     except ConfigError as error:
         wrong_use(*error.problems)
     found = 0
-    for name, number, line in _told_apart(lines_of(files)):
-        event = search.matching(line)
+    record = RecordFiles(files)
+    for name, number, line in _told_apart(record.lines()):
+        event = search.matching(line, file=name)
         if event is None:
             continue
         found += 1
@@ -116,8 +117,14 @@ def who(  # noqa: PLR0917 - the parameters are the command's options
             say(f"{name}:{number}: " + " ".join(str(part) for part in told if part is not None))
     if not as_json:
         say(f"{found} lines." if found != 1 else "One line.")
+    if search.copies:
+        again = "One more is" if search.copies == 1 else f"{search.copies} more are"
+        complain(f"{again} the same again in another file, byte for byte.", style="")
     if search.passed_over:
         complain("Completions that stand before their decisions are not among them: give the older files first.")
+    if record.unread:
+        complain("What stands in a file that cannot be read was not looked through.")
+        raise typer.Exit(WRONG_USE)
     if not found and search.has_pseudonyms_without_key:
         complain("The record holds pseudonyms, which need the key: give --key-file.")
         raise typer.Exit(WRONG_USE)
@@ -139,49 +146,8 @@ def chain_verifier(key_files: KeyFiles, expect: Expected, *, mixed: bool) -> Cha
         wrong_use(*error.problems)
 
 
-def lines_of(files: list[Path]) -> Iterator[tuple[str, int, bytes]]:
-    """Every line of the files, each file once, with a progress bar on a terminal; leaves with 2 where one fails."""
-    unique, _ = _each_once(files)
-    sizes = [path.stat().st_size for path in unique if path.is_file() and path.suffix != ".gz"]
-    total = sum(sizes) if len(sizes) == len(unique) else None
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("reading", total=total)
-        for path in unique:
-            number, size = 0, 0
-            try:
-                for number, line in enumerate(read_lines(path), 1):
-                    size += len(line)
-                    if number % 5000 == 0:
-                        bar.update(task, advance=size)
-                        size = 0
-                    yield _name_of(path), number, line
-            except IsADirectoryError:
-                wrong_use(f"{path} is a folder: name the files in it")
-            except (OSError, EOFError, zlib.error) as error:
-                wrong_use(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})")
-
-
 def _told_apart(lines: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, int, bytes]]:
     return ((name, number, part) for name, number, line in lines for part in lines_on(line))
-
-
-def _each_once(files: Sequence[Path]) -> tuple[Sequence[Path], Sequence[tuple[Path, Path]]]:
-    """The files, and those that were named before, each with its other name."""
-    unique: dict[tuple[int, int] | str, Path] = {}
-    again = [(path, first) for path in files if (first := unique.setdefault(_identity(path), path)) is not path]
-    return list(unique.values()), again
-
-
-def _name_of(path: Path) -> str:
-    return "standard input" if str(path) == "-" else str(path)
-
-
-def _identity(path: Path) -> tuple[int, int] | str:
-    try:
-        state = path.stat()
-    except (OSError, ValueError):
-        return str(path)
-    return state.st_dev, state.st_ino
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from toucan_guard.audit.report.gather import Gatherer
 from toucan_guard.audit.report.hours import text_of_moment
 from toucan_guard.audit.report.page import page
 from toucan_guard.audit.report.since import read_since
-from toucan_guard.cli.audit import Expected, Files, KeyFiles, chain_verifier, lines_of
+from toucan_guard.cli.audit import Expected, Files, KeyFiles, chain_verifier
 from toucan_guard.cli.output import FINDING, complain, say_json, wrong_use
+from toucan_guard.cli.record_files import RecordFiles, identity
 from toucan_guard.cli.report_text import tell
 from toucan_guard.core.audit_chain import lines_on
 
@@ -37,7 +38,7 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
     """Say what the guard let through and refused, what it points out, and whether the record is genuine.
 
     Leaves with 1 where somebody has to act: the record was changed, has holes, or fits no key that was given, or an
-    API key is out."""
+    API key is out; else with 2 where a file cannot be read."""
     now = datetime.now(UTC)
     start = None if since is None else read_since(since, now=now)
     if since is not None and start is None:
@@ -46,10 +47,14 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
         _look_at(html, files)
     verifier = chain_verifier(key_file, expect, mixed=mixed)
     gatherer = Gatherer(since=start, until=text_of_moment(now + _AHEAD), files=map(str, files))
-    for name, number, line in lines_of(files):
+    record = RecordFiles(files)
+    for name, number, line in record.lines():
         if verifier.feed(line, file=name, number=number):  # a copy is counted once
             for part in lines_on(line):
                 gatherer.feed(part, file=name, number=number)
+    for name, why in record.unread.items():
+        verifier.cannot_read(name, why)
+        gatherer.cannot_read(name, why)
     made = finish(gatherer, verifier.finish(), made=now)
     if html is not None:
         _write(html, made)
@@ -63,6 +68,8 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
         wrong_use("There is no audit event in this record.")
     if any(notice.level == "act" for notice in made.notices):
         raise typer.Exit(FINDING)
+    if record.unread:
+        wrong_use("The report is without what stands in a file that cannot be read.")
 
 
 def as_value(made: Report) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def _look_at(html: Path, files: list[Path]) -> None:
     """Find out before hours of reading whether the page can be written, and that it overwrites no record."""
     if html.is_dir() or not html.parent.is_dir():
         wrong_use(f"--html {html}: this is {'a folder' if html.is_dir() else 'in no folder that there is'}")
-    if html.exists() and any(path.exists() and path.samefile(html) for path in files):
+    if identity(html) in map(identity, files):
         wrong_use(f"--html {html}: this is a file of the record, which would be overwritten")
 
 

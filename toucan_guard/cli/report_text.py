@@ -13,7 +13,7 @@ from rich.text import Text
 
 from toucan_guard.audit.report.figures import Report
 from toucan_guard.audit.report.headline import counting, covered, headline, tiles, verdict
-from toucan_guard.audit.report.notices import retirable
+from toucan_guard.audit.report.notices import many_failed, retirable
 from toucan_guard.audit.report.sections import because, told_seals, told_siteless
 from toucan_guard.audit.report.words import (
     at_least,
@@ -36,7 +36,7 @@ _WIDE: Final = 110
 _WIDTH: Final = 48  # blocks of the lines over time
 _TIE: Final = "\N{NO-BREAK SPACE}"
 _LEFT_OUT: Final = frozenset({"what to do", "first seen", "last seen", "seen", "days ago"})  # on a narrow terminal
-_COUNTS: Final = frozenset({"requests", "let in", "refused", "refused anyway", "days ago"})
+_COUNTS: Final = frozenset({"requests", "let in", "refused", "failed", "refused anyway", "days ago"})
 _LONGEST_LINE: Final = 110  # of prose
 
 
@@ -81,10 +81,10 @@ def _over_time(report: Report) -> None:
     if len(slots) < 2 or not report.totals.requests:
         return
     say("")
-    for title, values in (
-        ("Requests", [slot.requests for slot in slots]),
-        ("Refusals", [slot.refused for slot in slots]),
-    ):
+    lines = [("Requests", [slot.requests for slot in slots]), ("Refusals", [slot.refused for slot in slots])]
+    if many_failed(report):
+        lines.append(("Failures", [slot.failed for slot in slots]))
+    for title, values in lines:
         _tell(f"{title:<9} {_line(values)} {number(max(values))} at most in {'an' if unit == 'hour' else 'a'} {unit}")
     each = _slots_in_a_block(len(slots))
     block = f"each block is {plural(each, unit) if each > 1 else ('an ' if unit == 'hour' else 'a ') + unit}"
@@ -104,21 +104,25 @@ def _line(values: Sequence[int]) -> str:
 
 
 def _reasons(report: Report) -> None:
-    refused = sorted((row for row in report.reasons.rows if row.refused), key=lambda row: -row.refused)
-    _table(
-        "Why requests were refused",
-        ("refused", "reason", "what happened", "what to do"),
-        (
+    for what, counts, whole in (
+        ("refused", {row.name: row.refused for row in report.reasons.rows}, report.totals.refused),
+        ("failed", {row.name: row.failed for row in report.reasons.rows}, report.totals.failed),
+    ):
+        names = sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
+        _table(
+            f"Why requests {'were refused' if what == 'refused' else what}",
+            (what, "reason", "what happened", "what to do"),
             (
-                f"{number(row.refused)} ({share(row.refused, report.totals.refused)})",
-                row.name,
-                _plain(told_of(row.name).meaning),
-                _plain(told_of(row.name).mend),
-            )
-            for row in refused[:_ROWS]
-        ),
-        len(refused) - _ROWS,
-    )
+                (
+                    f"{number(counts[name])} ({share(counts[name], whole)})",
+                    name,
+                    _plain(told_of(name).meaning),
+                    _plain(told_of(name).mend),
+                )
+                for name in names[:_ROWS]
+            ),
+            len(names) - _ROWS,
+        )
 
 
 def _sites(report: Report) -> None:
@@ -177,7 +181,7 @@ def _scopes(report: Report) -> None:
 def _keys(report: Report) -> None:
     _table(
         f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
-        ("key", "kind", "last used", "days ago", "requests", "let in", "refused", "state"),
+        ("key", "kind", "last used", "days ago", "requests", "let in", "refused", "failed", "state"),
         (
             (
                 key.key_id or "a key without a name",
@@ -187,6 +191,7 @@ def _keys(report: Report) -> None:
                 number(key.used),
                 number(key.let_in),
                 number(key.refused),
+                number(key.failed),
                 "can be retired" if retirable(key) else "in use",
             )
             for key in report.keys[:_ROWS]
@@ -199,12 +204,13 @@ def _customers(report: Report) -> None:
     for title, one, listing in (("Customers", "customer", report.tenants), ("Regions", "region", report.regions)):
         _table(
             f"{title}, by {plural(listing.total, 'request')}{' with a valid token' if one == 'customer' else ''}",
-            ("requests", "let in", "refused", one, "last seen"),
+            ("requests", "let in", "refused", "failed", one, "last seen"),
             (
                 (
                     at_least(row.count, row.at_most),
                     number(row.let_in),
                     number(row.refused),
+                    number(row.failed),
                     row.name,
                     date(row.last),
                 )
@@ -231,7 +237,8 @@ def _others(report: Report) -> None:
         f"{plural(totals.failed, 'request')} failed; {plural(totals.cut, 'answer')} broke off; "
         f"{plural(totals.closed, 'live feed or stream', 'live feeds or streams')} ended with their token; "
         f"{plural(totals.dropped, 'entry', 'entries')} not written down; "
-        f"{plural(source.bad, 'line')} of {number(source.lines)} could not be read."
+        f"{plural(source.bad, 'line')} of {number(source.lines)} could not be read"
+        + (f"; {plural(len(source.unread), 'file')} could not be read." if source.unread else ".")
     )
     for line in source.bad_lines[:5]:
         _tell(f"  {line.file}:{line.number}: {line.problem}")

@@ -34,6 +34,8 @@ def tell(verdict: Verdict) -> None:
         )
     elif checked:
         open_questions = _not_proved(checked)
+        if any(finding.kind == "unread" for finding in verdict.findings):
+            open_questions.insert(0, "what stands in a file that cannot be read")
         say(
             f"✓ {_all_of(checked)} {'is as it was' if _only_one(checked) else 'are as they were'} written."
             + (f" Not proved: {'; '.join(open_questions)}." if open_questions else ""),

@@ -179,14 +179,14 @@ def read_link(line: bytes) -> Link | None:
         return None
     body, chain, number, previous, cuts, _, event, kind, digest = found.groups()
     return Link(
-        chain=chain.decode(),
-        number=int(number),
-        previous=previous.decode(),
-        event=event.decode(),
-        keyed=kind == b"mac",
-        digest=digest.decode(),
-        body=body,
-        cuts=() if cuts is None else _read_cuts(cuts),
+        chain.decode(),
+        int(number),
+        previous.decode(),
+        event.decode(),
+        kind == b"mac",
+        digest.decode(),
+        body,
+        () if cuts is None else _read_cuts(cuts),
     )
 
 
@@ -197,7 +197,8 @@ def links_in(line: bytes) -> tuple[Sequence[bytes], Sequence[Link]]:
     """
     fragments: list[bytes] = []
     links: list[Link] = []
-    for part in _STARTS.split(line):
+    # Nearly every line stands alone, and searching for a text is ten times as fast as for a pattern.
+    for part in (line,) if line.find(_START, 1) < 0 else _STARTS.split(line):
         whole = read_link(part)
         rest = b"" if whole is not None else part
         if whole is None and (begins := _LINE.match(part)) is not None:

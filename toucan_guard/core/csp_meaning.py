@@ -30,6 +30,8 @@ __all__ = ["Cell", "Framing", "SourceList", "effective", "enforced_lists", "pars
 FRAME_ANCESTORS: Final = "frame-ancestors"
 ASCII_WHITESPACE: Final = "\t\n\f\r "  # the WHATWG's set; str.strip() would also take bytes that browsers keep
 
+# The specification takes spaces and tabs off an option; Chromium takes off all of these, and then DENY is one.
+_TRIMMED: Final = "\t\n\v\f\r "
 _WHITESPACE: Final = re.compile(rf"[{ASCII_WHITESPACE}]+")
 # Browsers drop the whole directive, not only the source, for one byte of this kind.
 _BAD_BYTE: Final = re.compile(r"[^\t\n\f\r -~]")
@@ -295,7 +297,7 @@ def effective(csp_values: Iterable[str], xfo_values: Sequence[str] = ()) -> Fram
 
 def _frame_options(values: Sequence[str]) -> Literal["deny", "sameorigin"] | None:
     """HTML, "check a navigation response's adherence to X-Frame-Options"; contradictory values block."""
-    options = {option.lower() for option in _split_list(", ".join(values))}
+    options = {option.strip(_TRIMMED).lower() for option in _split_list(", ".join(values))}
     if len(options) > 1:
         return "deny" if options & {"deny", "allowall", "sameorigin"} else None
     if options == {"deny"}:

@@ -6,14 +6,13 @@ A policy with a mistake does not load: every mistake is named at once, each with
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NoReturn, cast, get_args
 
 from toucan_guard.core.errors import ConfigError
+from toucan_guard.core.hints import Hints
 from toucan_guard.core.policy_lines import line_of, lines_of
 from toucan_guard.core.row_rules import (
     BARE_OPERATORS,
@@ -28,6 +27,7 @@ from toucan_guard.core.row_rules import (
     TableRule,
     Type,
 )
+from toucan_guard.core.toml_text import load_toml
 
 _TYPES: Final[tuple[str, ...]] = get_args(Type)
 _OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
@@ -37,6 +37,8 @@ _KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
 _TABLE: Final = ("all", "any", "open", "write", "columns")
 _LEAF: Final = ("column", "op", "attribute")
 _WHOLE: Final = "the policy"
+# Where a name without a schema is looked for: in PostgreSQL, and in SQLite and DuckDB.
+_SEARCHED: Final = ("public.", "main.")
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 Read = tuple[tuple[Attribute, ...], tuple[TableRule, ...]]
@@ -49,11 +51,9 @@ def read_toml(text: str) -> Read:
         ConfigError: Every mistake, each with its place.
     """
     try:
-        content = tomllib.loads(text)
+        content = load_toml(text)
     except ValueError as error:  # also of a number with thousands of digits
         raise ConfigError(f"the policy is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError("the policy is nested too deep") from None
     return _Reader(text).read(content)
 
 
@@ -90,6 +90,8 @@ class _Reader:
         self._problems: list[str] = []
         self._attributes: dict[str, Attribute] = {}
         self._broken: set[str] = set()  # declared, but wrongly: a second complaint at each use would not help
+        self._broken_tables: set[str] = set()  # what they say is not what was meant
+        self._meant = Hints()
 
     def read(self, content: object) -> Read:
         if not isinstance(content, dict):
@@ -107,7 +109,10 @@ class _Reader:
                 self._broken.add(name)
         tables = []
         for name, body in self._object(content.get("tables", {}), "tables").items():
+            before = len(self._problems)
             tables.append(self._table(name, body))
+            if len(self._problems) > before:
+                self._broken_tables.add(name)
         return self._finish(tables)
 
     def read_columns(self, columns: object) -> Read:
@@ -143,6 +148,15 @@ class _Reader:
                 self._say(
                     f"tables.{table.name}", f"differs from {other} in case only, and some databases do not see that"
                 )
+        by_name = {table.name.casefold(): table for table in tables if table.name not in self._broken_tables}
+        for name, table in by_name.items():
+            bare = by_name.get(name.partition(".")[2]) if name.startswith(_SEARCHED) else None
+            if bare is not None and bare.to_plain() != table.to_plain():
+                self._say(
+                    f"tables.{table.name}",
+                    f"may be the same table as {bare.name}, which is looked for in that schema too, and has other "
+                    "rules: keep one of the two, or write both alike",
+                )
         if not tables and not self._problems:
             self._problems.append("the policy names no table, so every query would be refused: add one")
         if self._problems:
@@ -159,7 +173,7 @@ class _Reader:
         self._only(body, place, ("type", "list", "required"))
         type_ = body.get("type")
         if isinstance(declared, str | dict) and (not isinstance(type_, str) or type_ not in _TYPES):
-            self._say(place, f"type must be {one_of(_TYPES)}{did_you_mean(type_, _TYPES)}")
+            self._say(place, f"type must be {one_of(_TYPES)}{self._meant(type_, _TYPES)}")
         shape: Shape = "list" if self._flag(body, "list", place, default=False) else "one"
         required = self._flag(body, "required", place, default=True)
         return Attribute(name, cast("Type", type_), shape, required) if len(self._problems) == before else None
@@ -234,7 +248,7 @@ class _Reader:
         if not isinstance(column, str) or not self._named(column):
             self._say(place, "column must be the name of a column")
         if not isinstance(op, str) or op not in _OPERATORS:
-            self._say(place, f"op must be {one_of(_OPERATORS)}{did_you_mean(op, _OPERATORS)}")
+            self._say(place, f"op must be {one_of(_OPERATORS)}{self._meant(op, _OPERATORS)}")
             return None
         attribute: Attribute | None = None
         if op in BARE_OPERATORS:
@@ -246,7 +260,7 @@ class _Reader:
             attribute = self._attributes[name]
             self._fits(attribute, op, place)
         elif name not in self._broken:
-            hint = did_you_mean(name, self._attributes) or ": declare it under [attributes]"
+            hint = self._meant(name, self._attributes) or ": declare it under [attributes]"
             self._say(place, f"the attribute {shown(name)} is not declared{hint}")
         if len(self._problems) > before or (attribute is None and op not in BARE_OPERATORS):
             return None
@@ -284,7 +298,7 @@ class _Reader:
         for key in content:
             if key not in known:
                 at = key if place == _WHOLE else f"{place}.{key}"
-                hint = did_you_mean(key, known if meant is None else meant)
+                hint = self._meant(key, known if meant is None else meant)
                 self._say(place, f"does not know {shown(key)}; it has {one_of(known)}{hint}", at=at)
 
     def _flag(self, content: Mapping[str, object], name: str, place: str, *, default: bool) -> bool:
@@ -317,12 +331,6 @@ def one_of(names: Iterable[str]) -> str:
     """``a, b or c``."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
-
-
-def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """A hint at the known name that is meant, where there is one."""
-    close = difflib.get_close_matches(value, list(known), 1) if isinstance(value, str) else []
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from toucan_guard.core.decisions import Deny, Reason
-from toucan_guard.core.policy_reader import did_you_mean, one_of, read_columns, read_json, read_toml, shown
+from toucan_guard.core.hints import Hints
+from toucan_guard.core.policy_reader import one_of, read_columns, read_json, read_toml, shown
 from toucan_guard.core.row_filter import MAPPINGS, RowFilter, make_row_filter, usable_attributes
 from toucan_guard.core.row_rules import Attribute, TableRule
+
+_MOST_COMPARED: Final = 1_000  # pairs of names, while a request waits: some milliseconds
 
 
 class RlsPolicy:
@@ -119,10 +122,11 @@ class RlsPolicy:
         return tuple(problem for _, problem in self._mistakes(given))
 
     def _mistakes(self, given: Mapping[object, object]) -> Iterable[tuple[Reason, str]]:
+        meant = Hints(_MOST_COMPARED)
         for name in given:
             if name not in self.attributes:
                 known = one_of(self.attributes) if self.attributes else "none"
-                hint = did_you_mean(name, self.attributes) or f" (it has {known})"
+                hint = meant(name, self.attributes) or f" (it has {known})"
                 yield Reason.RLS_ATTRIBUTE_UNKNOWN, f"rls has the attribute {shown(name)}, not the policy{hint}"
         for name, attribute in self.attributes.items():
             value = given.get(name)

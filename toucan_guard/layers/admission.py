@@ -25,6 +25,7 @@ from toucan_guard.live import Standing
 from toucan_guard.proxies import Networks, own_origin
 from toucan_guard.query import carries_bootstrap_token
 from toucan_guard.recorder import Recorder
+from toucan_guard.request_headers import list_headers, repeats, said_of
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.tokens.cache import CachedVerifier
 from toucan_guard.tokens.revoked import Revocations
@@ -33,9 +34,6 @@ from toucan_guard.trail import (
     RefusedToken,
     arrived_trail,
     existing_trail,
-    list_headers,
-    repeats,
-    said_of,
     trail_of,
 )
 from toucan_guard.turned_away import NO_TOKEN, Refusal, Refusals, Verdict, verdict_of
@@ -129,9 +127,8 @@ class AdmissionMiddleware:
         previous = current_row_access.set(None)
         try:
             await self.app(scope, receive, send)
-            sought: Sought | None = trail.sought
-            if sought is not None and trail.refusal is not None:
-                self._refusals.keep(scope, trail, sought.said, sought.accept, sought.verdict)
+            if trail.sought is not None and trail.refusal is not None:
+                trail.sought.refused(scope, trail)
         finally:
             current_row_access.reset(previous)
             trail.release()
@@ -201,7 +198,7 @@ class AdmissionMiddleware:
         if refusal is None:
             trail = trail_of(scope)
             trail.began_at, trail.refused_token = began, refused
-            trail.sought = Sought(self._admissions, said, accept, verdict)
+            trail.sought = Sought(self._admissions, self._refusals, said, accept, verdict)
         return refusal
 
 

@@ -53,7 +53,7 @@ class RowLevelSecurityMiddleware:
 
         if trail.embed is not None:
             publish_embed(scope, trail, trail.embed.with_rows(judged))
-        access = trail.access = RowAccess(judged)
+        access = trail.access = RowAccess(judged, trail.access)
         previous = current_row_access.set(access)
         try:
             await self.app(scope, receive, HeldResponse(scope, receive, send, trail).send)

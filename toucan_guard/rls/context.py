@@ -7,7 +7,7 @@ holds its ``RowAccess``, and finds it closed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from typing import Final
 
@@ -21,6 +21,10 @@ _first_look: Final = threading.Lock()
 class RowAccess:
     """What one connection may read, and what it has read.
 
+    Args:
+        row_filter: Which rows are open.
+        outer: Of the guard in front of this one, where there is one.
+
     Attributes:
         row_filter: Which rows are open.
         receipts: Table to policy version, for each table that an adapter has filtered in this connection.
@@ -28,13 +32,19 @@ class RowAccess:
         closed: The connection has ended; no further query runs.
     """
 
-    __slots__ = ("_earnings", "closed", "receipts", "row_filter")
+    __slots__ = ("_earnings", "_outer", "closed", "receipts", "row_filter")
 
-    def __init__(self, row_filter: RowFilter) -> None:
+    def __init__(self, row_filter: RowFilter, outer: RowAccess | None = None) -> None:
         self.row_filter = row_filter
+        self._outer = outer
         self.receipts: dict[str, str] = {}
         self.closed = False
         self._earnings: Earnings | None = None
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """What the record says was filtered: the receipts, and those of the guard in front of this one."""
+        return self.receipts if self._outer is None else {**self._outer.tables, **self.receipts}
 
     def note(self, tables: Collection[str], version: str) -> None:
         """Write the receipts of tables that are filtered now, by this version of the policy."""

@@ -166,7 +166,14 @@ def _check_names(policy: RlsPolicy, schema: str, app_role: str, more: Sequence[s
     problems += [
         f"{names[name]}: $toucan_guard$ is what the SQL puts around its blocks" for name in names if _TAG in name
     ]
+    places: dict[tuple[str, str], TableRule] = {}
     for table in policy.tables.values():
+        other = places.setdefault(table_parts(table.name, schema), table)
+        if other.to_plain() != table.to_plain():
+            problems.append(
+                f"tables.{table.name}: is the table {other.name} in the schema {schema}, and has other rules: keep one "
+                "of the two, or write both alike"
+            )
         if table_parts(table.name, schema)[0] == SCHEMA:
             problems.append(f"tables.{table.name}: the schema {SCHEMA} is kept for the guard")
         if table.show is not None and table.name == KEYS.partition(".")[2]:

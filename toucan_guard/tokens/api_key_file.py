@@ -46,8 +46,8 @@ from toucan_guard.core.api_key import is_environment, is_key_id
 from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
+from toucan_guard.core.hints import Hints
 from toucan_guard.core.origins import OriginAllowlist
-from toucan_guard.core.policy_reader import did_you_mean
 from toucan_guard.core.strict_json import strict_json
 
 VERSION: Final = 1
@@ -205,6 +205,7 @@ class _Reader:
     def __init__(self, *, development: bool, attributes: Collection[str] | None) -> None:
         self._development = development
         self._attributes = attributes
+        self._meant = Hints()
         self._problems: list[str] = []
 
     def read(self, text: str) -> ApiKeyBook:
@@ -292,7 +293,7 @@ class _Reader:
         if self._attributes is None:
             return
         for name in sorted(limits.attributes.keys() - set(self._attributes)):
-            hint = did_you_mean(name, self._attributes)
+            hint = self._meant(name, self._attributes)
             self._say(f"{place}.attributes.{_shown(name)}", f"is no attribute of the row-level policy{hint}")
 
     def _absent_or(

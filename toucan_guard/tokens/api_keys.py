@@ -37,6 +37,7 @@ from toucan_guard.core.token_policy import MAX_LEEWAY_SECONDS
 from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, pepper_check
 from toucan_guard.tokens.key_checks import secret_problem
 from toucan_guard.tokens.keys import KeyRing, SigningKey
+from toucan_guard.whole_file import read_whole
 
 LOOK_SECONDS: Final = 1.0
 MIN_SECRET_BYTES: Final = 32
@@ -317,12 +318,10 @@ def _stamp_of(found: os.stat_result) -> _Stamp:
 def _read(path: Path) -> tuple[_Stamp, str]:
     """The text of the file and the stamp that belongs to it; errors name no path and show no content."""
     try:
-        with path.open("rb") as file:
-            stamp = _stamp_of(os.fstat(file.fileno()))
-            content = file.read(_MAX_FILE_BYTES + 1)
+        state, content = read_whole(path, most=_MAX_FILE_BYTES)
         if len(content) > _MAX_FILE_BYTES:
             raise ConfigError("names a file of more than 16 MiB: check the path")
-        return stamp, content.decode("utf-8")
+        return _stamp_of(state), content.decode("utf-8")
     except OSError as error:
         raise ConfigError(_unreadable(error)) from None
     except UnicodeDecodeError:

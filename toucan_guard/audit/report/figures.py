@@ -22,7 +22,8 @@ class Row:
         count: How often it was certainly seen in the period.
         at_most: How often it may have been seen, where the list was too long to keep whole; else ``count``.
         let_in: How many of ``count`` were let in.
-        refused: How many of ``count`` were refusals; those that are neither have failed.
+        refused: How many of ``count`` were refusals.
+        failed: How many of ``count`` were neither.
         first: When it was first seen, RFC 3339 in UTC; before the period too.
         last: When it was last seen.
         notes: What it was seen with, the most frequent first, and how often.
@@ -34,6 +35,7 @@ class Row:
     at_most: int
     let_in: int
     refused: int
+    failed: int
     first: str
     last: str
     notes: tuple[tuple[str, int], ...]
@@ -118,7 +120,8 @@ class Key:
         api_key: It asked the token service for tokens.
         used: How many requests came with its tokens in the period.
         let_in: How many of these were let in.
-        refused: How many of these were refused; those that are neither have failed.
+        refused: How many of these were refused.
+        failed: How many of these were neither.
         issued: How many tokens it was given by the token service in the period.
         last: When it was last used, in the period or before.
         unused_days: Whole days from its last use to the end of the record.
@@ -131,6 +134,7 @@ class Key:
     used: int
     let_in: int
     refused: int
+    failed: int
     issued: int
     last: str
     unused_days: int
@@ -146,7 +150,7 @@ class Slot:
         allowed: Requests that every rule let in.
         refused: Requests that were refused.
         would_refuse: Requests that were let in because a rule only reports.
-        failed: Requests that ended in an error.
+        failed: See ``Totals``.
     """
 
     start: str
@@ -251,7 +255,8 @@ class Totals:
         allowed: Requests that every rule let in.
         refused: Requests that were refused.
         would_refuse: Requests that were let in because a rule only reports.
-        failed: Requests that ended in an error, or without an answer.
+        failed: Requests that ended in an error, or without an answer; or that nobody could decide, because the store,
+            the keys or the record did not answer. Why, is in ``Report.reasons``.
         with_token: Requests whose token was valid, whatever became of them.
         let_in_with_token: Those of them that were let in.
         siteless: Requests that named no web site, as a chart's own calls for its data do not.
@@ -263,7 +268,7 @@ class Totals:
         redirects: Answers that send the browser on, as into a frame; the request that follows is counted.
         issued: Tokens that the token service gave to servers with an API key.
         renewed: Tokens that were renewed.
-        cut: Answers that broke off.
+        cut: Answers that broke off, and live feeds that ended because the store or the keys did not answer.
         closed: WebSockets and streams that were ended because their token ended or was withdrawn.
         dropped: Entries that could not be written down.
         shortened: Lines that were too long and lost everything but the essential.
@@ -318,6 +323,19 @@ class BadLine:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadFile:
+    """A file that could not be read, or only in part.
+
+    Attributes:
+        file: Its name.
+        problem: Why, as the rest of a sentence about it.
+    """
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """What was read.
 
@@ -328,6 +346,7 @@ class Source:
         bad: Lines that are no audit events.
         bad_lines: The first of these.
         misdated: Events dated in the future, or before there was a guard; counted nowhere else.
+        unread: Files that could not be read, or only in part; what stands in there is counted nowhere.
     """
 
     files: tuple[str, ...]
@@ -336,6 +355,7 @@ class Source:
     bad: int
     bad_lines: tuple[BadLine, ...]
     misdated: int
+    unread: tuple[UnreadFile, ...]
 
 
 @dataclass(frozen=True, slots=True)

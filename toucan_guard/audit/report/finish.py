@@ -27,7 +27,7 @@ from toucan_guard.audit.report.gather import LIFETIMES, Gatherer, KeyName, Scope
 from toucan_guard.audit.report.hours import moment_of, text_of_moment
 from toucan_guard.audit.report.notices import notices_of
 from toucan_guard.audit.report.tallies import Seen, Tally
-from toucan_guard.audit.verdict import Verdict
+from toucan_guard.audit.verdict import UNPROVED, Verdict
 
 FEWEST_REFUSALS: Final = 5  # so many refusals, and nothing else, are worth a word
 FEWEST_REFUSALS_OF_A_CLIENT: Final = 20  # a page that was left open asks in vain for a while
@@ -79,6 +79,7 @@ def finish(gathered: Gatherer, verdict: Verdict | None, *, made: datetime) -> Re
             bad=gathered.bad,
             bad_lines=tuple(gathered.bad_lines),
             misdated=gathered.misdated,
+            unread=tuple(gathered.unread),
         ),
         totals=Totals(**gathered.numbers),
         unit=unit,
@@ -149,6 +150,7 @@ def _row(name: str, seen: Seen) -> Row:
         at_most=seen.count + seen.missing,
         let_in=seen.let_in,
         refused=seen.refused,
+        failed=seen.failed,
         first=seen.first,
         last=seen.last,
         notes=_notes(seen),
@@ -183,6 +185,7 @@ def _keys(gathered: Gatherer) -> tuple[Key, ...]:
             used=seen.count,
             let_in=seen.let_in,
             refused=seen.refused,
+            failed=seen.failed,
             issued=gathered.issued.get(name, 0),
             last=seen.last,
             unused_days=(moment_of(gathered.span.last) - moment_of(seen.last)).days,
@@ -225,11 +228,11 @@ def _strangers(gathered: Gatherer) -> tuple[Stranger, ...]:
 def _integrity(verdict: Verdict | None, *, claimed: int) -> Integrity:
     if verdict is None or not (verdict.lines or claimed):
         return _UNSEALED
-    # Evidence of tampering first; within it, in the order of places.
-    findings = sorted(verdict.findings, key=lambda finding: not finding.tampering)
+    # Evidence of tampering first, then what is not proved; within both, in the order of places.
+    findings = sorted(verdict.findings, key=lambda finding: (not finding.tampering, finding.kind not in UNPROVED))
     told = [
         SealFinding(
-            place=f"{finding.file}:{finding.number}" if finding.file else "",
+            place=f"{finding.file}:{finding.number}" if finding.number else finding.file,
             kind=finding.kind,
             tampering=finding.tampering,
             sentence=finding.sentence,

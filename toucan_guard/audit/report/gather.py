@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from toucan_guard.audit.report.figures import BadLine, Totals
+from toucan_guard.audit.report.figures import BadLine, Totals, UnreadFile
 from toucan_guard.audit.report.hours import ALLOWED, FAILED, REFUSED, WOULD_REFUSE, Hours
-from toucan_guard.audit.report.kinds import gives_token, is_preflight, step_beside, trials_of
+from toucan_guard.audit.report.kinds import gives_token, is_fault, is_preflight, step_beside, steps_of
 from toucan_guard.audit.report.lines import LineReader, capped, number_of, text_of, texts_of
 from toucan_guard.audit.report.people import People
 from toucan_guard.audit.report.tallies import Seen, Tally, Told, Top
@@ -43,6 +43,7 @@ class Gatherer:
         self.sealed = 0  # lines that claim to belong to a chain
         self.lines = self.before = self.bad = self.misdated = 0
         self.bad_lines: list[BadLine] = []
+        self.unread: list[UnreadFile] = []
         self.span = Seen()  # of the whole record
         self.period = Seen()
         self.numbers = dict.fromkeys(Totals.__slots__, 0)
@@ -91,13 +92,22 @@ class Gatherer:
         if not in_period:
             self.before += 1
         elif event["event"] == "decision":
-            self._decision(event, time, line)
+            self._decision(event, time)
         else:
             self._other(event)
         if not in_period and event["event"] == "decision":
             self._known(event, time)
         if in_period:
             self.period.at(time)
+
+    def cannot_read(self, file: str, why: str) -> None:
+        """Note a file that cannot be read, or only in part.
+
+        Args:
+            file: Its name.
+            why: What whoever tried was told, as the rest of a sentence about the file.
+        """
+        self.unread.append(UnreadFile(file, why))
 
     def _known(self, event: Event, time: str) -> None:
         """What an event says that is not counted: which sites and keys there were."""
@@ -113,18 +123,18 @@ class Gatherer:
         if event["event"] == "open":
             self.numbers["starts"] += 1
         elif event["event"] == "completion":
-            if event.get("outcome") == "error":
+            outcome = event.get("outcome")
+            if outcome == "error" or (outcome == "deny" and is_fault(event, text_of(event, "reason") or "unknown")):
                 self.numbers["cut"] += 1
-            elif event.get("outcome") == "deny":
+            elif outcome == "deny":
                 self.numbers["closed"] += 1
             self._tables(event, "decision_id")
 
     def _dropped(self, event: Event) -> None:
-        dropped = number_of(event, "dropped")
-        if dropped is not None and dropped > 0:
-            self.numbers["dropped"] += int(dropped)
-        if event.get("truncated") is True:
-            self.numbers["shortened"] += 1
+        if "dropped" in event:
+            self.numbers["dropped"] += max(0, int(number_of(event, "dropped") or 0))
+        if "truncated" in event:
+            self.numbers["shortened"] += event["truncated"] is True
 
     def _tables(self, event: Event, decided_in: str) -> None:
         """Count each table once for a request: a completion repeats what its decision told."""
@@ -135,33 +145,40 @@ class Gatherer:
                 if decision is None or self._told.is_new(decision, name):
                     self.tables.count(name, event["time"])
 
-    def _decision(self, event: Event, time: str, line: bytes) -> None:
+    def _decision(self, event: Event, time: str) -> None:
         self._dropped(event)
         if event.get("exempt") is True:
             self.numbers["exempt"] += 1
             return
-        outcome, trials = _OUTCOME[event["outcome"]], trials_of(event) if b"would_deny:" in line else ()
+        outcome, steps = _OUTCOME[event["outcome"]], steps_of(event)
+        trials = steps.trials
         if Reason.STORE_UNAVAILABLE in trials:
             # Not a rule on trial: a switch lets in whom the store could not be asked about.
             self.numbers["unasked"] += outcome in (ALLOWED, WOULD_REFUSE)
             trials = tuple(reason for reason in trials if reason != Reason.STORE_UNAVAILABLE)
             outcome = ALLOWED if outcome == WOULD_REFUSE and not trials else outcome
-        let_in, refused = outcome in (ALLOWED, WOULD_REFUSE), outcome == REFUSED
-        beside = step_beside(event, line) if let_in else None
-        site = text_of(event, "embedder") or text_of(event, "origin")
+        let_in = outcome in (ALLOWED, WOULD_REFUSE)
+        beside = step_beside(event, steps) if let_in else None
+        embedder = text_of(event, "embedder")
+        site = embedder or text_of(event, "origin")
         reason = "" if let_in else text_of(event, "reason") or "unknown"
+        if outcome == REFUSED and is_fault(event, reason):
+            outcome = FAILED
+        refused = outcome == REFUSED
         client = text_of(event, "client")
         if client is not None and (site is None or not refused):
             seen = self.clients.count(client, time, let_in=let_in, refused=refused)
             if refused:
                 seen.note(reason)
+        # Our own page's calls name no other site.
+        page = site if embedder is not None or text_of(event, "fetch_site") in _OTHER_SITES else None
         if beside is not None:
-            self._beside(event, time, beside)
+            self._beside(event, time, beside, page)
             return
         self.numbers[("allowed", "refused", "would_refuse", "failed")[outcome]] += 1
         self.hours.count(time, outcome)
         if refused:
-            self.numbers["refused_preflights"] += is_preflight(event)
+            self.numbers["refused_preflights"] += is_preflight(event, steps)
             self.hours.refuse(time, reason, site)
         if reason:
             seen = self.reasons.count(reason, time, refused=refused)
@@ -182,10 +199,10 @@ class Gatherer:
         if region is not None:
             self.regions.count(region, time, let_in=let_in, refused=refused)
         self._tables(event, "event_id")
-        if let_in or not gives_token(event, line):
-            self._token(event, time, outcome, reason)
+        if let_in or not gives_token(steps):
+            self._token(event, time, outcome, reason, page)
 
-    def _beside(self, event: Event, time: str, beside: str) -> None:
+    def _beside(self, event: Event, time: str, beside: str, page: str | None) -> None:
         """A step that is counted apart: it uses a key, or gives a token away, and shows where somebody is."""
         self.numbers[beside] += 1
         self._known(event, time)
@@ -199,9 +216,9 @@ class Gatherer:
             self.keys.known(key, time).note(tenant)
         self._long_token(event, time, key[0])
         if beside == "redirects":
-            self._person(event, time)
+            self._person(event, time, tenant, page)
 
-    def _token(self, event: Event, time: str, outcome: int, reason: str) -> None:
+    def _token(self, event: Event, time: str, outcome: int, reason: str, page: str | None) -> None:
         """What a verified token says, of somebody who asked for a chart with it."""
         issuer, tenant = text_of(event, "issuer"), text_of(event, "tenant")
         let_in, refused = outcome in (ALLOWED, WOULD_REFUSE), outcome == REFUSED
@@ -220,7 +237,7 @@ class Gatherer:
         if let_in:
             self.numbers["let_in_with_token"] += 1
             self._scope(event, time, tenant, left)
-        self._person(event, time)
+        self._person(event, time, tenant, page)
 
     def _long_token(self, event: Event, time: str, key_id: str) -> float | None:
         """How long the token still has to live, which is remembered of those that live longest."""
@@ -252,12 +269,11 @@ class Gatherer:
                     self.lifetimes[index] += 1
                     break
 
-    def _person(self, event: Event, time: str) -> None:
-        """Whose chart is shown in whose page; a call of our own page names no other site."""
-        origin = text_of(event, "origin") if text_of(event, "fetch_site") in _OTHER_SITES else None
-        subject, site = text_of(event, "subject"), text_of(event, "embedder") or origin
-        if subject is not None and site is not None:
-            self.people.at((subject, text_of(event, "tenant")), site, time)
+    def _person(self, event: Event, time: str, tenant: str | None, page: str | None) -> None:
+        """Whose chart is shown in whose page."""
+        subject = None if page is None else text_of(event, "subject")
+        if page is not None and subject is not None:
+            self.people.at((subject, tenant), page, time)
 
 
 def width_of(scope: ScopeName) -> tuple[bool, int, int, int]:

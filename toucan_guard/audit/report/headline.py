@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from toucan_guard.audit.report.figures import Report
+from toucan_guard.audit.report.notices import many_failed
 from toucan_guard.audit.report.words import listed, minute, number, period, plural, share
 
 
@@ -33,7 +34,7 @@ class Tile(NamedTuple):
 
 
 def headline(report: Report) -> str:
-    """How many requests, and how many of them were refused."""
+    """How many requests, how many of them were refused, and how many failed where these are many."""
     totals = report.totals
     if report.begins is None:
         return "Nothing is on record for this time"
@@ -41,11 +42,16 @@ def headline(report: Report) -> str:
     if not totals.requests:
         return "No requests for charts came in"
     if totals.requests == 1:
-        return f"{asked}, and {'was' if totals.refused else 'was not'} refused"
-    if totals.refused in (0, totals.requests):
-        return f"{asked}, and {'all' if totals.refused else 'none'} of them were refused"
-    were = "was" if totals.refused == 1 else "were"
-    return f"{asked}, and {number(totals.refused)} ({share(totals.refused, totals.requests)}) {were} refused"
+        return f"{asked}, and {'failed' if totals.failed else 'was refused' if totals.refused else 'was not refused'}"
+    if totals.requests in (totals.refused, totals.failed):
+        return f"{asked}, and all of them {'were refused' if totals.refused else 'failed'}"
+    some = "none of them"
+    if totals.refused:
+        some = f"{number(totals.refused)} ({share(totals.refused, totals.requests)})"
+    refused = f"{some} {'was' if totals.refused == 1 else 'were'} refused"
+    if not many_failed(report):
+        return f"{asked}, and {refused}"
+    return f"{asked}: {refused}, and {number(totals.failed)} ({share(totals.failed, totals.requests)}) failed"
 
 
 def counting(report: Report) -> str:

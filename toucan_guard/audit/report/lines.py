@@ -48,7 +48,8 @@ class LineReader:
             event = _read_slowly(line)
         if not isinstance(event, dict):
             return "it is empty" if not line.strip() else "it is no JSON object"
-        if event.get("event") not in _KINDS if isinstance(event.get("event"), str) else True:
+        kind = event.get("event")
+        if not isinstance(kind, str) or kind not in _KINDS:
             return "it is no event of the guard"
         time = event.get("time")
         if not isinstance(time, str):
@@ -58,7 +59,7 @@ class LineReader:
             if utc is None:
                 return "its time cannot be read"
             event["time"] = utc
-        if event["event"] == "decision" and event.get("outcome") not in OUTCOMES:
+        if kind == "decision" and event.get("outcome") not in OUTCOMES:
             return "its outcome is none that the guard knows"
         return event
 
@@ -87,8 +88,10 @@ def texts_of(event: Event, name: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
     more = len(value) - _MOST_TEXTS
-    texts = [capped(text) for text in value[:_MOST_TEXTS] if isinstance(text, str)]
-    return (*texts, f"{_MARK} {more} more") if more > 0 else tuple(texts)
+    texts = tuple(
+        [text if len(text) <= _LONGEST else capped(text) for text in value[:_MOST_TEXTS] if isinstance(text, str)]
+    )
+    return (*texts, f"{_MARK} {more} more") if more > 0 else texts
 
 
 def capped(text: str) -> str:

@@ -12,10 +12,10 @@ from typing import Final
 from toucan_guard.audit.report.figures import Burst, Key, Notice, Report, Traveller
 from toucan_guard.audit.report.gather import opens_every_object
 from toucan_guard.audit.report.hours import moment_of
+from toucan_guard.audit.report.kinds import UNREADY
 from toucan_guard.audit.report.seal_notices import no_seals, seals
 from toucan_guard.audit.report.strangers import strangers
 from toucan_guard.audit.report.words import day, duration, harmless, listed, minute, number, plural, share, told_of
-from toucan_guard.core.decisions import Reason
 
 UNUSED_DAYS: Final = 30
 LONG_SECONDS: Final = 4_000  # an hour, and some leeway for clocks
@@ -28,6 +28,12 @@ def notices_of(report: Report) -> tuple[Notice, ...]:
     """Everything that the report points out, what needs somebody to act first."""
     found = [notice for make in _ALL for notice in make(report)]
     return tuple(sorted(found, key=lambda notice: notice.level != "act"))
+
+
+def many_failed(report: Report) -> bool:
+    """Whether so many requests failed that it is worth a word."""
+    totals = report.totals
+    return totals.failed > 0 and totals.failed * 100 >= totals.requests * _FAILURES_OF_A_HUNDRED
 
 
 def retirable(key: Key) -> bool:
@@ -45,6 +51,16 @@ def _holes(report: Report) -> Iterator[Notice]:
             "The guard could not write to its record at the time, so this report cannot count what they told.",
             "Look at the disk or the collector that the record goes to. AUDIT_MODE=strict answers nothing that it "
             "cannot write down.",
+        )
+    unread = report.source.unread
+    if unread:
+        yield Notice(
+            "unread_file",
+            "look",
+            f"{plural(len(unread), 'file')} could not be read",
+            f"{listed([f'{harmless(file.file)} {harmless(file.problem)}' for file in unread])}. What stands there is "
+            "not in this report, so its numbers are too low.",
+            "Make the report again with the whole file, or with a copy of it.",
         )
     bad = report.source.bad
     if bad:
@@ -222,22 +238,26 @@ def _report_only(report: Report) -> Iterator[Notice]:
 
 
 def _failures(report: Report) -> Iterator[Notice]:
-    failed, requests = report.totals.failed, report.totals.requests
-    if failed * 100 >= requests * _FAILURES_OF_A_HUNDRED and failed:
+    failed = report.totals.failed
+    if many_failed(report):
+        rows = sorted((row for row in report.reasons.rows if row.failed), key=lambda row: -row.failed)
+        why = [f"{told_of(row.name).meaning} ({number(row.failed)})" for row in rows]
         yield Notice(
             "failures",
             "look",
-            f"{share(failed, requests)} of the requests failed",
-            f"{plural(failed, 'request')} ended in an error of the app, or the viewer left before the answer.",
-            "Show the people who run the app its log of that time.",
+            f"{share(failed, report.totals.requests)} of the requests failed",
+            f"They were neither answered nor refused: {listed(why)}.",
+            "Show the people who run the app and the guard the logs of that time.",
         )
     for row in report.reasons.rows:
-        if row.name in (Reason.STORE_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE):
+        if row.name in UNREADY:
+            first = f"first on {minute(row.first)}, " if row.first[:16] != row.last[:16] else ""
             yield Notice(
                 row.name,
                 "look",
                 f"The service was not ready {plural(row.count, 'time')}",
-                f"{told_of(row.name).meaning.capitalize()}, last on {minute(row.last)}.",
+                f"{told_of(row.name).meaning.capitalize()}, {first}last on {minute(row.last)}. These requests were "
+                "neither let in nor refused: nobody could decide.",
                 f"What helps: {told_of(row.name).mend}.",
             )
 

@@ -12,6 +12,7 @@ from toucan_guard.audit.report.figures import Report, Slot, Unit
 from toucan_guard.audit.report.headline import covered
 from toucan_guard.audit.report.hours import moment_of, text_of_moment
 from toucan_guard.audit.report.markup import Column, Html, element, table
+from toucan_guard.audit.report.notices import many_failed
 from toucan_guard.audit.report.parts import section
 from toucan_guard.audit.report.words import day, full_month, minute, number, plural
 
@@ -24,7 +25,7 @@ _WORTH_A_WORD: Final = 0.1  # of a column
 
 
 def timeline(report: Report) -> Html:
-    """Traffic and refusals over time."""
+    """Traffic and refusals over time, and failures where they are many."""
     slots, unit, totals = report.timeline, report.unit, report.totals
     title = "Traffic and refusals over time"
     if not totals.requests:
@@ -51,14 +52,16 @@ def timeline(report: Report) -> Html:
     if totals.refused:
         marked = _days_of_bursts(report)
         note = "; days with a burst are darker" if marked else ""
-        charts.append(_refusals(report, slots, marked))
+        charts.append(_turned_away(report, "refused", "refusal", [(slot, slot.refused) for slot in slots], marked))
+    if many_failed(report):
+        charts.append(_turned_away(report, "failed", "failure", [(slot, slot.failed) for slot in slots]))
     figures = [
         element(
             "figure",
             element(
                 "figcaption",
                 chart.title,
-                element("span", f" ({covered(report)}{note if chart.id == 'refusals' else ''}). {chart.summary}"),
+                element("span", f" ({covered(report)}{note if chart.id == 'refused' else ''}). {chart.summary}"),
             ),
             drawn(chart),
         )
@@ -78,23 +81,26 @@ def timeline(report: Report) -> Html:
     return section("time", title, told, *figures, details)
 
 
-def _refusals(report: Report, slots: Sequence[Slot], marked: frozenset[str]) -> Chart:
+def _turned_away(
+    report: Report, kind: str, one: str, counted: Sequence[tuple[Slot, int]], marked: frozenset[str] = frozenset()
+) -> Chart:
+    """How many were not let in, in columns: ``kind`` says how, and ``one`` of them is called so."""
     unit = report.unit
-    worst = max(slots, key=lambda slot: slot.refused)
+    worst, most = max(counted, key=lambda each: each[1])
     return Chart(
-        "refusals",
-        f"Refusals, {STEP_WORDS[unit]}",
-        f"{plural(report.totals.refused, 'refusal')} in all; the most, {number(worst.refused)}, "
+        kind,
+        f"{one.capitalize()}s, {STEP_WORDS[unit]}",
+        f"{plural(sum(count for _, count in counted), one)} in all; the most, {number(most)}, "
         f"{within(unit, worst.start)}.",
         unit,
         [
             Bar(
                 slot.start,
-                slot.refused,
-                f"{number(slot.refused)} of {plural(slot.requests, 'request')} refused {within(unit, slot.start)}",
+                count,
+                f"{number(count)} of {plural(slot.requests, 'request')} {kind} {within(unit, slot.start)}",
                 marked=slot.start[:10] in marked,
             )
-            for slot in slots
+            for slot, count in counted
         ],
         160,
     )

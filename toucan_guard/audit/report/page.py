@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from toucan_guard.audit.report import over_time, sections, token_sections
+from toucan_guard.audit.report import over_time, reason_sections, sections, token_sections
 from toucan_guard.audit.report.figures import Report
 from toucan_guard.audit.report.headline import counting, covered, headline, tiles, verdict
 from toucan_guard.audit.report.markup import Html, element, words
@@ -52,7 +52,8 @@ def page(report: Report) -> str:
         "main",
         sections.attention(report),
         over_time.timeline(report),
-        sections.reasons(report),
+        reason_sections.reasons(report),
+        reason_sections.failures(report),
         sections.sites(report),
         sections.people(report),
         token_sections.scopes(report),
@@ -60,7 +61,7 @@ def page(report: Report) -> str:
         token_sections.keys(report),
         token_sections.customers(report),
         element("div", aside, sections.gaps(report), class_="two"),
-        sections.trial(report),
+        reason_sections.trial(report),
         sections.genuine(report),
     )  # fmt: skip
     body = element("div", header, main, _footer(report), class_="page")
@@ -88,13 +89,15 @@ def _tiles(report: Report) -> Html:
 
 def _footer(report: Report) -> Html:
     source = report.source
+    unread = {file.file for file in source.unread}
+    files = [f"{file} (not read to its end)" if file in unread else file for file in source.files]
     before = f", {number(source.before)} of them from before this time" if source.before else ""
     return element(
         "footer",
         element(
             "p",
             f"All times are UTC. Made on {minute(report.made)} from {plural(source.lines, 'line')}{before} of "
-            f"{listed(list(source.files)) if source.files else 'no file'}.",
+            f"{listed(files) if files else 'no file'}.",
         ),
         element(
             "p",

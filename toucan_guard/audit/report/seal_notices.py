@@ -40,7 +40,7 @@ def seals(report: Report) -> Iterator[Notice]:
             "It is sealed with a key, and the key was not given to this report.",
             "Make the report again with --key-file, or with TOUCAN_GUARD_AUDIT_CHAIN_KEY set.",
         )
-    elif found.state == "unchecked":
+    elif any(finding.kind == "foreign" for finding in found.findings):
         yield Notice(
             "unchecked",
             "look",

@@ -1,20 +1,11 @@
-"""The sections about requests and the record. Each reads the report and nothing else."""
+"""The sections about web sites, people and the record. Each reads the report and nothing else."""
 
 from __future__ import annotations
 
 from toucan_guard.audit.report.figures import Integrity, Report, Row
-from toucan_guard.audit.report.markup import Column, Html, bar, element, lines, name, sentence, table, words
+from toucan_guard.audit.report.markup import Column, Html, element, lines, name, table, words
 from toucan_guard.audit.report.parts import ROWS, counted, fact_list, icon, left_out, overflow, section
-from toucan_guard.audit.report.words import (
-    as_read,
-    at_least,
-    date,
-    minute,
-    number,
-    plural,
-    share,
-    told_of,
-)
+from toucan_guard.audit.report.words import at_least, date, minute, number, plural, share, told_of
 
 
 def attention(report: Report) -> Html:
@@ -36,49 +27,6 @@ def attention(report: Report) -> Html:
         for notice in report.notices
     ]
     return section("attention", "What to look at", element("ul", *items, class_="notices"))
-
-
-def reasons(report: Report) -> Html:
-    """Why requests were refused, and what to do."""
-    refused = [row for row in report.reasons.rows if row.refused]
-    title = "Why requests were refused"
-    if not refused:
-        return section("reasons", title, element("p", "Nobody was refused."))
-    whole = report.totals.refused
-    rows = []
-    for row in sorted(refused, key=lambda row: -row.refused):
-        told, read = told_of(row.name), as_read(row.name)
-        rows.append([
-            lines(sentence(told.meaning), element("code", row.name, class_="soft")),
-            lines(number(row.refused), element("span", share(row.refused, whole), class_="soft")),
-            bar(row.refused, whole, "red"),
-            lines(
-                sentence(told.mend),
-                element("span", read, class_="soft") if read else "",
-            ),
-            _from(row),
-        ])  # fmt: skip
-    return section(
-        "reasons",
-        title,
-        element("p", "Every refusal has one reason. Nothing was shown to any of these."),
-        table(
-            f"{plural(whole, 'refusal')} by reason, the most frequent first",
-            [Column("What happened", "main"), Column("Refused", "number"), Column("Share", "meter"),
-             Column("What to do"), Column("From", "place")],
-            rows,
-        ),
-    )  # fmt: skip
-
-
-def _from(row: Row) -> Html:
-    """The web sites that a reason was noted with."""
-    if not row.notes:
-        return element("span", "no site named", class_="soft")
-    more = len(row.notes) > 2 or row.unnoted
-    return lines(
-        *(name(site) for site, _ in row.notes[:2]), element("span", "and others", class_="soft") if more else ""
-    )
 
 
 def sites(report: Report) -> Html:
@@ -161,35 +109,6 @@ def people(report: Report) -> Html:
     )
 
 
-def trial(report: Report) -> Html:
-    """What report-only would have refused."""
-    listing = report.report_only
-    title = "Rules on trial"
-    if not listing.rows:
-        return section("trial", title, element("p", "No rule on trial (REPORT_ONLY) would have refused anything."))
-    return section(
-        "trial",
-        title,
-        element(
-            "p",
-            "These rules only report so far (REPORT_ONLY). A request may break several of them, and may be refused by "
-            "another rule anyway.",
-        ),
-        table(
-            f"{plural(report.totals.would_refuse, 'request')} let in that would have been refused, by rule",
-            [Column("What happened", "main"), Column("Let in", "number"), Column("Refused anyway", "number"),
-             Column("What to do"), Column("From", "place")],
-            (
-                [lines(sentence(told_of(row.name).meaning), element("code", row.name, class_="soft")),
-                 number(row.let_in), number(row.refused), sentence(told_of(row.name).mend),
-                 _from(row)]
-                for row in listing.rows[:ROWS]
-            ),
-        ),
-        left_out(listing.names - ROWS, "rule"),
-    )  # fmt: skip
-
-
 def gaps(report: Report) -> Html:
     """Failures, and what the record does not have."""
     totals, source = report.totals, report.source
@@ -200,6 +119,7 @@ def gaps(report: Report) -> Html:
         ("Entries not written down", number(totals.dropped)),
         ("Lines shortened for length", number(totals.shortened)),
         ("Lines that could not be read", number(source.bad)),
+        ("Files that could not be read", number(len(source.unread))),
         ("Lines with an impossible date", number(source.misdated)),
         ("Processes started", number(totals.starts)),
     ]
@@ -246,7 +166,7 @@ def told_seals(seals: Integrity) -> str:
     if seals.unknown_lines:
         return f"It was not checked: {counted} are sealed with a key that this report was not given."
     if seals.state == "unchecked":
-        return f"Not all of it is proved: {counted} are as they were written, and a file holds no such line:"
+        return f"Not all of it is proved: {counted} are as they were written. Of the rest nothing is known:"
     how = (
         "The seals were made with a key: whoever does not hold it could not have written a line."
         if seals.keyed

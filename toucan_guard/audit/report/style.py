@@ -70,9 +70,11 @@ font-variant-numeric:tabular-nums}
 .chart .grid{stroke:var(--grid)}.chart .axis,.chart .mark{stroke:var(--soft);stroke-width:1}
 .chart .hit{fill:transparent}.chart g:hover .hit{fill:var(--tint)}
 .traffic .column{fill:var(--blue)}
-.refusals .column{fill:var(--red)}.refusals .marked{fill:var(--deep)}
+.refused .column{fill:var(--red)}.refused .marked{fill:var(--deep)}
+.failed .column{fill:var(--amber)}
 .bar{display:block;width:100%;min-width:56px;height:6px;margin:7px 0 2px}
 .bar .track{fill:var(--grid)}.bar .fill{fill:var(--blue)}.bar.red .fill{fill:var(--red)}
+.bar.amber .fill{fill:var(--amber)}
 table{width:100%;border-collapse:collapse;margin:16px 0 0;font-size:.9063rem}
 caption{text-align:left;color:var(--soft);font-size:.8438rem;padding:0 0 8px}
 th,td{padding:9px 14px 9px 0;text-align:left;vertical-align:top;font-weight:400;border-top:1px solid var(--line)}

@@ -44,6 +44,11 @@ class Seen:
         self.notes: dict[str, int] = {}
         self.unnoted = 0
 
+    @property
+    def failed(self) -> int:
+        """How many were neither let in nor refused."""
+        return self.count - self.let_in - self.refused
+
     def at(self, time: str) -> None:
         """It was there at this time."""
         # Not min() and max(), which take three times as long, a few times for every line.
@@ -85,8 +90,10 @@ class Tally(Generic[K]):
         seen = self._kept.get(name)
         if seen is None:
             seen = self.known(name, time)
-        else:
-            seen.at(time)
+        elif time > seen.last:
+            seen.last = time  # nearly always: lines stand in their order
+        elif time < seen.first:
+            seen.first = time
         self.total += 1
         seen.count += 1
         if refused:

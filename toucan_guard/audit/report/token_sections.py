@@ -110,11 +110,7 @@ def keys(report: Report) -> Html:
     rows = []
     for key in report.keys:
         kind = "API key" if key.api_key else "Signing key"
-        state = (
-            element("span", "can be retired", class_="tag warn")
-            if retirable(key)
-            else element("span", "in use", class_="tag")
-        )
+        retired = element("span", "can be retired", class_="tag warn") if retirable(key) else ""
         issued = element("span", f"{plural(key.issued, 'token')} given", class_="soft") if key.issued else ""
         rows.append([
             lines(
@@ -123,12 +119,12 @@ def keys(report: Report) -> Html:
                 element("span", kind, class_="soft"),
                 issued,
             ),
-            lines(date(key.last), element("span", _ago(key.unused_days), class_="soft")),
+            lines(date(key.last), element("span", _ago(key.unused_days), class_="soft"), retired),
             number(key.used),
             number(key.let_in),
             number(key.refused),
+            number(key.failed),
             several(key.tenants),
-            state,
         ])  # fmt: skip
     short = covered_days(report) < UNUSED_DAYS and not report.source.before
     caveat = (
@@ -143,7 +139,7 @@ def keys(report: Report) -> Html:
         table(
             f"{plural(report.totals.with_token, 'request')} with a valid token, by key; those unused for longest first",
             [Column("Key", "main"), Column("Last used", "date"), Column("Requests", "number"),
-             Column("Let in", "number"), Column("Refused", "number"), Column("Customers"), Column("State")],
+             Column("Let in", "number"), Column("Refused", "number"), Column("Failed", "number"), Column("Customers")],
             rows[:ROWS],
         ),
         left_out(len(rows) - ROWS, "key"),
@@ -166,10 +162,11 @@ def customers(report: Report) -> Html:
         table(
             f"{counted(listing, 'customer')}, by {plural(listing.total, 'request')} with a valid token of theirs",
             [Column("Customer", "main"), Column("Requests", "number"), Column("Share", "meter long"),
-             Column("Let in", "number"), Column("Refused", "number"), Column("Last seen", "date")],
+             Column("Let in", "number"), Column("Refused", "number"), Column("Failed", "number"),
+             Column("Last seen", "date")],
             (
                 [name(row.name), at_least(row.count, row.at_most), bar(row.count, listing.total), number(row.let_in),
-                 f"{number(row.refused)} ({share(row.refused, row.count)})", date(row.last)]
+                 f"{number(row.refused)} ({share(row.refused, row.count)})", number(row.failed), date(row.last)]
                 for row in listing.rows[:ROWS]
             ),
         ),
@@ -196,8 +193,14 @@ def regions(report: Report) -> Html:
         "Regions",
         table(
             f"{plural(listing.total, 'request')} by the region that answered{elsewhere}",
-            [Column("Region", "main"), *(Column(title, "number") for title in ("Requests", "Let in", "Refused"))],
-            ([name(row.name), *map(number, (row.count, row.let_in, row.refused))] for row in listing.rows[:ROWS]),
+            [
+                Column("Region", "main"),
+                *(Column(title, "number") for title in ("Requests", "Let in", "Refused", "Failed")),
+            ],
+            (
+                [name(row.name), *map(number, (row.count, row.let_in, row.refused, row.failed))]
+                for row in listing.rows[:ROWS]
+            ),
         ),
         left_out(listing.names - ROWS, "region"),
     )
