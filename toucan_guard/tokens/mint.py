@@ -84,6 +84,7 @@ class TokenMinter:
             problems += error.problems
         del key  # a traceback that prints local variables shows none
         if problems:
+            del self  # nor can it be shown while it is half made
             raise ConfigError(problems)
         self._key: Final = loaded
         self._issuer: Final = issuer
