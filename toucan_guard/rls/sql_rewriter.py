@@ -204,18 +204,17 @@ class _Rewriter:
 
         Of a function in FROM, g is no row but the value: PostgreSQL calls any function and any cast of a number.
         """
-        if not self._dialect.calls_by_dots:
-            return
-        columns: dict[str, set[str]] = {}
-        for kind in ROW_FUNCTIONS[self._dialect.name]:
-            for series in nodes.get(kind, ()):
-                name, column = self._series(series.parent)
-                columns.setdefault(name, set()).add(column)
-        for column in nodes.get(exp.Column, ()) if columns else ():
-            source = column.args.get("table")
-            known = columns.get(self._dialect.normalise(source)) if source else None
-            if known and isinstance(column.this, exp.Identifier) and known != {self._dialect.normalise(column.this)}:
-                refuse(f"the series {source.name!r} has no column {column.name!r}")
+        kinds = ROW_FUNCTIONS[self._dialect.name] if self._dialect.calls_by_dots else ()
+        for series in [series for kind in kinds for series in nodes.get(kind, ())]:
+            name, known = self._series(series.parent)
+            # Nothing outside of its SELECT can name it.
+            select = series.find_ancestor(exp.Select)
+            for column in nodes.get(exp.Column, ()) if select is None else select.find_all(exp.Column):
+                source = column.args.get("table")
+                if source is None or not isinstance(column.this, exp.Identifier):
+                    continue
+                if self._dialect.normalise(source) == name and self._dialect.normalise(column.this) != known:
+                    refuse(f"the series {source.name!r} has no column {column.name!r}")
 
     def _series(self, table: exp.Table) -> tuple[str, str]:
         """What a series in FROM is called, and what its column is."""
