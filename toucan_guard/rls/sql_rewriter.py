@@ -205,16 +205,20 @@ class _Rewriter:
         Of a function in FROM, g is no row but the value: PostgreSQL calls any function and any cast of a number.
         """
         kinds = ROW_FUNCTIONS[self._dialect.name] if self._dialect.calls_by_dots else ()
+        # Nothing outside of its SELECT can name a series.
+        known: dict[int, tuple[exp.Expr, dict[str, set[str]]]] = {}
         for series in [series for kind in kinds for series in nodes.get(kind, ())]:
-            name, known = self._series(series.parent)
-            # Nothing outside of its SELECT can name it.
-            select = series.find_ancestor(exp.Select)
-            for column in nodes.get(exp.Column, ()) if select is None else select.find_all(exp.Column):
-                source = column.args.get("table")
-                if source is None or not isinstance(column.this, exp.Identifier):
+            select = series.find_ancestor(exp.Select) or series.root()
+            name, column = self._series(series.parent)
+            known.setdefault(id(select), (select, {}))[1].setdefault(name, set()).add(column)
+        for select, columns in known.values():
+            for found in select.find_all(exp.Column):
+                source = found.args.get("table")
+                if source is None or not isinstance(found.this, exp.Identifier):
                     continue
-                if self._dialect.normalise(source) == name and self._dialect.normalise(column.this) != known:
-                    refuse(f"the series {source.name!r} has no column {column.name!r}")
+                names = columns.get(self._dialect.normalise(source))
+                if names and names != {self._dialect.normalise(found.this)}:
+                    refuse(f"the series {source.name!r} has no column {found.name!r}")
 
     def _series(self, table: exp.Table) -> tuple[str, str]:
         """What a series in FROM is called, and what its column is."""
