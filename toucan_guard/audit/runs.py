@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -118,6 +118,14 @@ class ChainRuns:
                 # Or it is a copy of another one, which ends where its first line begins.
                 for number, previous in copied:
                     yield file, start_of(self._name, number, previous=previous)
+
+    def ends_in(self, files: Container[str]) -> dict[str, int]:
+        """The place of the last line in each of these files."""
+        ends: dict[str, int] = {}
+        for run in self._runs:
+            if run.file in files:
+                ends[run.file] = max(run.end.number, ends.get(run.file, 0))
+        return ends
 
     def finish(self, unread: Sequence[str] = ()) -> ChainSummary:
         """Put the runs together.

@@ -135,6 +135,11 @@ class ChainVerifier:
             (start for chain in self._chains.values() for start in chain.next_starts(files)),
             linked={name for name, notes in self._files.items() if notes.linked},
             chains=self._chains.keys(),
+            ends={
+                (name, file): number
+                for name, chain in self._chains.items()
+                for file, number in chain.ends_in(files).items()
+            },
         )
         for notes in self._files.values():
             notes.finish(self._findings)
