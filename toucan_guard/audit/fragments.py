@@ -83,6 +83,12 @@ class Fragments:
         if self._waiting and self._waiting[-1].place == (place.file, place.number - 1):
             self._waiting[-1].ended = False
 
+    def ends_before(self, place: Place) -> None:
+        """What stands here was not read, and so it is not known either whose newline is in front of it."""
+        for fragment in self._waiting:
+            if fragment.place == (place.file, place.number - 1):
+                fragment.ended = False
+
     def own(self, cut: Cut, chain: str, place: Place, *, must_be_here: bool) -> None:
         """Take what a chain says of a line that was cut.
 

@@ -127,16 +127,17 @@ class ChainRuns:
                 ends[run.file] = max(run.end.number, ends.get(run.file, 0))
         return ends
 
-    def finish(self, unread: Sequence[str] = ()) -> ChainSummary:
+    def finish(self, unread: Sequence[str] = (), damaged: Container[str] = ()) -> ChainSummary:
         """Put the runs together.
 
         Args:
             unread: The files that could not be read, or only in part.
+            damaged: Those of them of which other lines were read than were packed.
         """
-        joins = Joins(self._name, self._runs, self._findings, unread=unread)
+        joins = Joins(self._name, self._runs, self._findings, unread=unread, damaged=damaged)
         joins.judge()
         for conflict in self._conflicts.values():
-            self._tell_of(conflict)
+            self._tell_of(conflict, damaged)
         key = self._opened.get("chain_key")
         named = key if self._keyed and isinstance(key, str) and _KEY_NAME.fullmatch(key) else None
         checked = self._seals.finish(joins.first.start, opened=bool(self._opened), named=named)
@@ -168,14 +169,18 @@ class ChainRuns:
             checked=checked,
         )
 
-    def _tell_of(self, conflict: _Conflict) -> None:
-        where = "this file too" if conflict.other == conflict.place.file else conflict.other
+    def _tell_of(self, conflict: _Conflict, damaged: Container[str]) -> None:
+        place, where = conflict.place, conflict.other
+        if where in damaged and place.file not in damaged:
+            place, where = Place(where, 0), str(place)
+        elif where == place.file:
+            where = "this file too"
         more = conflict.count - 1
         self._findings.add(
             "altered",
-            conflict.place,
+            place,
             self._name,
-            f"This line (seq {conflict.number}) stands in {where} with other bytes"
+            f"{'This' if place.number else 'A'} line (seq {conflict.number}) stands in {where} with other bytes"
             + (f", and so {are(more)} {lines(more)} more" if more else "")
             + ": one of the two is not what was written.",
         )
