@@ -83,7 +83,7 @@ class FileNotes:
                 None,
                 "A byte order mark was put in front of this file on the way. Nothing is lost by it.",
             )
-        if self._windows:
+        if self._windows and self.linked:  # how lines of something else end says nothing
             self._tell_of_ends(findings)
         if self.copied:
             self._tell_of_copies(findings)
