@@ -70,6 +70,16 @@ def test_what_is_passed_stands_in_order_with_the_path_so_far() -> None:
     assert found.passed[0].layer is outermost
 
 
+@pytest.mark.parametrize("layers", [[], [Middleware(Layer)], [Middleware(Layer), Middleware(Layer)]], ids=len)
+def test_the_layers_of_a_router_stand_in_front_of_its_routes(layers: list[Middleware]) -> None:
+    router = Router([Route("/b", page)], middleware=layers)
+    (found,) = endpoints(Starlette(routes=[Mount("/a", router)]))
+    passed = [(type(layer), path) for layer, path in found.passed if isinstance(layer, Layer)]
+    assert (found.path, passed) == ("/a/b", [(Layer, "/a")] * len(layers))
+    # Seen from within, from its outermost layer, as a guard sees them.
+    assert [at.path for at in endpoints(router.middleware_stack)] == ["/b"]
+
+
 def test_included_routers_are_looked_into_and_dependencies_of_dependencies() -> None:
     inner, outer, app = APIRouter(prefix="/b"), APIRouter(prefix="/a"), FastAPI(openapi_url=None)
     inner.get("/{id}", dependencies=[Depends(_of_that)])(page)

@@ -122,7 +122,12 @@ def a_router_of_a_router(settings: GuardSettings) -> Any:
     return app
 
 
+def a_router_s_own_layers(settings: GuardSettings) -> Any:
+    return Router([Route("/x", page, middleware=[MISTYPED])], middleware=[guard(settings)])
+
+
 WHOLE: list[tuple[Make, str]] = [
+    (a_router_s_own_layers, "/x"),
     (a_route_s_layer, "/x"),
     (wrapped_from_outside, "/x"),
     (a_socket, "/x"),

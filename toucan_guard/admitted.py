@@ -18,7 +18,6 @@ from toucan_guard.admission import Admission
 from toucan_guard.asgi import Refused, alone
 from toucan_guard.audited import Arrival, Connection
 from toucan_guard.core.claims import VerifiedClaims
-from toucan_guard.core.credentials import AUTHORIZATION, TokenCredential
 from toucan_guard.core.errors import AuditWriteError
 from toucan_guard.crashes import answered_by_starlette
 from toucan_guard.headers import Header, name_of
@@ -247,7 +246,7 @@ class AdmittedConnection:
             trail = self._trail = Trail(self._request_id)
             trail.read_headers(self._headers)
             trail.claims, trail.admission, trail.access = self._claims, self._admission, self.access
-            trail.presented = TokenCredential(trail.raw.get(b"authorization", b"").decode("latin-1")[7:], AUTHORIZATION)
+            trail.presented = trail.raw.get(b"authorization")
             self._admission.found.put_on(trail)
             trail.embed, trail.state = self._admission.embed, self._state
             if self._server is None:  # the connection is over

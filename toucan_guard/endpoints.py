@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from starlette.routing import Router
+
 from toucan_guard.templates import flat_routes, listed, shown
 
 _MOST_LAYERS: Final = 100  # around one app
@@ -68,11 +70,17 @@ def _below(app: Any, at: Endpoint, depth: int) -> Iterator[Endpoint]:
         leads_to_an_endpoint = shown(at.route, "endpoint") is not None
         yield at._replace(path=at.path if leads_to_an_endpoint else f"{at.path}/…", passed=passed)
         return
-    passed += tuple(Passed(middleware, at.path) for middleware in listed(last, "user_middleware"))
+    passed += tuple(Passed(layer, at.path) for layer in (*_within(last), *listed(last, "user_middleware")))
     for route in routes:
         host = at.host + str(shown(route, "host") or "")
         path = host + at.path.removeprefix(at.host) + str(shown(route, "path") or "")
         yield from _below(shown(route, "app"), Endpoint(path, host, route, passed), depth - 1)
+
+
+def _within(router: Any) -> list[Any]:
+    """The layers between a router of Starlette's and its routes; those of an app are what it declares."""
+    *layers, _method, last = [None, None, *layers_of(shown(router, "middleware_stack"))]
+    return layers[2:] if last is router else []
 
 
 def layers_of(app: Any) -> Iterator[Any]:
@@ -83,7 +91,10 @@ def layers_of(app: Any) -> Iterator[Any]:
         yield app
         if shown(app, "routes") is not None:
             return
-        app = shown(app, "app")
+        inner = shown(app, "app")
+        if inner is None and isinstance(router := shown(app, "__self__"), Router):
+            inner = router  # the layers of a router are around a method of its own
+        app = inner
 
 
 def _dependencies_of(dependant: Any) -> Iterator[Any]:

@@ -148,7 +148,8 @@ class Trail(RequestHeaders):
         own_page: The Origin header names our own public origin.
         session_cookies: Cookie headers with embed sessions, which the app does not see.
         claims: The verified token or embed session.
-        presented: The token itself, for a guard behind this one that reads tokens otherwise; None for a session.
+        presented: The token itself, for a guard behind this one that reads tokens otherwise, or the ``Authorization``
+            that it stood in; None for a session.
         narrowing: Where the token and its tenant may be embedded; None is no narrowing.
         embed: What the app sees.
         access: What the adapters see: the row filter and the receipts of filtered tables.
@@ -211,7 +212,7 @@ class Trail(RequestHeaders):
         self.own_page = False
         self.session_cookies: tuple[str, ...] = ()
         self.claims: VerifiedClaims | None = None
-        self.presented: TokenCredential | None = None
+        self.presented: TokenCredential | bytes | None = None
         self.narrowing: OriginAllowlist | None = None
         self.embed: Embed | None = None
         self.access: RowAccess | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -325,6 +326,38 @@ def test_a_command_that_breaks_down_has_found_nothing(
         __main__.main()
     assert left.value.code == 2
     assert "of the test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "told"),
+    [
+        pytest.param("--version > /dev/full", 2, "cannot be written", id="a full disk"),
+        pytest.param("audit verify nothing 2> /dev/full", 2, "", id="a full disk for complaints"),
+        pytest.param("audit verify audit.jsonl <&- 2>&-", 0, "", id="no other stream"),
+        pytest.param("audit verify - <&-", 2, "", id="no standard input for a record"),
+        pytest.param("audit report --json audit.jsonl >&-", 0, "", id="no standard output"),
+    ],
+)
+def test_streams_that_are_full_or_closed_are_no_breakdown(streams: str, status: int, told: str, tmp_path: Path) -> None:
+    if "/dev/full" in streams and not Path("/dev/full").exists():
+        pytest.skip("there is no device that is full")
+    sink = open_sink(str(tmp_path / "audit.jsonl"))
+    for number in range(5):
+        sink.write({"schema": 1, "event": "decision", "event_id": f"e-{number}"})
+    sink.close()
+    command = f"{shlex.quote(sys.executable)} -m toucan_guard {streams}"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, told in result.stderr) == (status, True), result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Exception ignored" not in result.stderr
 
 
 def test_a_report_that_nobody_reads_to_its_end_says_nothing(tmp_path: Path) -> None:

@@ -1301,6 +1301,7 @@ async def test_what_the_layers_note_is_noted_of_whom_they_are_not_asked_about(
             "audit",
             "began_at",
             "embed",
+            "presented",
             "raw",
             "request_id",
             "state",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,6 +65,11 @@ RATIO = 100 / (FLIGHTS.c.delay - 17)
 RATIOS = select(FLIGHTS.c.id, RATIO.label("x")).subquery()
 
 
+def _inside(column: Any, more: Callable[[Any], Any] = lambda query: query) -> Any:
+    """A query in a condition on flights, whose rows it can name."""
+    return more(select(column).select_from(PLANES).correlate(FLIGHTS)).scalar_subquery()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """A protected engine that never connects."""
@@ -86,6 +92,9 @@ CERTAIN: list[tuple[str, Any]] = [
     ("an aggregate", select(FLIGHTS.c.origin, func.avg(RATIO)).group_by(FLIGHTS.c.origin)),
     ("a computed column", select(RATIO, func.coalesce(FLIGHTS.c.note, "")).order_by(NUMBER)),
     ("an aggregate of aggregates", select(select(func.count().label("n")).select_from(FLIGHTS).subquery().c.n)),
+    ("the largest of a query", select(FLIGHTS.c.id).where(FLIGHTS.c.delay == _inside(func.max(PLANES.c.seats)))),
+    ("the order of a query that is calm", select(FLIGHTS.c.id).where(
+        FLIGHTS.c.plane.in_(select(PLANES.c.id).group_by(PLANES.c.id).order_by(PLANES.c.id.desc())))),
     ("update", update(FLIGHTS).where(FLIGHTS.c.delay > 5).values(delay=1)),
     ("delete", delete(FLIGHTS).where(FLIGHTS.c.delay > 5, FLIGHTS.c.id.in_([1]))),
 ]  # fmt: skip
@@ -118,6 +127,14 @@ FAILING: list[tuple[str, Any]] = [
     ("a query inside", select(PLANES.c.id).where(exists().where(FLIGHTS.c.id == PLANES.c.id, NUMBER > 1))),
     ("a union", union_all(select(FLIGHTS.c.id).where(NUMBER > 1), select(PLANES.c.id))),
     ("a function in FROM", select(FLIGHTS.c.id, func.json_each(FLIGHTS.c.note).table_valued("value").c.value)),
+    ("the order of a query", select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.order_by(NUMBER)) == 1)),
+    ("the limit of a query", select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.limit(NUMBER)) == 1)),
+    ("the groups of a query", select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.group_by(NUMBER)) == 1)),
+    ("an aggregate of a query", select(FLIGHTS.c.id).where(_inside(func.max(NUMBER + PLANES.c.id)) > 1)),
+    ("a window of a query", select(FLIGHTS.c.id).where(_inside(func.sum(NUMBER).over()) > 1)),
+    ("a query in a list", select((q := select(
+        FLIGHTS.c.id, _inside(literal(1), lambda q: q.order_by(NUMBER)).label("x")
+    ).subquery()).c.id).where(q.c.x == 1)),
     ("update that reads", update(PLANES).where(PLANES.c.id.in_(select(NUMBER).where(FLIGHTS.c.id == 1)))),
 ]  # fmt: skip
 
@@ -135,8 +152,13 @@ def test_an_open_table_needs_none(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("write", [update(FLIGHTS).values(delay=1), delete(FLIGHTS)], ids=["update", "delete"])
-def test_a_write_asks_its_rule_first(engine: Engine, write: Any) -> None:
-    written = str(write.where(FLIGHTS.c.id > 1, NUMBER > 1).compile(engine))
+@pytest.mark.parametrize(
+    "condition",
+    [NUMBER > 1, exists(select(PLANES.c.id).where(NUMBER > 1).correlate(FLIGHTS))],
+    ids=["of its own", "of a query in it"],
+)
+def test_a_write_asks_its_rule_first(engine: Engine, write: Any, condition: Any) -> None:
+    written = str(write.where(FLIGHTS.c.id > 1, condition).compile(engine))
     _, where = written.split("WHERE ", 1)
     before, inside = where.split("CASE WHEN (", 1)
     assert "flights.carrier" in before

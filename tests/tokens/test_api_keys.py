@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,15 @@ class TestAuthentication:
         keys = open_keys()
         for secret in (PEPPER, SERVICE_KEY):
             assert repr(secret)[2:-1] not in repr(keys) + repr(vars(keys))
+
+    def test_what_is_wrong_with_the_file_is_told_where_local_variables_are_printed(
+        self, path: Path, open_keys: Any
+    ) -> None:
+        path.write_text("no keys")
+        with pytest.raises(ConfigError) as raised:
+            open_keys()
+        frames = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+        assert [frame.locals["self"] for frame in frames if frame.name == "__init__" and frame.locals] == ["ApiKeys()"]
 
     def test_a_key_is_its_entry(self, open_keys: Any) -> None:
         assert open_keys().authenticate(KEY.text, now=NOW) == entry()

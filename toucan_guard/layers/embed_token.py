@@ -17,11 +17,13 @@ from toucan_guard.asgi import GUARDED_SCOPES, Refused, deny
 from toucan_guard.core.api_key import BROWSER_HEADERS, exposed_api_key, parse_api_key
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.credentials import (
+    AUTHORIZATION,
     CARRIERS,
     SESSION,
     SUBPROTOCOL,
     SessionCredential,
     TokenCredential,
+    bearer_token,
     explicit_credential,
     session_cookies,
     session_credential,
@@ -185,6 +187,8 @@ class EmbedTokenMiddleware:
         would be read alike; else the token is verified anew.
         """
         presented = trail.presented
+        if isinstance(presented, bytes):
+            presented = TokenCredential(bearer_token(presented.decode("latin-1")) or "", AUTHORIZATION)
         carrier: str | None = None if presented is None else presented.carrier
         if claims.token_type == SESSION_TYPE:
             carrier = SESSION

@@ -48,16 +48,16 @@ class DatabaseContext:
 
     def __init__(self, key: str | bytes, *, pooler: Pooler = "none", leeway_seconds: float = 0) -> None:
         secret = key.encode() if isinstance(key, str) else bytes(key)
-        self._key = hashlib.sha256(secret).digest() if len(secret) > _BLOCK else secret
         length = len(secret)
-        del key, secret  # a traceback that prints local variables shows none
+        self._key = hashlib.sha256(secret).digest() if length > _BLOCK else secret
+        del key, secret  # a traceback that prints local variables shows none, and us as we are
+        self._leeway = leeway_seconds
+        self.pooler: Pooler = pooler
+        self.key_id = hmac.digest(self._key, b"toucan_guard context key", "sha256").hex()[:16]
         if length < MIN_KEY_BYTES:
             raise ConfigError(f"the context key has less than {MIN_KEY_BYTES} bytes: make a longer one")
         if pooler not in POOLERS:
             raise ConfigError(f"the pooler must be {' or '.join(POOLERS)}")
-        self._leeway = leeway_seconds
-        self.pooler: Pooler = pooler
-        self.key_id = hmac.digest(self._key, b"toucan_guard context key", "sha256").hex()[:16]
 
     def pads(self) -> tuple[bytes, bytes]:
         """The key as the database keeps it: the inner and the outer block of HMAC (RFC 2104 §2)."""

@@ -7,9 +7,9 @@ few lines here: nothing of what a user wrote reaches the database as it was writ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from sqlglot import ErrorLevel, exp
 from sqlglot.dialects.duckdb import DuckDB
@@ -18,7 +18,7 @@ from sqlglot.dialects.sqlite import SQLite
 from sqlglot.generator import Generator
 
 from toucan_guard.rls.sql_nodes import refuse
-from toucan_guard.rls.sql_written import SEAL, unseal
+from toucan_guard.rls.sql_written import SEAL, names_behind_dots, unseal
 
 # Stands around the name of a parameter until the text is finished. A statement with NUL is refused first.
 MARK: Final = "\x00"
@@ -55,10 +55,20 @@ class _Writer(Generator):
         """A parameter of the host, written in another way."""
         return f"{MARK}{expression.name}{MARK}"
 
+    def format_time(self, expression: exp.Expr, *args: Any, **kw: Any) -> str | None:
+        """A date's format, in the letters of this database: only of a string, or a name would be changed with it."""
+        given = expression.args.get("format")
+        if isinstance(given, exp.Literal):
+            written: str | None = super().format_time(expression, *args, **kw)
+            return written
+        return self.sql(given) or None
+
 
 class _SqliteWriter(_Writer, SQLite.Generator):  # type: ignore[misc, valid-type]
     # In double quotes SQLite takes a name that is no column for a string.
     tg_quote = "`"
+    # The type's affinity keeps whole numbers whole.
+    TYPE_MAPPING: ClassVar[dict[Any, str]] = {**SQLite.Generator.TYPE_MAPPING, exp.DType.DECIMAL: "NUMERIC"}
 
 
 class _DuckdbWriter(_Writer, DuckDB.Generator):  # type: ignore[misc, valid-type]
@@ -105,16 +115,15 @@ class Dialect:
     hidden_columns: frozenset[str] = frozenset()
 
     def write(self, statement: exp.Expr) -> str:
-        """The statement's text, parameters between marks.
+        """The statement's text, parameters between marks, names and strings between seals.
 
         Raises:
             UnsupportedError: The database has no words for it.
-            QueryRefused: The text would contain something that is not understood.
         """
         text: str = self.writer(
             dialect=self.name, comments=False, unsupported_level=ErrorLevel.RAISE, normalize_functions=False
         ).generate(statement, copy=False)
-        return unseal(text)
+        return text
 
     def quote(self, name: str) -> str:
         """A name as it is, in quotes."""
@@ -159,14 +168,28 @@ def split_marks(text: str) -> list[str]:
     return pieces
 
 
-def guard_against_calls(dialect: Dialect, names: list[str]) -> str:
-    """A condition that is false of every row where one of these names, written ``t.name``, could be a call.
+def gated(dialect: Dialect, text: str) -> str:
+    """The finished text, without its seals; where one of its names could be a call it gives nothing.
+
+    Around the whole: VALUES, outer joins and totals have rows where no table gives any.
+
+    Raises:
+        QueryRefused: It contains something that is not understood.
+    """
+    names = sorted(names_behind_dots(text)) if dialect.calls_by_dots else ()
+    finished = unseal(text, lists=dialect.arrays)
+    if not names:
+        return finished
+    condition = _guard_against_calls(dialect, names)
+    return f"SELECT * FROM ({finished}) AS tg_all WHERE {condition}"  # noqa: S608 - all of it was written here
+
+
+def _guard_against_calls(dialect: Dialect, names: Iterable[str]) -> str:
+    """A condition that is false where one of these names, written ``t.name``, could be a call.
 
     Functions of the database's own, and those written in C, look at no more than the row that they get.
     Others may read any table. Looked up once in a statement.
     """
-    if not names:
-        return ""
     listed = ", ".join(dialect.string(name) for name in names)
     return (
         "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS tg_f JOIN pg_catalog.pg_type AS tg_t "  # noqa: S608

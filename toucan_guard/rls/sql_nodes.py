@@ -1,25 +1,34 @@
-"""What a statement may consist of: an allow-list of syntax nodes, of their parts, and of functions.
+"""What a statement may consist of: an allow-list of syntax nodes and their parts.
 
 The parser knows far more SQL than is understood here, and learns more with each version. A node, a part
-of a node or a function that is not listed is refused, so what is new stays closed.
+of a node or a function (``sql_functions.py``) that is not listed is refused, so what is new stays closed.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from sqlglot import exp
 
 from toucan_guard.core.errors import QueryRefused
+from toucan_guard.rls.sql_functions import (
+    FUNCTIONS,
+    MAX_WRITTEN,
+    NAMED_FUNCTIONS,
+    ROW_FUNCTIONS,
+    WITH_LENGTHS,
+    is_modest,
+)
 
 # Of each node the parts that may be there; any other part has to be empty.
 _NODES: Final[Mapping[type[exp.Expr], str]] = {
     # Queries
     exp.Select: "with_ expressions distinct from_ joins laterals where group having qualify windows order limit offset",
-    exp.Union: "with_ this expression distinct order limit offset",
+    exp.Union: "with_ this expression distinct by_name order limit offset",
     exp.Intersect: "with_ this expression distinct order limit offset",
     exp.Except: "with_ this expression distinct order limit offset",
     exp.Values: "expressions alias",
@@ -41,12 +50,14 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
     exp.Order: "this expressions",
     exp.Ordered: "this desc nulls_first",
     exp.Limit: "expression",
+    exp.Fetch: "direction count limit_options",
+    exp.LimitOptions: "rows with_ties",
     exp.Offset: "expression",
     exp.Distinct: "expressions on",
     # Names and values
     exp.Identifier: "this quoted",
     exp.Column: "this table db",
-    exp.Star: "",
+    exp.Star: "except_ replace rename",
     exp.Alias: "this alias",
     exp.Literal: "this is_string",
     exp.Null: "",
@@ -54,6 +65,8 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
     exp.Placeholder: "this",
     exp.Parameter: "this",
     exp.Tuple: "expressions",
+    exp.Array: "expressions bracket_notation",
+    exp.Bracket: "this expressions offset safe",
     exp.Paren: "this",
     exp.Interval: "this unit",
     # Operators
@@ -61,7 +74,8 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
         (
             *(exp.And, exp.Or, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE),
             *(exp.NullSafeEQ, exp.NullSafeNEQ, exp.Add, exp.Sub, exp.Mul, exp.IntDiv, exp.Mod),
-            *(exp.Glob, exp.Escape, exp.BitwiseAnd, exp.BitwiseOr, exp.Collate, exp.WithinGroup),
+            *(exp.Glob, exp.Escape, exp.BitwiseAnd, exp.BitwiseOr, exp.BitwiseLeftShift, exp.BitwiseRightShift),
+            *(exp.Collate, exp.WithinGroup),
         ),
         "this expression",
     ),
@@ -71,7 +85,8 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
     exp.DPipe: "this expression safe",
     exp.Not: "this",
     exp.Neg: "this",
-    exp.Between: "this low high",
+    exp.BitwiseNot: "this",
+    exp.Between: "this low high symmetric",
     exp.In: "this expressions query",
     exp.Exists: "this",
     exp.Any: "this",
@@ -84,43 +99,10 @@ _NODES: Final[Mapping[type[exp.Expr], str]] = {
     # Aggregates and windows
     exp.Filter: "this expression",
     exp.Window: "this partition_by order spec alias over",
-    exp.WindowSpec: "kind start start_side end end_side",
+    exp.WindowSpec: "kind start start_side end end_side exclude",
     exp.IgnoreNulls: "this",
 }
 NODES: Final = {node: frozenset(parts.split()) for node, parts in _NODES.items()}
-
-_EVERYWHERE: Final = (
-    *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.GroupConcat, exp.Grouping),
-    *(exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Abs, exp.Round, exp.Floor, exp.Ceil, exp.Sign),
-    *(exp.Sqrt, exp.Exp, exp.Ln, exp.Log, exp.Pow, exp.Lower, exp.Upper, exp.Length, exp.Trim, exp.Substring),
-    *(exp.Replace, exp.StrPosition, exp.Concat, exp.CurrentDate, exp.CurrentTimestamp),
-    *(exp.RowNumber, exp.Rank, exp.DenseRank, exp.PercentRank, exp.CumeDist, exp.Ntile),
-    *(exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue),
-)
-_NOT_IN_SQLITE: Final = (
-    *(exp.Extract, exp.TimestampTrunc, exp.DateTrunc, exp.TimeToStr, exp.AtTimeZone, exp.DateBin, exp.ConcatWs),
-    *(exp.ILike, exp.StartsWith, exp.Left, exp.Right, exp.LogicalAnd, exp.LogicalOr, exp.Corr, exp.Mode),
-    *(exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.Variance, exp.VariancePop),
-    *(exp.PercentileCont, exp.PercentileDisc),
-)
-FUNCTIONS: Final[Mapping[str, frozenset[type[exp.Expr]]]] = {
-    "sqlite": frozenset((*_EVERYWHERE, exp.Date, exp.TimeToStr, exp.TsOrDsToTimestamp)),
-    "duckdb": frozenset(
-        (
-            *(*_EVERYWHERE, *_NOT_IN_SQLITE, exp.TryCast, exp.Median, exp.CountIf, exp.ApproxDistinct, exp.AnyValue),
-            *(exp.ArgMax, exp.ArgMin, exp.DateDiff, exp.DateAdd, exp.TimeToUnix, exp.DateFromParts, exp.EndsWith),
-            *(exp.Contains, exp.Year, exp.Quarter, exp.Month, exp.Week, exp.Day, exp.Hour, exp.Minute, exp.Second),
-            *(exp.DayOfWeek, exp.DayOfYear, exp.Monthname, exp.Dayname),
-        )
-    ),
-    "postgres": frozenset((*_EVERYWHERE, *_NOT_IN_SQLITE, exp.Initcap, exp.Year, exp.Month, exp.Day)),
-}
-# Functions of which the parser knows no more than the name.
-NAMED_FUNCTIONS: Final[Mapping[str, frozenset[str]]] = {
-    "sqlite": frozenset({"total", "julianday", "unixepoch", "date", "time", "datetime"}),
-    "duckdb": frozenset({"date_part", "quantile_disc", "isfinite"}),
-    "postgres": frozenset({"make_date", "age"}),
-}
 
 # What may stand where rows come from: never a bare name, which nobody would look up.
 _TABLES: Final = (exp.Table, exp.Subquery, exp.Values)
@@ -128,15 +110,17 @@ _SOURCES: Final[Mapping[type[exp.Expr], tuple[type[exp.Expr], ...]]] = {
     exp.From: (*_TABLES, exp.Lateral),
     exp.Join: (*_TABLES, exp.Lateral),
     exp.Lateral: (exp.Subquery,),
+    exp.CTE: (exp.Select, exp.SetOperation, exp.Values, exp.Subquery),
 }
 
 # Text that the parser keeps as it found it, and would write as it is.
 _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
     exp.Join: {
         "side": frozenset({"LEFT", "RIGHT", "FULL"}),
-        "kind": frozenset({"INNER", "OUTER", "CROSS"}),
-        "method": frozenset({"NATURAL"}),
+        "kind": frozenset({"INNER", "OUTER", "CROSS", "SEMI", "ANTI"}),
+        "method": frozenset({"NATURAL", "ASOF", "POSITIONAL"}),
     },
+    exp.Fetch: {"direction": frozenset({"FIRST", "NEXT"})},
     exp.Trim: {"position": frozenset({"LEADING", "TRAILING", "BOTH"})},
     exp.Window: {"over": frozenset({"OVER"})},
     exp.WindowSpec: {
@@ -144,6 +128,10 @@ _WORDS: Final[Mapping[type[exp.Expr], Mapping[str, frozenset[str]]]] = {
         **dict.fromkeys(("start", "end"), frozenset({"UNBOUNDED", "CURRENT ROW"})),
         **dict.fromkeys(("start_side", "end_side"), frozenset({"PRECEDING", "FOLLOWING"})),
     },
+}
+_SINGLE_WORDS: Final[Mapping[tuple[type[exp.Expr], str], frozenset[str]]] = {
+    (exp.WindowSpec, "exclude"): frozenset({"CURRENT ROW", "GROUP", "TIES", "NO OTHERS"}),
+    (exp.Ordered, "this"): frozenset({"ALL"}),
 }
 UNITS: Final = frozenset(
     (
@@ -163,7 +151,7 @@ _TYPES: Final = frozenset(
     for name in (
         *("TINYINT", "SMALLINT", "INT", "BIGINT", "INT128", "UTINYINT", "USMALLINT", "UINT", "UBIGINT"),
         *("FLOAT", "DOUBLE", "DECIMAL", "TEXT", "VARCHAR", "CHAR", "BOOLEAN", "UUID"),
-        *("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "DATETIME"),
+        *("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPNTZ", "DATETIME", "INTERVAL", "JSON", "JSONB"),
     )
 )
 _NUMBER: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -180,18 +168,29 @@ def refuse(why: str) -> NoReturn:
     raise QueryRefused(f"{REFUSED}{why}") from None
 
 
-def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
-    """Look at every node of a statement.
+class Checked(NamedTuple):
+    """A statement of which every node is on the allow-list.
 
-    Returns:
-        The names of the host's parameters.
+    Attributes:
+        names: The names of the host's parameters.
+        nodes: Its nodes by their kind.
+    """
+
+    names: frozenset[str]
+    nodes: Mapping[type[exp.Expr], list[Any]]
+
+
+def check_nodes(statement: exp.Expr, dialect: str) -> Checked:
+    """Look at every node of a statement.
 
     Raises:
         QueryRefused: Something is not on the allow-list.
     """
     functions, parameters = FUNCTIONS[dialect], set()
+    nodes: defaultdict[type[exp.Expr], list[Any]] = defaultdict(list)
     for node in statement.walk():
         kind = type(node)
+        nodes[kind].append(node)
         if kind in NODES:
             allowed = NODES[kind]
         elif kind in functions:
@@ -201,13 +200,19 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             name = node.args.get("this")
             if not isinstance(name, str) or name.casefold() not in NAMED_FUNCTIONS[dialect]:
                 refuse(f"the function {_shown(node.name)} is not among those that are known to read nothing else")
+            if name.casefold() in WITH_LENGTHS:
+                _check_size(node)
             _check_parts(node, allowed, {"this"})
             continue
+        elif kind in ROW_FUNCTIONS[dialect] and isinstance(node.parent, exp.Table):
+            allowed = frozenset(kind.arg_types)
         elif kind is exp.Var:
             _check_word(node)
             continue
         else:
             refuse(f"{_called(kind)} is not allowed here")
+        if kind in WITH_LENGTHS:
+            _check_size(node)
         if kind in _SOURCES and not isinstance(node.this, _SOURCES[kind]):
             refuse(f"what stands in {_called(kind)} is neither a table nor a query")
         for part in _UNITS_OF.get(kind, ()):
@@ -228,7 +233,7 @@ def check_nodes(statement: exp.Expr, dialect: str) -> frozenset[str]:
             refuse(f"the collation {_shown(node.expression.name)} is not known here")
         else:
             _check_parts(node, allowed, set())
-    return frozenset(parameters)
+    return Checked(frozenset(parameters), nodes)
 
 
 def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> None:
@@ -245,12 +250,20 @@ def _check_parts(node: exp.Expr, allowed: frozenset[str], texts: set[str]) -> No
                 refuse(f"{_shown(item)} is not allowed in {_called(type(node))}")
 
 
+def _check_size(node: exp.Expr) -> None:
+    if not is_modest(node):
+        called = node.name.upper() if isinstance(node, exp.Anonymous) else _called(type(node))
+        refuse(f"the length in {called} must be a number below {MAX_WRITTEN:,} that is written out")
+
+
 def _check_word(node: exp.Expr) -> None:
     parent: type[Any] = type(node.parent)
     part, word = str(node.arg_key), str(node.this).upper()
     if parent is exp.Parameter:
         return
     if part in _UNITS_OF.get(parent, ()) and word in UNITS:
+        return
+    if word in _SINGLE_WORDS.get((parent, part), ()):
         return
     if parent is exp.Collate:
         return  # its name is looked at with the operator

@@ -6,7 +6,7 @@ text could keep it busy for hours. The tokens are looked at first, which costs t
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlglot import Dialect, Token, TokenType, exp
 from sqlglot.parser import Parser
@@ -19,8 +19,11 @@ MAX_TOKENS: Final = 5_000
 _MAX_BRACKETS: Final = 60
 # Brackets behind a word that may be a type, such as DATE, which the parser then reads twice.
 _MAX_TYPES: Final = 4
+# The parser reads these in several ways too, and the first of many behind one another as often as there are more.
+_MAX_LISTS: Final = 100
+_MAX_LISTS_IN_LISTS: Final = 2
 _BEGINNINGS: Final = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.VALUES, TokenType.FROM, TokenType.L_PAREN})
-_BRACKETS_OF_VALUES: Final = frozenset({TokenType.L_BRACKET, TokenType.L_BRACE})
+_ARROWS: Final = frozenset({TokenType.ARROW, TokenType.DARROW})
 _VALUES_IN_BRACKETS: Final = frozenset({TokenType.ARRAY, TokenType.STRUCT, TokenType.MAP, TokenType.ROW})
 _ROOTS: Final = (exp.Select, exp.SetOperation, exp.Values)
 
@@ -36,18 +39,47 @@ def read_statement(sql: str, dialect: str) -> exp.Expr:
         refuse(f"it has more than {MAX_CHARACTERS:,} characters")
     if "\x00" in sql or SEAL in sql:
         refuse("it contains NUL, or a character that is as good as that")
-    reader = Dialect.get_or_raise(dialect)
+    reader: Any = Dialect.get_or_raise(dialect)
+    reader.to_json_path = _as_it_is
     tokens = reader.tokenize(sql)
-    _check_tokens(tokens)
+    _check_tokens(tokens, lists=dialect != "sqlite")
     found = reader.parser().parse(tokens, sql)
     if len(found) != 1 or found[0] is None:
         refuse("it must be exactly one statement")
     if not isinstance(found[0], _ROOTS):
         refuse("it must be a SELECT")
+    if any(token.token_type in _ARROWS for token in tokens):
+        for path in list(found[0].find_all(exp.JSONPath)):
+            _write_out(path)
+        if dialect == "postgres":
+            for function in list(found[0].find_all(exp.Lambda)):
+                _to_json(function)
     return found[0]
 
 
-def _check_tokens(tokens: list[Token]) -> None:
+def _as_it_is(path: exp.Expr | None) -> exp.Expr | None:
+    # The parser would read the text of a path, log what it does not understand, and write it in another way.
+    return path
+
+
+def _to_json(function: exp.Lambda) -> None:
+    """In an argument the parser takes ``data -> 'key'`` for a function, of which PostgreSQL has none."""
+    names = function.expressions
+    if len(names) == 1 and isinstance(names[0], exp.Identifier) and isinstance(function.this, exp.Literal):
+        function.replace(exp.JSONExtract(this=exp.Column(this=names[0]), expression=function.this))
+
+
+def _write_out(path: exp.JSONPath) -> None:
+    """PostgreSQL's ``->`` takes one key or one number, of which the parser makes a path of its own."""
+    root, *parts = path.expressions
+    part = parts[0] if len(parts) == 1 and isinstance(root, exp.JSONPathRoot) else None
+    if isinstance(part, exp.JSONPathKey) and isinstance(part.this, str):
+        path.replace(exp.Literal.string(part.this))
+    elif isinstance(part, exp.JSONPathSubscript) and isinstance(part.this, int):
+        path.replace(exp.Literal.number(part.this))
+
+
+def _check_tokens(tokens: list[Token], *, lists: bool) -> None:
     # What begins in another way the parser would report to its log, with the text.
     if not tokens or tokens[0].token_type not in _BEGINNINGS:
         refuse("it must be a SELECT")
@@ -55,10 +87,17 @@ def _check_tokens(tokens: list[Token]) -> None:
         refuse(f"it has more than {MAX_TOKENS:,} words and signs")
     before = TokenType.SEMICOLON
     open_brackets: list[bool] = []
+    depth = lists_so_far = 0
     for token in tokens:
         kind = token.token_type
-        if kind in _BRACKETS_OF_VALUES:
-            refuse("lists, structures and their parts are not allowed here")
+        if kind is TokenType.L_BRACE or (kind is TokenType.L_BRACKET and not lists):
+            refuse("structures and their parts are not allowed here")
+        if kind is TokenType.L_BRACKET:
+            depth, lists_so_far = depth + 1, lists_so_far + 1
+            if depth > _MAX_LISTS_IN_LISTS or lists_so_far > _MAX_LISTS:
+                refuse(f"it has more than {_MAX_LISTS} lists, or lists that are nested too deep")
+        elif kind is TokenType.R_BRACKET:
+            depth -= 1
         if kind is TokenType.L_PAREN:
             if before in _VALUES_IN_BRACKETS:
                 refuse("lists, structures and their parts are not allowed here")

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlglot import exp
 
 from toucan_guard.core.errors import QueryRefused
 from toucan_guard.core.rls_policy import RlsPolicy
 from toucan_guard.core.row_rules import TableRule
-from toucan_guard.rls.sql_dialects import Dialect, guard_against_calls, split_marks
+from toucan_guard.rls.sql_dialects import Dialect, gated, split_marks
 from toucan_guard.rls.sql_fence import needs_fence
+from toucan_guard.rls.sql_functions import ROW_FUNCTIONS
 from toucan_guard.rls.sql_nodes import REFUSED, check_nodes, refuse
 from toucan_guard.rls.sql_parameters import Parameter
 from toucan_guard.rls.sql_reader import read_statement
@@ -59,15 +61,14 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
     """
     try:
         statement = read_statement(sql, dialect.name)
-        names = check_nodes(statement, dialect.name)
+        names, nodes = check_nodes(statement, dialect.name)
         fenced = (
-            fenced
-            or dialect.comparing == "any"
-            or needs_fence(statement, columns_differ=dialect.comparing == "columns")
+            fenced or dialect.comparing == "any" or needs_fence(nodes, columns_differ=dialect.comparing == "columns")
         )
         writer = _Rewriter(policy, dialect, fenced=fenced)
-        writer.check_columns(statement)
-        text = dialect.write(writer.resolve_all(statement))
+        writer.check_columns(nodes)
+        writer.resolve(statement, {})
+        text = gated(dialect, dialect.write(statement))
     except QueryRefused:
         raise
     except RecursionError:
@@ -87,32 +88,21 @@ class _Rewriter:
         self._dialect = dialect
         self._fenced = fenced
         self._with_queries = 0
-        self._guard = ""
         self.rules = RuleWriter(dialect)
         self.filtered: set[str] = set()
         self._hides = any(rules.show is not None for rules in policy.tables.values())
         parts = {part for name in policy.tables for part in (name, name.rpartition(".")[2])}
         self._reserved = {part.casefold() for part in parts}
 
-    def resolve_all(self, statement: exp.Expr) -> exp.Expr:
-        """The statement with every name in FROM resolved."""
-        if self._dialect.calls_by_dots:
-            names = {column.this for column in statement.find_all(exp.Column) if column.args.get("table")}
-            self._guard = guard_against_calls(
-                self._dialect,
-                sorted({self._dialect.normalise(name) for name in names if isinstance(name, exp.Identifier)}),
-            )
-        self._resolve(statement, {})
-        return statement
-
-    def _resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
+    def resolve(self, node: exp.Expr, known: Mapping[str, str]) -> None:
+        """Resolve every name in FROM; ``known`` are the WITH queries that are seen from here."""
         clause = node.args.get("with_")
         if clause is not None:
             known = self._with(clause, known)
         for child in list(node.iter_expressions()):
             if child is clause:
                 continue
-            self._resolve(child, known)
+            self.resolve(child, known)
             if isinstance(child, exp.Table):
                 self._replace(child, known)
             elif isinstance(child, exp.Column):
@@ -132,7 +122,7 @@ class _Rewriter:
             renamed = f"tg_with_{self._with_queries}"
             self._with_queries += 1
             inside = {**known, self._key(name): renamed} if clause.args.get("recursive") else known
-            self._resolve(query.this, inside)
+            self.resolve(query.this, inside)
             known = {**known, self._key(name): renamed}
             alias.replace(exp.Identifier(this=renamed, quoted=True))
         return known
@@ -142,6 +132,8 @@ class _Rewriter:
 
     def _replace(self, table: exp.Table, known: Mapping[str, str]) -> None:
         """A table becomes what it stands for, under the name that it had."""
+        if isinstance(table.this, ROW_FUNCTIONS[self._dialect.name]) and not table.args.get("db"):
+            return
         if not isinstance(table.this, exp.Identifier):
             refuse("a function or a file in FROM may read what is hidden")
         name = self._dialect.normalise(table.this)
@@ -172,31 +164,33 @@ class _Rewriter:
         quote = self._dialect.quote
         shown = "*" if rules.show is None else ", ".join(f"{ROW}.{quote(column)}" for column in sorted(rules.show))
         source = ".".join(quote(part) for part in rules.name.split("."))
-        conditions = [self._guard] if self._guard else []
-        fence = ""
+        where = fence = ""
         if rules.rule is not None:
             self.filtered.add(rules.name)
-            conditions.append(self.rules.condition(rules.rule))
+            where = f" WHERE {self.rules.condition(rules.rule)}"
             fence = self._dialect.fence if self._fenced else ""
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {shown} FROM {source} AS {ROW}{where}{fence}"  # noqa: S608 - names of the policy, in quotes
 
-    def check_columns(self, statement: exp.Expr) -> None:
+    def check_columns(self, nodes: Mapping[type[exp.Expr], list[Any]]) -> None:
         """Refuse columns that the policy hides, where it is certain which table they are of.
 
         This is only for the sake of a good message: the sub-query has no other columns than the shown.
         """
         shown_of: dict[str, set[str] | None] = {}
         everything: set[str] | None = set()
-        for table in statement.find_all(exp.Table):
+        for table in nodes.get(exp.Table, ()):
             rules = self._policy.tables.get(".".join(part.name for part in table.parts))
             shown = None if rules is None or rules.show is None else {column.casefold() for column in rules.show}
             name = table.alias_or_name.casefold()
             shown_of[name] = shown if shown_of.setdefault(name, shown) == shown else None
             everything = None if shown is None or everything is None else everything | shown
-        made = {found.name.casefold() for found in statement.find_all(exp.Identifier) if found.arg_key != "this"}
-        made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in statement.find_all(kind)}
-        for column in statement.find_all(exp.Column):
+        made = {found.name.casefold() for found in nodes.get(exp.Identifier, ()) if found.arg_key != "this"}
+        made |= {found.name.casefold() for kind in (exp.Alias, exp.TableAlias) for found in nodes.get(kind, ())}
+        for values in nodes.get(exp.Values, ()):
+            # What a database calls the columns of VALUES.
+            for index in range(len(values.expressions[0].expressions) if values.expressions else 0):
+                made |= {f"column{index + 1}", f"col{index}"}
+        for column in nodes.get(exp.Column, ()):
             name, source = column.name.casefold(), column.table.casefold()
             shown = shown_of.get(source) if source else everything
             if not isinstance(column.this, exp.Identifier) or (shown is not None and name in shown):

@@ -186,6 +186,7 @@ def _guard_engine(target: object, policy: RlsPolicy) -> None:
     guard = Guard(policy)
     compiler = type("GuardedCompiler", (GuardedCompiler, dialect.statement_compiler), {"tg_guard": guard})
     preparer = derived(dialect.identifier_preparer, GuardedPreparer)
+    preparer._strings = {}  # noqa: SLF001 - names that it has quoted in its own way
     types = derived(dialect.type_compiler_instance, GuardedTypes)
     # Statements that were compiled before lie in caches of which nobody has a list (each mapper has one),
     # under keys that contain the dialect. With another hash it does not find them again.

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import types as sqltypes
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     BindParameter,
@@ -31,6 +31,8 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.expression import AliasedReturnsRows, Join, ScalarSelect, SelectBase, TableClause
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.lambdas import LambdaElement
+from sqlalchemy.sql.selectable import FromGrouping
 
 FENCES: Final = {"sqlite": " LIMIT -1", "postgresql": " OFFSET 0"}
 
@@ -43,17 +45,25 @@ _COMPARISONS: Final = frozenset(
 )
 _LISTS: Final = frozenset((operators.and_, operators.or_, operators.comma_op, None))
 _UNARY: Final = frozenset((operators.inv, operators.is_true, operators.is_false, operators.exists, None))
+_ORDERS: Final = frozenset(
+    (operators.asc_op, operators.desc_op, operators.nulls_first_op, operators.nulls_last_op, None)
+)
+_CALM_AGGREGATES: Final = frozenset(("count", "min", "max"))
+_QUIET: Final = (
+    *(BindParameter, ColumnClause, Null, True_, False_, Grouping, Label, SelectBase, ScalarSelect),
+    *(TableClause, AliasedReturnsRows, Join, FromGrouping),
+)
 # What is computed of several rows is computed behind every filter.
 _AGGREGATES: Final = frozenset(("count", "sum", "avg", "min", "max"))
 
 
 def can_fail(condition: Any) -> bool:
-    """Whether a condition can fail on some row; true where it is not known.
-
-    Queries inside it are not looked at: each of them comes here by itself.
-    """
-    if isinstance(condition, BindParameter | ColumnClause | Null | True_ | False_ | SelectBase | ScalarSelect):
+    """Whether a condition can fail on some row; true where it is not known."""
+    if isinstance(condition, BindParameter | ColumnClause | Null | True_ | False_):
         return False
+    if isinstance(condition, SelectBase | ScalarSelect):
+        # All of it can be asked for each row of the query around it, its order and its groups included.
+        return any(map(_is_unknown, visitors.iterate(condition)))
     if isinstance(condition, BinaryExpression):
         known = condition.operator in _COMPARISONS and not _rounds(condition)
     elif isinstance(condition, ClauseList | ExpressionClauseList):
@@ -63,6 +73,19 @@ def can_fail(condition: Any) -> bool:
     else:
         known = isinstance(condition, Grouping | Label)
     return not known or any(map(can_fail, condition.get_children()))
+
+
+def _is_unknown(part: Any) -> bool:
+    """Whether a part of a query can fail, apart from what is in it."""
+    if isinstance(part, BinaryExpression):
+        return part.operator not in _COMPARISONS or _rounds(part)
+    if isinstance(part, ClauseList | ExpressionClauseList):
+        return part.operator not in _LISTS
+    if isinstance(part, UnaryExpression):
+        return part.operator not in _UNARY or part.modifier not in _ORDERS
+    if isinstance(part, FunctionElement):
+        return str(getattr(part, "name", "")).casefold() not in _CALM_AGGREGATES
+    return not isinstance(part, _QUIET)
 
 
 def column_can_fail(column: Any) -> bool:
@@ -96,7 +119,10 @@ def split(conditions: Iterable[Any]) -> tuple[list[Any], list[Any]]:
 
 def _flat(conditions: Iterable[Any]) -> Iterator[Any]:
     for condition in conditions:
-        if isinstance(condition, ClauseList | ExpressionClauseList) and condition.operator is operators.and_:
+        if isinstance(condition, LambdaElement):
+            # As it is, SQLAlchemy puts no brackets around an OR in it.
+            yield from _flat((condition._resolved,))  # noqa: SLF001 - it has no public name
+        elif isinstance(condition, ClauseList | ExpressionClauseList) and condition.operator is operators.and_:
             yield from _flat(condition.clauses)
         else:
             yield condition

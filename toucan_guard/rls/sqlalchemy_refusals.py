@@ -66,6 +66,9 @@ class RefusedQuery(DontWrapMixin, QueryRefused):
 class GuardedPreparer(IdentifierPreparer):
     """Quotes names; a name that asks not to be quoted has to be plain, or it could be any text."""
 
+    # SQLAlchemy's own lets a line end pass behind a name, which then is another name for us than for the database.
+    legal_characters = re.compile(r"[A-Z0-9_$]+\Z", re.IGNORECASE | re.ASCII)
+
     def quote(self, ident: str, *args: Any, **kw: Any) -> str:
         """Quote a name where it needs it."""
         if getattr(ident, "quote", None) is False and not _PLAIN_NAME.fullmatch(ident):

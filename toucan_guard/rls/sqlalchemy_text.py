@@ -6,6 +6,7 @@ because nobody can say what it means there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from toucan_guard.rls.sql_parameters import Parameter
 from toucan_guard.rls.sql_rewriter import Rewritten, rewrite
 from toucan_guard.rls.sqlalchemy_rules import Asked
 
+# A colon that begins no parameter, as text() has it.
+_ESCAPED: Final = re.compile(r"\\(:\w*)(?![:\w])")
 _DIALECTS: Final[Mapping[str, str]] = {"sqlite": "sqlite", "postgresql": "postgres"}
 
 
@@ -31,6 +34,7 @@ def rewrite_text(sql: str, policy: RlsPolicy, dialect: str) -> Rewritten:
         QueryRefused: It is not one SELECT that is understood whole.
     """
     known = DIALECTS[_DIALECTS[dialect]]
+    sql = _ESCAPED.sub(r"\1", sql)
     rewritten = rewrite(sql, policy, known)
     if known.comparing == "columns" and rewritten.names and not rewritten.fenced:
         # What the host will send is not known while the statement is compiled.

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import and_, case, false
 from sqlalchemy import column as column_clause
@@ -29,6 +29,10 @@ from toucan_guard.rls.sqlalchemy_guard import Guard
 from toucan_guard.rls.sqlalchemy_kept import keeps
 from toucan_guard.rls.sqlalchemy_refusals import GuardedPreparer, RefusedQuery, RefusingCompiler
 from toucan_guard.rls.sqlalchemy_rules import RuleExpressions, UnfitColumn
+
+# What SQLite calls an INTEGER PRIMARY KEY too, and what such a column can be compared with.
+_ROW_NUMBERS: Final = frozenset({"rowid", "oid", "_rowid_"})
+_WHOLE_NUMBERS: Final = frozenset({"integer", "number", "boolean"})
 
 
 @dataclass(slots=True)
@@ -187,10 +191,11 @@ class WritingCompiler(RefusingCompiler):
         rule = next((clause for clause in clauses if isinstance(clause, _RowRule)), None)
         if rule is not None and not self._tg_own:
             certain, failing = split(clause for clause in clauses if clause is not rule)
+            clauses = (rule, *certain)
             if failing:
                 self._tg_fails = True
                 # Once more in front, for the index; only CASE is promised to go in order.
-                clauses = (rule, *certain, case((rule, and_(*failing)), else_=false()))
+                clauses += (case((rule, and_(*failing)), else_=false()),)
         return str(super()._generate_delimited_and_list(clauses, *args, **kw))
 
     def update_from_clause(self, update_stmt: Any, from_table: Any, extra_froms: Any, *args: Any, **kw: Any) -> str:
@@ -253,6 +258,14 @@ class WritingCompiler(RefusingCompiler):
                 f"{write.kind} into {write.rules.name} is refused: the policy does not say write = true for it"
             )
 
+    def _tg_check_row_numbers(self, rules: TableRule, names: set[str]) -> None:
+        numbers = sorted(name for name in names if name.casefold() in _ROW_NUMBERS)
+        compared = {leaf.attribute.type for leaf in rules.rule.leaves() if leaf.attribute} if rules.rule else set()
+        if numbers and self.dialect.name == "sqlite" and compared & _WHOLE_NUMBERS:
+            raise RefusedQuery(
+                f"writing {rules.name}.{numbers[0]} is refused: it may be the same as a column that the policy compares"
+            )
+
     def _tg_finish(self, write: _Write, *, nested: bool) -> None:
         rules = write.rules
         if rules is None:
@@ -260,6 +273,7 @@ class WritingCompiler(RefusingCompiler):
         if rules.rule is None or write.kind == "DELETE":
             return
         folded = {column.casefold() for column in rules.columns}
+        self._tg_check_row_numbers(rules, {name for name in write.columns if name.casefold() not in folded})
         set_here = {name: key for name, key in write.columns.items() if name.casefold() in folded}
         if write.kind == "INSERT":
             missing = sorted(rules.columns - set_here.keys())

@@ -132,6 +132,8 @@ class ApiKeys:
         self._ring, self._ring_ends = self._ring_of(self._book)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_book"):  # a traceback that prints local variables: the file was no good
+            return "ApiKeys()"
         return f"ApiKeys({len(self._book.keys)} keys)"
 
     # The file is what there is: a token whose key it does not have is refused for good.

@@ -106,6 +106,8 @@ class TokenMinter:
             raise ConfigError(problems)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_issuer"):  # a traceback that prints local variables: its key was no good
+            return "TokenMinter()"
         return f"TokenMinter(issuer={self._issuer!r}, kid={self._key.kid!r}, algorithm={self._key.algorithm!r})"
 
     @property

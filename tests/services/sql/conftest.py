@@ -175,7 +175,13 @@ def _postgres(uri: str) -> Iterator[Database]:
     everything.execute("CREATE VIEW all_flights AS SELECT * FROM flights")
     everything.execute("CREATE SCHEMA other")
     everything.execute("CREATE TABLE other.flights AS SELECT * FROM public.flights")
-    for signature in ("peek()", "peeked(airlines)", "peeked_at(flights)", "peeked_anywhere(anyelement)"):
+    for signature in (
+        "peek()",
+        "peeked(airlines)",
+        "peeked_at(flights)",
+        "peeked_anywhere(anyelement)",
+        '"peeked_DD"(anyelement)',
+    ):
         body = "SETOF text SECURITY DEFINER LANGUAGE sql AS 'SELECT tail FROM flights'"
         everything.execute(f"CREATE FUNCTION {signature} RETURNS {body}")
     yield made

@@ -127,7 +127,29 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… in LATERAL", "SELECT * FROM airlines, LATERAL peek()", "postgres"),
     ("an operator of somebody's own", "SELECT 1 OPERATOR(pg_catalog.+) 1", "postgres"),
     ("pg_sleep", "SELECT pg_sleep(10)", "postgres"),
-    ("generate_series in FROM", "SELECT * FROM generate_series(1, 10)", ALL),
+    ("generate_series in FROM", "SELECT * FROM generate_series(1, 10)", "sqlite"),
+    ("generate_series of a schema", "SELECT * FROM other.generate_series(1, 10)", "duckdb postgres"),
+    ("… of what is hidden", "SELECT * FROM generate_series(1, (SELECT max(amount) FROM salaries))", "duckdb postgres"),
+    ("a list of what is hidden", "SELECT ARRAY[1, (SELECT max(amount) FROM salaries)]", "duckdb postgres"),
+    ("a part of a list by what is hidden", "SELECT (ARRAY[1])[(SELECT max(amount) FROM salaries)]", "duckdb postgres"),
+    ("a list of a query", "SELECT ARRAY(SELECT who FROM salaries)", "duckdb postgres"),
+    ("a key of JSON that is hidden", "SELECT '{}' ->> (SELECT max(who) FROM salaries)", ALL),
+    ("FETCH of as many as are hidden", "SELECT id FROM flights FETCH FIRST (SELECT id FROM salaries) ROWS ONLY",
+     "duckdb postgres"),
+    ("a column that is put in the place of another",
+     "SELECT * REPLACE ((SELECT max(who) FROM salaries) AS tail) FROM flights", "duckdb"),
+    ("a hidden one in its place", "SELECT * REPLACE (margin AS price) FROM fares", "duckdb"),
+    ("a semi join of a hidden table", "SELECT id FROM flights SEMI JOIN salaries USING (id)", "duckdb"),
+    ("a positional join of a hidden table", "SELECT who FROM flights POSITIONAL JOIN salaries", "duckdb"),
+    ("a union by name with a hidden table", "SELECT id FROM flights UNION BY NAME SELECT id FROM salaries", "duckdb"),
+    ("a WITH query that is a name", "WITH s AS (salaries) SELECT * FROM s", ALL),
+    ("a text as long as memory is large", "SELECT repeat('x', 1000000000)", "duckdb postgres"),
+    ("… by a length that is computed", "SELECT repeat('x', 1000 * 1000000)", "duckdb postgres"),
+    ("… by blanks on its left", "SELECT lpad('x', 1000000000, ' ')", "duckdb postgres"),
+    ("… by a format", "SELECT printf('%1000000000d', 1)", "sqlite duckdb"),
+    ("… by a format that is in a column", "SELECT printf(tail, 1) FROM flights", "sqlite duckdb"),
+    ("… by a format with a width that is an argument", "SELECT format('%*s', 1000000000, 'x')", "sqlite postgres"),
+    ("… by one in another language", "SELECT format('{:{}}', 1, 1000000000)", "duckdb"),
     ("generate_series in the list", "SELECT generate_series(1, 10)", "postgres"),
     ("unnest", "SELECT * FROM unnest(ARRAY[1, 2])", "duckdb postgres"),
     ("load_extension", "SELECT load_extension('x')", "sqlite"),
@@ -227,6 +249,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("… of rows", "SELECT " + "row(" * 40 + "1" + ")" * 40, ALL),
     ("… of lists", "SELECT " + "array[" * 40 + "1" + "]" * 40, ALL),
     ("… of dates", "SELECT " + "date(" * 40 + "1" + ")" * 40, ALL),
+    ("parts of parts of a list", "SELECT tail" + "[1]" * 1200 + " FROM flights", "duckdb postgres"),
+    ("… with lists in them", "SELECT tail" + "[id[1]]" * 800 + " FROM flights", "duckdb postgres"),
     ("five thousand tables", "SELECT 1 FROM flights" + ", flights" * 5000, ALL),
     ("a megabyte", "SELECT '" + "x" * 1_000_000 + "'", ALL),
     ("NUL", "SELECT 1 \x00 FROM flights", ALL),
@@ -307,6 +331,8 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a percent sign", "SELECT count(*) FROM flights WHERE carrier LIKE 'U%' OR id % 2 = 0", ALL),
     ("a name with quotes", 'SELECT tail AS "a""; SELECT * FROM salaries --" FROM flights', ALL),
     ("a name that is a keyword", 'SELECT tail AS "select" FROM flights AS "where"', ALL),
+    ("a name that is written like a format",
+     "SELECT to_char(TIMESTAMP '2013-01-01', x.\"%d\") FROM (SELECT 'YYYY' AS \"%d\") AS x", "postgres"),
     ("a name that is a function", "SELECT user FROM (SELECT tail AS user FROM flights) AS x", "duckdb"),
     # What an error, or its absence, could tell. Only hidden rows have this delay, and a tail that is no number.
     ("division in WHERE", "SELECT id FROM flights WHERE 1 / (delay - 7) > 5", ALL),
@@ -350,12 +376,118 @@ HARMLESS: list[tuple[str, str, str]] = [
     ("a row that is compared", "SELECT id FROM flights WHERE (carrier, CAST(tail AS INTEGER)) = ('UA', 1)", ALL),
     ("a list with a cast", "SELECT id FROM flights WHERE 1 IN (2, CAST(tail AS INTEGER))", ALL),
     ("BETWEEN with a cast", "SELECT id FROM flights WHERE 1 BETWEEN 0 AND CAST(tail AS INTEGER)", ALL),
+    ("a pattern that is none", "SELECT id FROM flights WHERE tail ~ CASE WHEN delay = 7 THEN '[' ELSE 'x' END",
+     "duckdb postgres"),
+    ("JSON that is none", "SELECT id FROM flights WHERE CASE WHEN delay = 7 THEN '{' ELSE '{}' END ->> 'x' IS NULL",
+     "sqlite"),
+    ("JSON that is none, by a cast",
+     "SELECT id FROM flights WHERE CAST(CASE WHEN delay = 7 THEN '{' ELSE '{}' END AS JSON) ->> 'x' IS NULL",
+     "duckdb postgres"),
+    ("a series by each row", "SELECT f.id, g.x FROM flights f, generate_series(1, 9 / (f.delay - 7)) AS g(x)",
+     "postgres"),
+    ("a list by each row", "SELECT id FROM flights WHERE (ARRAY[1, 2])[1 / (delay - 7)] = 1", "duckdb postgres"),
+    ("a column in the place of another that fails",
+     "SELECT * FROM (SELECT * REPLACE (1 / (delay - 7) AS delay) FROM flights) q WHERE delay > 5", "duckdb"),
+    ("a cast in the order of a sub-query",
+     "SELECT id FROM flights f WHERE (SELECT 1 ORDER BY CAST(f.tail AS INTEGER)) = 1",
+     "duckdb postgres"),
+    ("… in its limit", "SELECT id FROM flights f WHERE (SELECT 1 LIMIT CAST(f.tail AS INTEGER)) = 1", "postgres"),
+    ("… in its DISTINCT ON", "SELECT id FROM flights f WHERE (SELECT DISTINCT ON (CAST(f.tail AS INTEGER)) 1) = 1",
+     "postgres"),
+    ("… in its groups",
+     "SELECT id FROM flights f WHERE EXISTS (SELECT 1 FROM airlines GROUP BY CAST(f.tail AS INTEGER))", "postgres"),
+    ("… in its aggregate",
+     ("SELECT id FROM flights f WHERE (SELECT max(CAST(f.tail AS INTEGER) + length(a.code)) FROM airlines a) > 0"),
+     "sqlite duckdb postgres"),
+    ("… in its window",
+     ("SELECT id FROM flights f WHERE (SELECT sum(CAST(f.tail AS INTEGER)) OVER () FROM airlines LIMIT 1) > 0"),
+     "postgres"),
+    ("… in one in a join",
+     "SELECT a.code FROM airlines a JOIN flights f ON (SELECT 1 ORDER BY CAST(f.tail AS INTEGER)) = 1",
+     "postgres"),
+    ("… in one in the list of a sub-query",
+     "SELECT * FROM (SELECT id, (SELECT 1 ORDER BY CAST(f.tail AS INTEGER)) AS x FROM flights f) q WHERE q.x = 1",
+     "postgres"),
     ("a condition on a condition",
      "SELECT id FROM (SELECT *, CAST(tail AS INTEGER) = 1 AS one FROM flights) q WHERE one", ALL),
 ]  # fmt: skip
 
 # What people write who want nothing but a chart.
 USUAL: list[tuple[str, str, str]] = [
+    ("a series of days",
+     ("SELECT d.d, count(f.id) FROM generate_series(TIMESTAMP '2013-01-01', TIMESTAMP '2013-01-05', "
+      "INTERVAL '1 day') AS d(d) LEFT JOIN flights f ON f.month = extract(day FROM d.d) GROUP BY 1 ORDER BY 1"),
+     "duckdb postgres"),
+    ("a range", "SELECT r.x, count(f.id) FROM range(1, 4) AS r(x) LEFT JOIN flights f ON f.month = r.x GROUP BY 1",
+     "duckdb"),
+    ("a list of values", "SELECT id FROM flights WHERE delay = ANY(ARRAY[5, 8])", "duckdb postgres"),
+    ("none of a list", "SELECT id FROM flights WHERE delay <> ALL(ARRAY[5, 8])", "duckdb postgres"),
+    ("a month that begins late", "SELECT strftime('%Y-%m', '2013-02-01', '-6 hours') FROM flights", "sqlite"),
+    ("several quantiles", "SELECT percentile_cont(ARRAY[0.25, 0.75]) WITHIN GROUP (ORDER BY delay) FROM flights",
+     "postgres"),
+    ("several quantiles in DuckDB", "SELECT quantile_cont(delay, [0.25, 0.75]) FROM flights", "duckdb"),
+    ("the first of each group", "SELECT origin, (array_agg(dest ORDER BY id))[1] FROM flights GROUP BY origin",
+     "duckdb postgres"),
+    ("a pattern", "SELECT id FROM flights WHERE dest ~ '^B' OR dest SIMILAR TO '(L|M).*'", "duckdb postgres"),
+    ("a pattern in any case", "SELECT id FROM flights WHERE dest ~* '^b' AND dest !~ 'x'", "postgres"),
+    ("a pattern that is replaced", "SELECT regexp_replace(dest, '[AEIOU]', '#', 'g') FROM flights", "duckdb postgres"),
+    ("a pattern that is taken out", "SELECT regexp_extract(dest, '(.)O', 1), regexp_matches(dest, 'O') FROM flights",
+     "duckdb"),
+    ("parts of texts",
+     ("SELECT split_part('a-b', '-', 2), lpad(dest, 5, '.'), rpad(dest, 5, '.'), reverse(dest), repeat(dest, 2), "
+      "translate(dest, 'B', 'x'), ascii(dest), chr(65), md5(dest) FROM flights"), "duckdb postgres"),
+    ("values of JSON", "SELECT '{\"a\": {\"b\": 7}}' -> 'a' ->> 'b', '[1, 2]' ->> 1 FROM flights", "sqlite"),
+    ("values of JSON, by a path",
+     "SELECT json_extract('{\"a\": {\"b\": 7}}', '$.a.b'), '{\"a\": {\"b\": 7}}' ->> '$.a.b' FROM flights", "sqlite"),
+    ("values of JSON by their keys",
+     ("SELECT CAST('{\"a\": {\"b\": 7}}' AS JSON) -> 'a' ->> 'b', CAST('[1, 2]' AS JSON) ->> 1, "
+      "CAST('{\"a''b.c\": 1}' AS JSON) ->> 'a''b.c' FROM flights"), "duckdb postgres"),
+    ("a value of JSON as an argument",
+     ("SELECT jsonb_typeof(j -> 'a'), coalesce(j -> 'a', j) FROM "
+      "(SELECT CAST('{\"a\": 1}' AS JSONB) AS j FROM flights) x"), "postgres"),
+    ("values of JSON by a list of keys", "SELECT '{\"a\": {\"b\": 7}}'::jsonb #>> '{a,b}' FROM flights", "postgres"),
+    ("FETCH", "SELECT id FROM flights ORDER BY id OFFSET 1 ROWS FETCH NEXT 1 ROWS ONLY", "duckdb postgres"),
+    ("FETCH with ties", "SELECT id FROM flights ORDER BY month FETCH FIRST 2 ROWS WITH TIES", "postgres"),
+    ("a window without its own row",
+     ("SELECT sum(delay) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW), "
+      "sum(delay) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE TIES) FROM flights"), ALL),
+    ("trigonometry", "SELECT round(sin(delay), 3), round(atan2(delay, 2), 3), degrees(pi()), trunc(-1.5) FROM flights",
+     "sqlite duckdb"),
+    ("a regression", "SELECT regr_slope(delay, month), covar_pop(delay, month), bit_or(month) FROM flights",
+     "duckdb postgres"),
+    ("casts to times",
+     ("SELECT CAST('2013-01-31 10:00' AS TIMESTAMP), TIMESTAMP '2013-01-31' - INTERVAL '1 day', "
+      "CAST('1 day' AS INTERVAL), '2 hours'::interval FROM flights"), "duckdb postgres"),
+    ("a date of text",
+     "SELECT to_date('31.01.2013', 'DD.MM.YYYY'), to_number('12.5', '99.9') FROM flights", "postgres"),
+    ("a date of text in DuckDB", "SELECT strptime('31.01.2013', '%d.%m.%Y'), last_day(DATE '2013-01-01') FROM flights",
+     "duckdb"),
+    ("both ends in any order", "SELECT id FROM flights WHERE delay BETWEEN SYMMETRIC 6 AND 5", "postgres"),
+    ("times that overlap",
+     "SELECT (DATE '2013-01-01', DATE '2013-02-01') OVERLAPS (DATE '2013-01-15', DATE '2013-03-01') FROM flights",
+     "postgres"),
+    ("all but one column", "SELECT * EXCLUDE (tail) FROM flights", "duckdb"),
+    ("all, with one changed", "SELECT * REPLACE (delay * 2 AS delay) FROM flights", "duckdb"),
+    ("all, with one renamed", "SELECT * RENAME (tail AS registration) FROM flights", "duckdb"),
+    ("in the order of all columns", "SELECT dest, count(*) FROM flights GROUP BY ALL ORDER BY ALL DESC", "duckdb"),
+    ("a union by name", "SELECT id FROM flights UNION ALL BY NAME SELECT price AS id FROM fares", "duckdb"),
+    ("a semi join", "SELECT name FROM airlines a SEMI JOIN flights f ON f.carrier = a.code", "duckdb"),
+    ("an anti join", "SELECT name FROM airlines a ANTI JOIN flights f ON f.carrier = a.code", "duckdb"),
+    ("the last before", "SELECT f.id, g.price FROM flights f ASOF JOIN fares g ON f.delay * 30 >= g.price", "duckdb"),
+    ("side by side", "SELECT f.id, g.price FROM flights f POSITIONAL JOIN fares g", "duckdb"),
+    ("extremes in DuckDB",
+     "SELECT arg_max(dest, delay), first(dest ORDER BY id), histogram(month), quantile(delay, 0.5) FROM flights",
+     "duckdb"),
+    ("columns of VALUES", "SELECT column1, column2 FROM (VALUES (1, 'a'), (2, 'b')) AS v", "sqlite postgres"),
+    ("columns of VALUES in DuckDB", "SELECT col0, price FROM (VALUES (1, 'a')) AS v, fares", "duckdb"),
+    ("bits", "SELECT month << 1, month >> 1, ~month FROM flights", ALL),
+    ("numbers as text", "SELECT printf('%.2f', delay / 3.0), printf('%03d', month) FROM flights", "sqlite duckdb"),
+    ("text by a format", "SELECT format('%s of %s', delay, month) FROM flights", "postgres"),
+    ("a number that stays whole",
+     "SELECT CAST(delay AS NUMERIC), CAST(delay AS DECIMAL(10, 2)) FROM flights", "sqlite"),
+    ("what SQLite tells of values",
+     "SELECT typeof(delay), hex(dest), quote(dest), unicode(dest), char(65) FROM flights",
+     "sqlite"),
     ("IS NOT NULL", "SELECT count(*) FROM flights WHERE tail IS NOT NULL AND delay IS NOT NULL", ALL),
     ("NOT LIKE", "SELECT id FROM flights WHERE dest NOT LIKE 'B%' AND origin LIKE '_F_'", ALL),
     ("ILIKE", "SELECT id FROM flights WHERE dest ILIKE 'b%' OR dest NOT ILIKE '%x'", "duckdb postgres"),
@@ -419,6 +551,14 @@ USUAL: list[tuple[str, str, str]] = [
     ("a schema before the column", "SELECT flights.delay FROM flights", ALL),
 ]  # fmt: skip
 
+# These are written in a way that the database does not understand, but the parser does.
+FOREIGN: list[tuple[str, str, str]] = [
+    ("a cast in max() of two values", "SELECT id FROM flights WHERE max(1, CAST(tail AS INTEGER)) > 0", "postgres"),
+    ("… in min()", "SELECT id FROM flights WHERE min(1, CAST(tail AS INTEGER)) = 0", "postgres"),
+    ("… in the list of a sub-query",
+     "SELECT * FROM (SELECT max(1, CAST(tail AS INTEGER)) AS x FROM flights) q WHERE x > 0", "postgres"),
+]  # fmt: skip
+
 # These give nothing, although a tenant who is alone would get something.
 CLOSED: list[tuple[str, str, str]] = [
     ("where a row lies", "SELECT ctid, xmin, tableoid FROM flights", "postgres"),
@@ -428,6 +568,27 @@ CLOSED: list[tuple[str, str, str]] = [
     ("… of any row", "SELECT f.peeked_anywhere FROM flights AS f", "postgres"),
     ("… in WHERE", "SELECT 1 FROM airlines AS a WHERE a.peeked = 'SECRET-8'", "postgres"),
     ("… of a WITH query", "WITH f AS (SELECT * FROM airlines) SELECT f.peeked FROM f", "postgres"),
+    ("… of a WITH query that reads nothing", "WITH f AS (SELECT 1) SELECT f.peeked_anywhere FROM f", "postgres"),
+    ("… of VALUES", "SELECT f.peeked_anywhere FROM (VALUES (1)) AS f(k)", "postgres"),
+    ("… of a query without FROM", "SELECT f.peeked_anywhere FROM (SELECT 1) AS f", "postgres"),
+    ("… of a total", "SELECT f.peeked_anywhere FROM (SELECT count(*) FROM flights) AS f", "postgres"),
+    (
+        "… of the row that an outer join makes up",
+        "SELECT f.peeked_at FROM (VALUES (9)) AS v(k) LEFT JOIN flights AS f ON f.id = v.k",
+        "postgres",
+    ),
+    (
+        "… of one that is never looked for",
+        "SELECT a.peeked FROM (VALUES (9)) AS v(k) LEFT JOIN airlines AS a ON FALSE",
+        "postgres",
+    ),
+    (
+        "… of a name that is written like a format",
+        "SELECT to_char(TIMESTAMP '2013-01-01', f.\"peeked_%d\") FROM (SELECT 1) AS f",
+        "postgres",
+    ),
+    ("… in half of a UNION", "SELECT '' UNION ALL SELECT f.peeked_anywhere FROM (SELECT 1) AS f", "postgres"),
+    ("… in a query without FROM", "SELECT (SELECT f.peeked_anywhere LIMIT 1) FROM (SELECT 1) AS f", "postgres"),
 ]
 
 
@@ -460,6 +621,13 @@ def test_harmless(database: Any, sql: str) -> None:
     found, expected = database.filtered(sql), database.judge(sql)
     assert found.rows == expected.rows, found.error or expected.error
     assert bool(found.error) == bool(expected.error)
+    assert found.secrets == []
+
+
+@pytest.mark.parametrize(("database", "sql"), _cases(FOREIGN), indirect=["database"])
+def test_foreign(database: Any, sql: str) -> None:
+    found = database.filtered(sql)
+    assert found.error == ""
     assert found.secrets == []
 
 

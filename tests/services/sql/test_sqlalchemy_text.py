@@ -122,6 +122,12 @@ READS: list[tuple[str, Callable[[Session], list[int]]]] = [
 ]  # fmt: skip
 
 
+def test_a_colon_behind_a_backslash_begins_no_parameter(engine: Engine) -> None:
+    statement = text(r"SELECT '12\:30' AS at, '\:x' AS x, CAST(:x AS INTEGER) AS one FROM planned WHERE tail <> '\:id'")
+    with embed("AA", "JFK") as access, Session(engine) as session:
+        assert session.execute(statement, {"x": 1}).all() == [("12:30", ":x", 1)] * len(seen(access))
+
+
 @pytest.mark.parametrize("read", [pytest.param(read, id=name) for name, read in READS])
 def test_read(engine: Engine, read: Callable[[Session], list[int]]) -> None:
     for carrier in ("AA", "UA"):
