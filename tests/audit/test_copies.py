@@ -174,13 +174,41 @@ class TestCopies:
         log.append(chain.link(close_event(now=0, dropped=0)))
         assert judge(log, key).findings == ()
         copy = log[begins:ends]
-        if copy and copy[-1] == cut + b"\n":
-            copy[-1] = cut  # its newline came with the next line
-        files = {"a": log, "b": copy}
-        if copy and begins != 3:  # without the line before it, what was cut off is anybody's
-            verdict = _in_every_order(judge, files, key)
+        copies = [copy]
+        if copy and copy[-1] == cut + b"\n":  # its newline came with the next line
+            copies.append([*copy[:-1], cut])
+        for copy in filter(None, copies):
+            verdict = _in_every_order(judge, {"a": log, "b": copy}, key)
             assert not verdict.tampered, verdict.findings
-            assert (verdict.lines, verdict.copies) == (7, len(copy) - (begins < 3 < ends))
+            assert (verdict.lines, verdict.copies) == (7, len(copy) - (begins <= 3 < ends))
+
+    def test_a_copy_that_ends_in_lines_that_a_full_disk_cut(self, key: bytes | None, judge: Judge) -> None:
+        """A copy of so many lines has the newline behind each of them, and not the line that owns up to them."""
+        one, two = (Chain(key, settings=None, dump=dump_json) for _ in range(2))
+        log = [one.link(one.begin()), two.link(two.begin())]
+        event = {"schema": 1, "event": "decision", "event_id": "e"}
+        cut = one.link(event)[:100]
+        one.cut(100)
+        again = one.link(event)[:7]
+        one.cut(7)
+        other = two.link(event)[:120]
+        two.cut(120)
+        third = one.link(event)[:7]
+        one.cut(7)
+        parts = [cut + b"\n", again + other + b"\n", third + b"\n"]
+        whole = [*log, *parts, one.link(event), two.link(event)]
+        assert judge(whole, key).findings[:-2] == ()
+        for ends in range(2, 6):
+            verdict = _in_every_order(judge, {"a": whole, "b": whole[:ends]}, key)
+            assert not verdict.tampered, verdict.findings
+        for edited in (
+            [*whole[:3], parts[0]],  # more often than in the other file
+            [parts[0], *whole[:3]],
+            [*whole[:3], one.link(close_event(now=0, dropped=0))],  # its chain goes on, without who owns up to it
+            [*parts[:1], one.link(close_event(now=0, dropped=0))],
+        ):
+            verdict = _in_every_order(judge, {"a": whole, "b": edited}, key)
+            assert "inserted" in [kind for kind, *_ in _evidence(verdict)]
 
 
 EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {

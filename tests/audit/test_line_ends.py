@@ -74,3 +74,10 @@ def test_a_byte_order_mark_is_told(chained: Chained, judge: Judge) -> None:
     lines = chained(5)
     assert _told(judge([b"\xef\xbb\xbf" + lines[0], *lines[1:]])) == [("line_ends", 1)]
     assert judge([lines[0], b"\xef\xbb\xbf" + lines[1], *lines[2:]]).tampered
+
+
+def test_a_file_of_something_else_may_end_its_lines_as_it_likes(chained: Chained, judge: Judge) -> None:
+    """A table of somebody's, or no text at all, that was given by mistake."""
+    verdict = judge({"audit.jsonl": chained(3), "table.csv": [b"a;b\r\n", b"1;2\n", b"3;4\r\n"]})
+    assert (verdict.tampered, verdict.unproved) == (False, True)
+    assert [(finding.kind, finding.file) for finding in verdict.findings] == [("foreign", "table.csv")]

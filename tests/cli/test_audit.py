@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from toucan_guard.audit.chain import Chain
 from toucan_guard.audit.open import open_sink
 from toucan_guard.cli import app
+from toucan_guard.core.audit_line import dump_json
 from toucan_guard.core.pseudonyms import Pseudonyms
 
 KEY = "correct-horse-battery-staple-0123456789"
@@ -320,6 +323,66 @@ class TestVerify:
         for given in (files, [tmp_path / "0", *files]):
             result = run("audit", "verify", *given)
             assert (result.exit_code, result.stdout.count("dropped. One line of this chain")) == (1, 1), result.output
+
+    @pytest.mark.parametrize("at", range(40, 2000, 97))
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            pytest.param(lambda packed, at: packed[:at] + bytes([packed[at] ^ 4]) + packed[at + 1 :], id="a bit"),
+            pytest.param(lambda packed, at: packed[:at] + packed[at + 9 :], id="bytes are gone"),
+            pytest.param(lambda packed, at: packed[:at] + bytes(len(packed) - at), id="zeros"),
+        ],
+    )
+    def test_what_a_damaged_file_says_accuses_nobody(
+        self, damage: Callable[[bytes, int], bytes], at: int, run: Any, log: Any, tmp_path: Path
+    ) -> None:
+        """Its checksum stands at its end: what was unpacked before is read, and is not what was packed."""
+        events = [{"token_id": f"{number * 0x9E3779B97F4A7C15 % 2**64:x}"} for number in range(60)]
+        lines = log("whole", events).read_bytes().splitlines(keepends=True)
+        one, two = tmp_path / "1.gz", tmp_path / "2"
+        one.write_bytes(damage(gzip.compress(b"".join(lines[:40])), at))
+        two.write_bytes(b"".join(lines[40:]))
+        result = run("audit", "verify", one, two)
+        assert (result.exit_code, "✗" in result.stdout) == (2, False), result.output
+        assert f"? {one}: unread. This file cannot be read" in result.stdout
+        assert ("but for what is marked as damaged" in result.stdout) is (": damaged. " in result.stdout)
+        # What was done to another file is evidence all the same.
+        two.write_bytes(b"".join([*lines[40:50], *lines[51:]]))
+        result = run("audit", "verify", one, two)
+        assert (result.exit_code, result.stdout.count("✗ ")) == (1, 2), result.output
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param(lambda packed: packed[:-5], id="its end is gone"),
+            pytest.param(lambda packed: packed + b"x" * 40, id="something stands behind it"),
+            pytest.param(lambda packed: packed + b"\x1f\x8b\x09" + b"x" * 40, id="something packed otherwise"),
+        ],
+    )
+    def test_what_was_altered_before_it_was_packed_is_evidence_though_the_file_is_not_read_to_its_end(
+        self, spoil: Callable[[bytes], bytes], run: Any, log: Any
+    ) -> None:
+        path = log()
+        path.write_bytes(spoil(gzip.compress(path.read_bytes())))
+        assert run("audit", "verify", path).exit_code == 2
+        altered = log("altered")
+        altered.write_bytes(spoil(gzip.compress(altered.read_bytes().replace(b'"e-2","outcome":"allow"', b'"e-2"'))))
+        result = run("audit", "verify", altered)
+        assert (result.exit_code, "altered. This line is not what was written." in result.stdout) == (1, True)
+
+    def test_a_file_that_is_read_up_to_a_line_that_was_cut_accuses_nobody(self, run: Any, tmp_path: Path) -> None:
+        chain = Chain(None, settings=None, dump=dump_json)
+        event = {"schema": 1, "event": "decision", "outcome": "allow"}
+        lines = [chain.link(chain.begin()), chain.link(event), chain.link(event)[:90] + b"\n"]
+        chain.cut(90)
+        more = [chain.link({**event, "token_id": os.urandom(700).hex()}) for _ in range(99)]
+        packed = gzip.compress(b"".join(lines), mtime=0)[:-8]
+        path = tmp_path / "audit.jsonl.gz"
+        path.write_bytes(gzip.compress(b"".join([*lines, *more])))
+        assert run("audit", "verify", path).exit_code == 0
+        path.write_bytes(packed)
+        result = run("audit", "verify", path)
+        assert (result.exit_code, f"· {path}:3: cut. " in result.stdout) == (2, True), result.output
 
     def test_a_line_that_somebody_else_holds_may_be_in_what_cannot_be_read(
         self, run: Any, log: Any, tmp_path: Path

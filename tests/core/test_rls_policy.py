@@ -210,6 +210,11 @@ MISTAKES: list[Any] = [
         ["line 3, tables.main.flights: may be the same table as Flights"],
     ),
     (
+        "two names of one table of a connection's own on SQLite",
+        f'{ATTRIBUTE}[tables.flights]\nall = [{RULE}]\n[tables."temp.flights"]\nopen = true',
+        ["line 5, tables.temp.flights: may be the same table as flights"],
+    ),
+    (
         "two names of one table, of which one may be written",
         f'{ATTRIBUTE}[tables.flights]\nall = [{RULE}]\n[tables."public.flights"]\nall = [{RULE}]\nwrite = true',
         ["has other rules: keep one of the two, or write both alike"],

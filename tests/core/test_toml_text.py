@@ -19,6 +19,7 @@ from toucan_guard.core.toml_text import load_toml
         pytest.param("[[" + " . ".join(["a"] * 50_000) + "]]", id="with spaces"),
         pytest.param(".".join(['"a.b"', "'c'"] * 25_000) + " = 1", id="in quotes"),
         pytest.param(f"x = {{ a{'.a' * 50_000} = 1 }}", id="in another one"),
+        pytest.param(f'x = {{ y = """" "" """, a{".a" * 50_000} = 1 }}', id="behind a text with quotation marks"),
     ],
 )
 def test_a_key_of_thousands_of_parts_is_refused_with_its_line(line: str) -> None:
@@ -37,7 +38,12 @@ def test_a_key_of_thousands_of_parts_is_refused_with_its_line(line: str) -> None
         pytest.param(f'x = "{"." * 5_000}"', id="dots that are text"),
         pytest.param(f'x = "\\"{"." * 5_000}"', id="dots behind a quotation mark that is text"),
         pytest.param("\n".join(f"a.b{index}.c = 1" for index in range(5_000)), id="thousands of keys"),
-        pytest.param(f"x = 1  # {'-' * 40}{'.' * 900}", id="a line of dots as a comment"),
+        pytest.param(f"x = 1  # {'-' * 40}{'.' * 5_000}", id="a line of dots as a comment"),
+        pytest.param(f"# it's {'.' * 5_000}\nx = 1", id="a comment with an apostrophe"),
+        pytest.param(f'x = """\nhe said "so" {"." * 5_000}\n"""', id="dots in a text of several lines"),
+        pytest.param(f"x = '''\nit's {'.' * 5_000}\n'''", id="dots in a literal text of several lines"),
+        pytest.param('x = """\n' + '\\"' * 200_000 + f'{"." * 5_000}\n"""', id="thousands of quotation marks"),
+        pytest.param("x = 1 # " + "'" * 99_999 + "." * 5_000, id="thousands of apostrophes in a comment"),
     ],
 )
 def test_what_only_looks_like_it_is_read(text: str) -> None:

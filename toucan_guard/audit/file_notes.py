@@ -18,12 +18,14 @@ class FileNotes:
 
     Attributes:
         file: Its name.
+        last: The place of the last line that was taken.
         linked: How many lines of chains stand in it.
         copied: How many of these stood in another file before, byte for byte.
         others: How many lines of other programs stand in it.
     """
 
     file: str
+    last: int = 0
     linked: int = 0
     copied: int = 0
     others: int = 0
@@ -38,6 +40,7 @@ class FileNotes:
 
     def content_of(self, line: bytes, number: int) -> bytes:
         """The line as it was written, without its end and what Windows puts around it."""
+        self.last = number
         content = line.rstrip(b"\r\n") if line.endswith((b"\r", b"\r\n")) else line.removesuffix(b"\n")
         if number == 1 and content.startswith(_BYTE_ORDER_MARK):
             self._marked = True
@@ -80,7 +83,7 @@ class FileNotes:
                 None,
                 "A byte order mark was put in front of this file on the way. Nothing is lost by it.",
             )
-        if self._windows:
+        if self._windows and self.linked:  # how lines of something else end says nothing
             self._tell_of_ends(findings)
         if self.copied:
             self._tell_of_copies(findings)

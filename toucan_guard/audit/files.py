@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import IO, Final, cast
 # Lines of the guard are shorter; one of a gigabyte without an end must not fill the memory.
 _LONGEST: Final = 64 * 1024
 _PACKED: Final = b"\x1f\x8b"  # what gzip begins with (RFC 1952 §2.3.1)
+_ZEROS: Final = 16  # more than a packed file ends in
 
 
 def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
@@ -35,6 +38,28 @@ def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> 
             yield line
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether what was read before this error of ``read_lines`` need not be what was packed.
+
+    The checksum, which comes last, does not fit, or there is something that cannot be unpacked. A file that only ends
+    too early was the same up to there.
+    """
+    return isinstance(error, zlib.error) or (isinstance(error, gzip.BadGzipFile) and not _is_another(error))
+
+
+def _is_another(error: gzip.BadGzipFile) -> bool:
+    """Whether something that is not packed stands behind what is, or in its place."""
+    return str(error).startswith(("Not a gzipped file", "Unknown compression method"))
+
+
+def _ends_in_zeros(stream: IO[bytes]) -> bool:
+    """Whether a machine has stopped before all of the file was on its disk."""
+    if not stream.seekable():
+        return False
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - _ZEROS))
+    return stream.read() == bytes(_ZEROS)
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     if str(path) == "-":
@@ -44,6 +69,11 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         # Rotation may name it as it likes; no line begins like this.
         if stream.peek(2)[:2] == _PACKED:
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield cast("IO[bytes]", unpacked)
+                try:
+                    yield cast("IO[bytes]", unpacked)
+                except EOFError:
+                    if _ends_in_zeros(stream):
+                        raise zlib.error("it ends in zeros, which were unpacked too") from None
+                    raise
         else:
             yield stream

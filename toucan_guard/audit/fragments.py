@@ -7,8 +7,10 @@ fault; one that nobody knows is evidence.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
@@ -18,6 +20,8 @@ _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand toge
 _MOST: Final = 100
 _CLAIM: Final = b'"chain"'  # what no other program's lines have
 _MOST_PLACES: Final = 10_000
+_MOST_STOOD: Final = 1_000
+_NOWHERE: Final[Mapping[tuple[str, str], int]] = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +56,8 @@ class Fragments:
         self._findings = findings
         self._waiting: list[_Fragment] = []
         self._owned: list[_Owned] = []
+        # What was owned, and how often it stood in which file: a copy may end before the line that owns up to it.
+        self._stood: dict[tuple[str, Cut], Counter[str]] = {}
         # Places that nobody knows, by file; of consecutive lines the first and the last.
         self._unknown: dict[str, list[list[int]]] = {}
         self._more_unknown = 0
@@ -77,6 +83,12 @@ class Fragments:
         if self._waiting and self._waiting[-1].place == (place.file, place.number - 1):
             self._waiting[-1].ended = False
 
+    def ends_before(self, place: Place) -> None:
+        """What stands here was not read, and so it is not known either whose newline is in front of it."""
+        for fragment in self._waiting:
+            if fragment.place == (place.file, place.number - 1):
+                fragment.ended = False
+
     def own(self, cut: Cut, chain: str, place: Place, *, must_be_here: bool) -> None:
         """Take what a chain says of a line that was cut.
 
@@ -101,7 +113,12 @@ class Fragments:
         return {fragment.place.file for fragment in self._waiting}
 
     def finish(
-        self, next_starts: Iterable[tuple[str, bytes]], *, linked: Container[str], chains: Container[str] = ()
+        self,
+        next_starts: Iterable[tuple[str, bytes]],
+        *,
+        linked: Container[str],
+        chains: Container[str] = (),
+        ends: Mapping[tuple[str, str], int] = _NOWHERE,
     ) -> None:
         """Judge what is left.
 
@@ -110,16 +127,19 @@ class Fragments:
                 process that is killed, or a machine that stops, may leave the beginning of one.
             linked: The files in which lines of chains stand.
             chains: The chains of which there is a line: of another one there may be a beginning alone.
+            ends: The place of the last line of a chain in a file.
         """
         elsewhere = [owned for owned in self._owned if not owned.must_be_here]
         missing = self._give_all(owned for owned in self._owned if owned.must_be_here)
         starts: dict[str, list[bytes]] = {}
         for file, start in next_starts if self._waiting else ():
             starts.setdefault(file, []).append(start)
+        self._take_copied(ends, whole=True)
         # Before any piece of these is taken for what may be in a file that was not given: a short one begins many.
         self._take_begun(starts, chains)
         for owned in self._give_all((*missing, *elsewhere)):
             self._missing(owned)
+        self._take_copied(ends, whole=False)
         self._take_begun(starts, chains)
         for fragment in self._waiting:
             self._take_unknown(fragment.place, fragment.content)
@@ -158,14 +178,36 @@ class Fragments:
         ]
         for fragment in possible:
             if fragment.cut == owned.cut:
-                self._waiting.remove(fragment)
-                return True
-        for fragment in () if whole else possible:
-            rest = fragment.without(owned.cut)
-            if rest is not None:
-                fragment.content, fragment.cut, fragment.ended = rest, cut_of(rest), False
-                return True
-        return False
+                return self._take_off(fragment, owned.cut, owned.chain)
+        return not whole and any(self._take_off(fragment, owned.cut, owned.chain) for fragment in possible)
+
+    def _take_off(self, fragment: _Fragment, cut: Cut, chain: str) -> bool:
+        """Take a line that was cut off the list, or off a longer fragment; False where it does not stand there."""
+        rest = fragment.without(cut)
+        if fragment.cut == cut:
+            self._waiting.remove(fragment)
+        elif rest is not None:
+            fragment.content, fragment.cut, fragment.ended = rest, cut_of(rest), False
+        else:
+            return False
+        if len(self._stood) < _MOST_STOOD:
+            self._stood.setdefault((chain, cut), Counter())[fragment.place.file] += 1
+        return True
+
+    def _take_copied(self, ends: Mapping[tuple[str, str], int], *, whole: bool) -> None:
+        """Take off the list what a chain owns up to in another file, as often as it stands there.
+
+        This one is a copy that ends before the line which says so; so there is no line of that chain behind.
+        """
+        longest_first = sorted(self._stood.items(), key=lambda each: -each[0][1].length)
+        for fragment in [*self._waiting]:
+            file, number = fragment.place
+            for (chain, cut), files in longest_first:
+                if (whole and fragment.cut != cut) or ends.get((chain, file), 0) > number:
+                    continue
+                allowed = files[file] < max(files.values())
+                if allowed and self._take_off(fragment, cut, chain) and fragment not in self._waiting:
+                    break
 
     def _missing(self, owned: _Owned) -> None:
         if owned.must_be_here:  # else it is in a file that was not given

@@ -8,7 +8,7 @@ an earlier one, and none is missing that another file shows between its neighbou
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,10 +51,20 @@ class Joins:
         runs: At least one.
         findings: Where to say what is found.
         unread: The files that could not be read, or only in part: what is missing between two others may be in there.
+        damaged: Those of them of which other lines were read than were packed.
     """
 
-    def __init__(self, name: str, runs: Iterable[Run], findings: Findings, *, unread: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        runs: Iterable[Run],
+        findings: Findings,
+        *,
+        unread: Sequence[str] = (),
+        damaged: Container[str] = (),
+    ) -> None:
         self._name = name
+        self._damaged = damaged
         self._unread = unread
         self._runs = sorted(runs, key=lambda run: (run.first, -run.last))
         self._findings = findings
@@ -133,13 +143,25 @@ class Joins:
                     self._findings.add("missing", run.start, self._name, f"{gap} {may_be_in(self._unread)}")
                 else:
                     self._findings.add("dropped", run.start, self._name, gap)
-        told: dict[int, set[str]] = {}
+        ending: dict[int, list[Run]] = {}
         for run in self._runs:
-            told.setdefault(run.last, set()).update(run.told)
+            ending.setdefault(run.last, []).append(run)
         for run in self._runs:
             # Where the one before is within a run, so is this one, and was compared with that.
-            if run.before not in told.get(run.first - 1, (run.before,)):
-                tell_of_misfit(self._findings, run.start, self._name)
+            named = ending.get(run.first - 1, [])
+            if named and not any(run.before in each.told for each in named):
+                self._tell_of_misfit(named, run)
+
+    def _tell_of_misfit(self, named: Sequence[Run], run: Run) -> None:
+        if all(each.file in self._damaged for each in named):
+            self._findings.add(
+                "altered",
+                named[0].end,
+                self._name,
+                f"This line is not the one that {run.start} names, the next one of its chain.",
+            )
+        else:
+            tell_of_misfit(self._findings, run.start, self._name)
 
     def _in_one_file(self, before: Run, run: Run) -> bool:
         """Whether a hole is within one file, where the guard leaves none that another one fills."""

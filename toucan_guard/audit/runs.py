@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -119,16 +119,25 @@ class ChainRuns:
                 for number, previous in copied:
                     yield file, start_of(self._name, number, previous=previous)
 
-    def finish(self, unread: Sequence[str] = ()) -> ChainSummary:
+    def ends_in(self, files: Container[str]) -> dict[str, int]:
+        """The place of the last line in each of these files."""
+        ends: dict[str, int] = {}
+        for run in self._runs:
+            if run.file in files:
+                ends[run.file] = max(run.end.number, ends.get(run.file, 0))
+        return ends
+
+    def finish(self, unread: Sequence[str] = (), damaged: Container[str] = ()) -> ChainSummary:
         """Put the runs together.
 
         Args:
             unread: The files that could not be read, or only in part.
+            damaged: Those of them of which other lines were read than were packed.
         """
-        joins = Joins(self._name, self._runs, self._findings, unread=unread)
+        joins = Joins(self._name, self._runs, self._findings, unread=unread, damaged=damaged)
         joins.judge()
         for conflict in self._conflicts.values():
-            self._tell_of(conflict)
+            self._tell_of(conflict, damaged)
         key = self._opened.get("chain_key")
         named = key if self._keyed and isinstance(key, str) and _KEY_NAME.fullmatch(key) else None
         checked = self._seals.finish(joins.first.start, opened=bool(self._opened), named=named)
@@ -160,14 +169,18 @@ class ChainRuns:
             checked=checked,
         )
 
-    def _tell_of(self, conflict: _Conflict) -> None:
-        where = "this file too" if conflict.other == conflict.place.file else conflict.other
+    def _tell_of(self, conflict: _Conflict, damaged: Container[str]) -> None:
+        place, where = conflict.place, conflict.other
+        if where in damaged and place.file not in damaged:
+            place, where = Place(where, 0), str(place)
+        elif where == place.file:
+            where = "this file too"
         more = conflict.count - 1
         self._findings.add(
             "altered",
-            conflict.place,
+            place,
             self._name,
-            f"This line (seq {conflict.number}) stands in {where} with other bytes"
+            f"{'This' if place.number else 'A'} line (seq {conflict.number}) stands in {where} with other bytes"
             + (f", and so {are(more)} {lines(more)} more" if more else "")
             + ": one of the two is not what was written.",
         )

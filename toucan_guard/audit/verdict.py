@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 # What is evidence of tampering, and what an honest system leaves behind as well.
@@ -11,7 +12,7 @@ HONEST: Final = frozenset({
     "begins_elsewhere", "blank", "cut", "empty", "given_twice", "joined", "line_ends", "open_ended", "scattered"
 })  # fmt: skip
 # What nothing is known of: no evidence, and no proof either.
-UNPROVED: Final = frozenset({"foreign", "missing", "unchecked", "unread"})
+UNPROVED: Final = frozenset({"damaged", "foreign", "missing", "unchecked", "unread"})
 
 _MOST: Final = 10_000
 
@@ -56,24 +57,40 @@ class Findings:
     def __init__(self) -> None:
         self._evidence: list[Finding] = []
         self._others: list[Finding] = []
+        self._accused: set[str] = set()
         self.more = 0
         self.unproved = False
 
     @property
     def tampered(self) -> bool:
         """Whether there is evidence of tampering."""
-        return bool(self._evidence)
+        return bool(self._accused)
 
     def add(self, kind: str, place: Place | None, chain: str | None, sentence: str) -> None:
         """Note one."""
         file, number = ("", 0) if place is None else place
-        finding = Finding(kind, file, number, chain, sentence)
-        self.unproved = self.unproved or kind in UNPROVED
+        self._keep(Finding(kind, file, number, chain, sentence))
+
+    def _keep(self, finding: Finding) -> None:
+        self.unproved = self.unproved or finding.kind in UNPROVED
+        if finding.tampering:
+            self._accused.add(finding.file)
         kept = self._evidence if finding.tampering else self._others
         if len(kept) < _MOST:
             kept.append(finding)
         else:
             self.more += 1
+
+    def excuse(self, files: Container[str]) -> None:
+        """What was found in these files is no evidence: they say themselves that they are damaged."""
+        found, self._evidence = self._evidence, []
+        for finding in found:
+            if finding.file in files:
+                more = "The file is damaged: nobody need have done that."
+                self._keep(replace(finding, kind="damaged", sentence=f"{finding.sentence} {more}"))
+            else:
+                self._evidence.append(finding)
+        self._accused = {file for file in self._accused if file not in files}
 
     def in_order(self) -> tuple[Finding, ...]:
         """By their places."""

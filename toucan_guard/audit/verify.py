@@ -71,6 +71,7 @@ class ChainVerifier:
         self._files: dict[str, FileNotes] = {}
         self._breaks = 0
         self._unread: list[str] = []
+        self._damaged: set[str] = set()
 
     def feed(self, line: bytes, *, file: str, number: int) -> bool:
         """Take one line. All lines of a file come one after the other.
@@ -114,14 +115,19 @@ class ChainVerifier:
         """The files of which a line was taken."""
         return self._files.keys()
 
-    def cannot_read(self, file: str, why: str) -> None:
+    def cannot_read(self, file: str, why: str, *, damaged: bool = False) -> None:
         """Note a file that cannot be read, or only in part: what is missing elsewhere may be in there.
 
         Args:
             file: Its name.
             why: What whoever tried was told, as the rest of a sentence about the file.
+            damaged: What was read of it is not what was packed.
         """
         self._unread.append(file)
+        if damaged:
+            self._damaged.add(file)
+        if file in self._files:
+            self._fragments.ends_before(Place(file, self._files[file].last + 1))
         self.remark("unread", file, f"This file {why}: nothing is known of what is in there.")
 
     def remark(self, kind: str, file: str, sentence: str) -> None:
@@ -135,10 +141,15 @@ class ChainVerifier:
             (start for chain in self._chains.values() for start in chain.next_starts(files)),
             linked={name for name, notes in self._files.items() if notes.linked},
             chains=self._chains.keys(),
+            ends={
+                (name, file): number
+                for name, chain in self._chains.items()
+                for file, number in chain.ends_in(files).items()
+            },
         )
         for notes in self._files.values():
             notes.finish(self._findings)
-        chains = tuple(self._chains[name].finish(self._unread) for name in sorted(self._chains))
+        chains = tuple(self._chains[name].finish(self._unread, self._damaged) for name in sorted(self._chains))
         for (name, number), digest in self._expected.items():
             kind, more = ("missing", f" {may_be_in(self._unread)}") if self._unread else ("dropped", "")
             self._findings.add(
@@ -148,6 +159,7 @@ class ChainVerifier:
                 f"Somebody else holds the line with seq {number} of chain {name} (digest {digest[:8]}…); it is not in "
                 f"these files.{more}",
             )
+        self._findings.excuse(self._damaged)
         return Verdict(
             findings=self._findings.in_order(),
             more=self._findings.more,

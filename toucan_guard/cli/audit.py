@@ -58,7 +58,7 @@ def verify(
     for name, number, line in record.lines():
         verifier.feed(line, file=name, number=number)
     for name, why in record.unread.items():
-        verifier.cannot_read(name, why)
+        verifier.cannot_read(name, why, damaged=name in record.damaged)
     for name in map(name_of, record.unique):
         if name not in verifier.files and name not in record.unread:
             verifier.remark(

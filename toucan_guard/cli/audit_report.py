@@ -53,7 +53,7 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
             for part in lines_on(line):
                 gatherer.feed(part, file=name, number=number)
     for name, why in record.unread.items():
-        verifier.cannot_read(name, why)
+        verifier.cannot_read(name, why, damaged=name in record.damaged)
         gatherer.cannot_read(name, why)
     made = finish(gatherer, verifier.finish(), made=now)
     if html is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from toucan_guard.audit.files import read_lines
+from toucan_guard.audit.files import is_damage, read_lines
 from toucan_guard.cli.output import complain, err
 
 
@@ -23,6 +23,7 @@ class RecordFiles:
         unique: Each of them once.
         again: Those that were named before, each with its other name.
         unread: What could not be read, or only in part, and why; complete when ``lines`` has come to its end.
+        damaged: Those of them of which other lines were read than were packed.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -30,6 +31,7 @@ class RecordFiles:
         self.again = [(path, other) for path in paths if (other := first.setdefault(identity(path), path)) is not path]
         self.unique = list(first.values())
         self.unread: dict[str, str] = {}
+        self.damaged: set[str] = set()
 
     def lines(self) -> Iterator[tuple[str, int, bytes]]:
         """Every line: its file, its number in that, and its bytes; with a progress bar on a terminal.
@@ -52,6 +54,8 @@ class RecordFiles:
                 except IsADirectoryError:
                     self._cannot_read(name, "is a folder: name the files in it")
                 except (OSError, EOFError, zlib.error) as error:
+                    if is_damage(error):
+                        self.damaged.add(name)
                     behind = f" behind line {number}" if number else ""
                     self._cannot_read(name, f"cannot be read{behind} ({getattr(error, 'strerror', None) or error})")
 

@@ -36,8 +36,9 @@ def tell(verdict: Verdict) -> None:
         open_questions = _not_proved(checked)
         if any(finding.kind == "unread" for finding in verdict.findings):
             open_questions.insert(0, "what stands in a file that cannot be read")
+        but = ", but for what is marked as damaged" if any(each.kind == "damaged" for each in verdict.findings) else ""
         say(
-            f"✓ {_all_of(checked)} {'is as it was' if _only_one(checked) else 'are as they were'} written."
+            f"✓ {_all_of(checked)} {'is as it was' if _only_one(checked) else 'are as they were'} written{but}."
             + (f" Not proved: {'; '.join(open_questions)}." if open_questions else ""),
             "green",
         )

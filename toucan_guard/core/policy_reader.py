@@ -37,8 +37,8 @@ _KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
 _TABLE: Final = ("all", "any", "open", "write", "columns")
 _LEAF: Final = ("column", "op", "attribute")
 _WHOLE: Final = "the policy"
-# Where a name without a schema is looked for: in PostgreSQL, and in SQLite and DuckDB.
-_SEARCHED: Final = ("public.", "main.")
+# Where a name without a schema is looked for: in PostgreSQL, and in SQLite (tables of the connection first) and DuckDB.
+_SEARCHED: Final = ("public.", "temp.", "main.")
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 Read = tuple[tuple[Attribute, ...], tuple[TableRule, ...]]
