@@ -129,6 +129,8 @@ FAILING: list[tuple[str, Any]] = [
     ("a function in FROM", select(FLIGHTS.c.id, func.json_each(FLIGHTS.c.note).table_valued("value").c.value)),
     ("the order of a query", select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.order_by(NUMBER)) == 1)),
     ("the limit of a query", select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.limit(NUMBER)) == 1)),
+    ("a limit that may be negative",
+     select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.limit(FLIGHTS.c.delay)) == 1)),
     ("the groups of a query", select(FLIGHTS.c.id).where(_inside(literal(1), lambda q: q.group_by(NUMBER)) == 1)),
     ("an aggregate of a query", select(FLIGHTS.c.id).where(_inside(func.max(NUMBER + PLANES.c.id)) > 1)),
     ("a window of a query", select(FLIGHTS.c.id).where(_inside(func.sum(NUMBER).over()) > 1)),

@@ -187,13 +187,15 @@ def gated(dialect: Dialect, text: str) -> str:
 def _guard_against_calls(dialect: Dialect, names: Iterable[str]) -> str:
     """A condition that is false where one of these names, written ``t.name``, could be a call.
 
-    Functions of the database's own, and those written in C, look at no more than the row that they get.
-    Others may read any table. Looked up once in a statement.
+    Functions of the database's own, and those written in C, look at no more than the row that they get. Others may
+    read any table; so may an aggregate, in whose entry no language stands. Looked up once in a statement.
     """
     listed = ", ".join(dialect.string(name) for name in names)
     return (
         "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS tg_f JOIN pg_catalog.pg_type AS tg_t "  # noqa: S608
-        f"ON tg_t.oid = tg_f.proargtypes[0] WHERE tg_f.proname IN ({listed}) "
-        "AND tg_f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace "
-        "AND (tg_t.typtype IN ('c', 'd') OR (tg_t.typtype = 'p' AND tg_f.prolang NOT IN (12, 13))))"
+        # A function of any number of rows takes a list of them.
+        "ON tg_t.oid = tg_f.proargtypes[0] LEFT JOIN pg_catalog.pg_type AS tg_e ON tg_e.oid = tg_t.typelem "
+        f"WHERE tg_f.proname IN ({listed}) AND tg_f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace "
+        "AND (tg_t.typtype IN ('c', 'd') OR tg_e.typtype IN ('c', 'd') "
+        "OR (tg_t.typtype = 'p' AND (tg_f.prolang NOT IN (12, 13) OR tg_f.prokind = 'a'))))"
     )

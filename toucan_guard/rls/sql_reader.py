@@ -1,11 +1,13 @@
 """Reading a statement: from text to one tree, without giving the parser more than it can take.
 
 The parser tries one reading after another, and inside brackets again for each pair of them: a line of
-text could keep it busy for hours. The tokens are looked at first, which costs the same for every text.
+text could keep it busy for hours. The tokens are looked at first, which costs the same for every text, and how
+far it goes back is counted.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from sqlglot import Dialect, Token, TokenType, exp
@@ -22,6 +24,9 @@ _MAX_TYPES: Final = 4
 # The parser reads these in several ways too, and the first of many behind one another as often as there are more.
 _MAX_LISTS: Final = 100
 _MAX_LISTS_IN_LISTS: Final = 2
+# Tokens that the parser may read again, some and for each token some more. A usual statement needs fewer than it has.
+_MAX_AGAIN: Final = 2_000
+_MAX_AGAIN_EACH: Final = 20
 _BEGINNINGS: Final = frozenset({TokenType.SELECT, TokenType.WITH, TokenType.VALUES, TokenType.FROM, TokenType.L_PAREN})
 _ARROWS: Final = frozenset({TokenType.ARROW, TokenType.DARROW})
 _VALUES_IN_BRACKETS: Final = frozenset({TokenType.ARRAY, TokenType.STRUCT, TokenType.MAP, TokenType.ROW})
@@ -43,7 +48,7 @@ def read_statement(sql: str, dialect: str) -> exp.Expr:
     reader.to_json_path = _as_it_is
     tokens = reader.tokenize(sql)
     _check_tokens(tokens, lists=dialect != "sqlite")
-    found = reader.parser().parse(tokens, sql)
+    found = _parser_of(reader.parser_class)(len(tokens), dialect=reader).parse(tokens, sql)
     if len(found) != 1 or found[0] is None:
         refuse("it must be exactly one statement")
     if not isinstance(found[0], _ROOTS):
@@ -55,6 +60,24 @@ def read_statement(sql: str, dialect: str) -> exp.Expr:
             for function in list(found[0].find_all(exp.Lambda)):
                 _to_json(function)
     return found[0]
+
+
+@cache
+def _parser_of(parser: Any) -> Any:
+    """A parser that does not go back again and again: of joins without ON, each one doubles the readings."""
+
+    class Patient(parser):  # type: ignore[misc]
+        def __init__(self, tokens: int, **options: Any) -> None:
+            super().__init__(**options)
+            self.tg_again = _MAX_AGAIN + _MAX_AGAIN_EACH * tokens
+
+        def _retreat(self, index: int) -> None:
+            self.tg_again -= max(self._index - index, 0)
+            if self.tg_again < 0:
+                refuse("it could be read in too many ways")
+            super()._retreat(index)
+
+    return Patient
 
 
 def _as_it_is(path: exp.Expr | None) -> exp.Expr | None:

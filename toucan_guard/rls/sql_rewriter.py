@@ -62,11 +62,10 @@ def rewrite(sql: str, policy: RlsPolicy, dialect: Dialect, *, fenced: bool = Fal
     try:
         statement = read_statement(sql, dialect.name)
         names, nodes = check_nodes(statement, dialect.name)
-        fenced = (
-            fenced or dialect.comparing == "any" or needs_fence(nodes, columns_differ=dialect.comparing == "columns")
-        )
+        fenced = fenced or dialect.comparing == "any" or needs_fence(nodes, strict=dialect.comparing == "columns")
         writer = _Rewriter(policy, dialect, fenced=fenced)
         writer.check_columns(nodes)
+        writer.check_series(nodes)
         writer.resolve(statement, {})
         text = gated(dialect, dialect.write(statement))
     except QueryRefused:
@@ -199,3 +198,31 @@ class _Rewriter:
                 refuse(f"the column {column.name!r} is not among those that the policy shows")
             if name in self._dialect.hidden_columns and self._hides:
                 refuse(f"{column.name} tells more of a row than the policy shows")
+
+    def check_series(self, nodes: Mapping[type[exp.Expr], list[Any]]) -> None:
+        """Refuse ``g.name`` of a series g that has no such column, where that is a call.
+
+        Of a function in FROM, g is no row but the value: PostgreSQL calls any function and any cast of a number.
+        """
+        kinds = ROW_FUNCTIONS[self._dialect.name] if self._dialect.calls_by_dots else ()
+        # Nothing outside of its SELECT can name a series.
+        known: dict[int, tuple[exp.Expr, dict[str, set[str]]]] = {}
+        for series in [series for kind in kinds for series in nodes.get(kind, ())]:
+            select = series.find_ancestor(exp.Select) or series.root()
+            name, column = self._series(series.parent)
+            known.setdefault(id(select), (select, {}))[1].setdefault(name, set()).add(column)
+        for select, columns in known.values():
+            for found in select.find_all(exp.Column):
+                source = found.args.get("table")
+                if source is None or not isinstance(found.this, exp.Identifier):
+                    continue
+                names = columns.get(self._dialect.normalise(source))
+                if names and names != {self._dialect.normalise(found.this)}:
+                    refuse(f"the series {source.name!r} has no column {found.name!r}")
+
+    def _series(self, table: exp.Table) -> tuple[str, str]:
+        """What a series in FROM is called, and what its column is."""
+        alias = table.args.get("alias")
+        name = self._dialect.normalise(alias.this) if alias and alias.this else "generate_series"
+        columns = alias.args.get("columns") if alias else None
+        return name, self._dialect.normalise(columns[0]) if columns else name

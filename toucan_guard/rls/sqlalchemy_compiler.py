@@ -23,7 +23,7 @@ from sqlalchemy.sql.expression import Alias, TableClause
 
 from toucan_guard.core.errors import QueryRefused
 from toucan_guard.core.row_rules import TableRule
-from toucan_guard.rls.sqlalchemy_fence import FENCES, can_fail, column_can_fail, source_can_fail
+from toucan_guard.rls.sqlalchemy_fence import FENCES, can_fail, column_can_fail, limit_can_fail, source_can_fail
 from toucan_guard.rls.sqlalchemy_guard import table_name
 from toucan_guard.rls.sqlalchemy_refusals import LITERAL, RefusedQuery
 from toucan_guard.rls.sqlalchemy_rules import SLOTS, Asked, TooManyValues
@@ -76,6 +76,7 @@ class GuardedCompiler(WritingCompiler):
             or any(map(source_can_fail, froms))
             # What the outermost query computes is computed of the rows that it has found.
             or (not toplevel and any(column_can_fail(entry[3]) for entry in compile_state.columns_plus_names))
+            or (not toplevel and limit_can_fail(select_stmt))
         )
         return super()._compose_select_body(
             text, select_stmt, compile_state, inner_columns, froms, byfrom, toplevel, *args, **kw

@@ -99,6 +99,12 @@ def column_can_fail(column: Any) -> bool:
     return can_fail(column)
 
 
+def limit_can_fail(select: Any) -> bool:
+    """Whether the limit of a sub-query is made of a row of the query around it, and may be negative."""
+    limits = (select._limit_clause, select._offset_clause, select._fetch_clause)  # noqa: SLF001 - as its compiler does
+    return any(not isinstance(limit, BindParameter | None) for limit in limits)
+
+
 def source_can_fail(source: Any) -> bool:
     """Whether what stands in FROM has a condition of its own that can fail: that of a join, or a function."""
     if isinstance(source, Join):

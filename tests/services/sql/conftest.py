@@ -181,9 +181,14 @@ def _postgres(uri: str) -> Iterator[Database]:
         "peeked_at(flights)",
         "peeked_anywhere(anyelement)",
         '"peeked_DD"(anyelement)',
+        "peeked_by_number(integer)",
+        "peeked_at_many(VARIADIC flights[])",
     ):
         body = "SETOF text SECURITY DEFINER LANGUAGE sql AS 'SELECT tail FROM flights'"
         everything.execute(f"CREATE FUNCTION {signature} RETURNS {body}")
+    body = "text LANGUAGE sql AS 'SELECT max(tail) FROM flights'"
+    everything.execute(f"CREATE FUNCTION peek_once_more(text, anyelement) RETURNS {body}")
+    everything.execute("CREATE AGGREGATE peeked_at_all(anyelement) (SFUNC = peek_once_more, STYPE = text)")
     yield made
     everything.close()
     own.close()
