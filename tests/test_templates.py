@@ -198,8 +198,14 @@ async def test_an_app_that_does_not_show_its_routes_is_answered_and_recorded(
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await self.inner(scope, receive, send)
 
-    app = ToucanGuard(Hidden(Starlette(routes=[Route("/x/{id}", chart)])), settings=make_settings())
+    told: list[str | None] = []
+
+    async def telling(request: Any) -> PlainTextResponse:
+        told.append(getattr(request.scope.get("route"), "path", None))  # older versions of Starlette do not say
+        return await chart(request)
+
+    app = ToucanGuard(Hidden(Starlette(routes=[Route("/x/{id}", telling)])), settings=make_settings())
     for _ in range(2):
         answer = await http(app, path="/x/1", headers={"authorization": f"Bearer {make_token()}"})
         assert answer.body == b"chart"
-    assert [line["route"] for line in audit_lines()] == ["/x/{id}"] * 2  # as Starlette says it
+    assert [line["route"] for line in audit_lines()] == told
