@@ -12,6 +12,8 @@ from toucan_guard.core.audit_chain import (
     FIRST_PREVIOUS,
     MAX_CUTS,
     Cut,
+    beginnings_of,
+    chain_begun,
     chain_secret,
     cut_of,
     hash_of,
@@ -173,3 +175,17 @@ def test_what_looks_like_ours() -> None:
     assert looks_linked(EVENT)
     assert looks_linked(b'x {"a":1,"event":"decision"}')
     assert not looks_linked(b'INFO: 127.0.0.1 - "GET / HTTP/1.1" 200')
+
+
+def test_behind_a_beginning_another_line_may_have_begun() -> None:
+    assert [*beginnings_of(b'{"chain":"1{"ch')] == [b'{"chain":"1{"ch', b'{"chain":"1']
+    assert [*beginnings_of(b'{"chain":"1{{')] == [b'{"chain":"1{{', b'{"chain":"1{']
+    assert [*beginnings_of(b"{")] == [b"{"]  # or it is that itself
+
+
+def test_a_line_that_was_begun_tells_its_chain_as_far_as_it_goes() -> None:
+    line = start_of(CHAIN, 7, previous="ab" * 16)
+    begun = {chain_begun(line[:length]) for length in range(len(line) + 1)}
+    assert begun == {CHAIN[:length] for length in range(len(CHAIN) + 1)}
+    assert chain_begun(line + b'"schema":1') == CHAIN
+    assert [chain_begun(other) for other in (b"x", line[:54].replace(b"seq", b"Seq"), b'{"chain":"X')] == [None] * 3
