@@ -79,8 +79,9 @@ def _below(app: Any, at: Endpoint, depth: int) -> Iterator[Endpoint]:
 
 def _within(router: Any) -> list[Any]:
     """The layers between a router of Starlette's and its routes; those of an app are what it declares."""
-    *layers, _method, last = [None, None, *layers_of(shown(router, "middleware_stack"))]
-    return layers[2:] if last is router else []
+    layers = list(layers_of(shown(router, "middleware_stack")))
+    # Behind them stand a method of the router's, and the router itself.
+    return layers[:-2] if layers and layers[-1] is router else []
 
 
 def layers_of(app: Any) -> Iterator[Any]:

@@ -130,7 +130,7 @@ def listed(thing: Any, name: str) -> list[Any]:
 def flat_routes(app: Any) -> list[Any]:
     """The routes of an app, with those of included routers in their places, where FastAPI keeps them apart.
 
-    None where it shows none: apps of other frameworks call other things routes.
+    An empty list where it shows none: apps of other frameworks call other things routes.
     """
     routes = listed(app, "routes")
     flatten = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)

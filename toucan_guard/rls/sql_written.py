@@ -74,16 +74,8 @@ _KNOWN: Final = frozenset(
         *("TRANSLATE", "MD5", "CBRT", "TO_TIMESTAMP", "STRPTIME", "MAKE_TIMESTAMP", "LOCALTIMESTAMP", "TO_DATE"),
         *("TO_NUMBER", "WIDTH_BUCKET", "FACTORIAL", "OVERLAY", "PLACING", "OVERLAPS", "SIMILAR", "HEX", "JSON_TYPE"),
         *("JSON_EXTRACT", "JSON_EXTRACT_STRING", "CURRENT_TIME", "LAST_DAY", "TO_DAYS", "ISODOW", "WEEKOFYEAR"),
-        *("QUANTILE", "APPROX_QUANTILE", "SKEWNESS", "KURTOSIS", "LEVENSHTEIN", "ISINF", "EPOCH_MS", "MAKE_TIMESTAMP"),
-        *(
-            "GENERATE_SERIES",
-            "RANGE",
-            "ARRAY_CONTAINS",
-            "ARRAY_TO_STRING",
-            "ARRAY_LENGTH",
-            "GROUPING_ID",
-            "JUSTIFY_DAYS",
-        ),
+        *("QUANTILE", "APPROX_QUANTILE", "SKEWNESS", "KURTOSIS", "LEVENSHTEIN", "ISINF", "EPOCH_MS", "GROUPING_ID"),
+        *("GENERATE_SERIES", "RANGE", "ARRAY_CONTAINS", "ARRAY_TO_STRING", "ARRAY_LENGTH", "JUSTIFY_DAYS"),
         *("JUSTIFY_HOURS", "JUSTIFY_INTERVAL"),
         *(name.upper() for names in NAMED_FUNCTIONS.values() for name in names),
     )
