@@ -258,7 +258,7 @@ class TestNoCopyHidesAnything:
         for line in lines:
             link = read_link(line[:-1])
             assert link is not None
-            body = link.body.replace(b"e-4", b"e-5").replace(link.previous.encode(), previous.encode(), 1)
+            body = link.body.replace(b'"e-4"', b'"e-5"').replace(link.previous.encode(), previous.encode(), 1)
             digest = hashlib.sha256(body).hexdigest()
             forged.append(body + f',"hash":"{digest}"}}\n'.encode())
             previous = previous_of(digest)
