@@ -27,7 +27,7 @@ from toucan_guard.core.decisions import EXPLANATIONS
 from toucan_guard.core.errors import AuditWriteError, StoreUnavailable
 from toucan_guard.layers import AuditLogMiddleware, EmbedTokenMiddleware, GrantMiddleware, RowFilterMiddleware
 from toucan_guard.testing import TEST_SECRET
-from toucan_guard.tokens.api_key_file import ApiKeyEntry
+from toucan_guard.tokens.api_key_book import ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.cache import CachedVerifier, TokenCache

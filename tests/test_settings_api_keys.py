@@ -14,7 +14,8 @@ from starlette.applications import Starlette
 from toucan_guard import GuardSettings, ToucanGuard
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.settings import ApiKeySettings
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_book import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_file import write_api_keys
 from toucan_guard.tokens.api_keys import signing_key
 from toucan_guard.tokens.keys import SigningKey
 from toucan_guard.verification_keys import verification_keys
@@ -28,7 +29,7 @@ OCT = {"keys": [{"kty": "oct", "kid": "k1", "alg": "HS256", "k": "azN1SjdmLVF4OV
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     entry = ApiKeyEntry(KEY_ID, "live", bytes(32))
-    (tmp_path / "keys.json").write_text(ApiKeyBook.empty(PEPPER.encode()).with_entry(entry).to_text())
+    (tmp_path / "keys.json").write_text(write_api_keys(ApiKeyBook.empty(PEPPER.encode()).with_entry(entry)))
     return tmp_path / "keys.json"
 
 
@@ -92,7 +93,7 @@ def test_a_limit_of_an_attribute_that_the_policy_has_not_stops_the_start(build: 
 
 
 def test_a_deployment_that_has_no_api_key_yet_verifies_nothing(build: Any, path: Path) -> None:
-    path.write_text(ApiKeyBook.empty(PEPPER.encode()).to_text())
+    path.write_text(write_api_keys(ApiKeyBook.empty(PEPPER.encode())))
     source = verification_keys(build())
     assert source.ring is None
     assert source.complete
@@ -165,7 +166,7 @@ def test_a_mistake_names_the_variable_and_the_mend(changes: dict[str, Any], name
 
 
 def test_one_secret_for_two_is_refused(build: Any, path: Path) -> None:
-    path.write_text(ApiKeyBook.empty(SERVICE_KEY.encode()).to_text())
+    path.write_text(write_api_keys(ApiKeyBook.empty(SERVICE_KEY.encode())))
     (problem,) = problems(build, api_key_pepper=SERVICE_KEY)
     assert "the same" in problem
 
@@ -184,7 +185,7 @@ def test_every_mistake_of_the_file_names_the_variable(build: Any, path: Path) ->
 
 
 def test_a_secret_is_refused_beside_a_file_without_keys_too(build: Any, path: Path) -> None:
-    path.write_text(ApiKeyBook.empty(PEPPER.encode()).to_text())
+    path.write_text(write_api_keys(ApiKeyBook.empty(PEPPER.encode())))
     (problem,) = problems(build, secret=PEPPER[::-1])
     assert "never shares a ring" in problem
 
@@ -192,5 +193,5 @@ def test_a_secret_is_refused_beside_a_file_without_keys_too(build: Any, path: Pa
 def test_the_first_key_may_be_made_before_there_is_a_file(build: Any, path: Path) -> None:
     path.unlink()
     assert build(ApiKeySettings).api_keys is None
-    path.write_text(ApiKeyBook.empty(PEPPER.encode()).to_text())
+    path.write_text(write_api_keys(ApiKeyBook.empty(PEPPER.encode())))
     assert build(ApiKeySettings).api_keys is not None

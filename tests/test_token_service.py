@@ -34,7 +34,8 @@ from toucan_guard.lifespan import guard_lifespan
 from toucan_guard.revocation import lift, revoke
 from toucan_guard.token_issue import Issued, TokenIssuer
 from toucan_guard.tokens import TokenMinter
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_members
+from toucan_guard.tokens.api_key_book import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_file import entry_members
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 from toucan_guard.tokens.keys import KeyRing

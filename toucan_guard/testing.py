@@ -15,7 +15,7 @@ from toucan_guard.core.api_key_limits import ApiKeyLimits
 from toucan_guard.core.audit_event import Event
 from toucan_guard.core.grants import Grant
 from toucan_guard.tokens import TokenMinter
-from toucan_guard.tokens.api_key_file import ApiKeyEntry
+from toucan_guard.tokens.api_key_book import ApiKeyEntry
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import api_key_digest
 

@@ -18,7 +18,7 @@ from toucan_guard.core.token_policy import FIRST_ISSUED, MAX_BOOTSTRAP_SECONDS
 from toucan_guard.core.token_request import MintingRules, TokenRequest
 from toucan_guard.settings import GuardSettings
 from toucan_guard.tokens import TokenMinter
-from toucan_guard.tokens.api_key_file import ApiKeyEntry
+from toucan_guard.tokens.api_key_book import ApiKeyEntry
 from toucan_guard.tokens.api_keys import STATES, ApiKeys
 from toucan_guard.tokens.keys import KeyRing
 

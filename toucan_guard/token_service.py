@@ -31,7 +31,8 @@ from toucan_guard.recording import audit_options
 from toucan_guard.settings import GuardSettings
 from toucan_guard.stack import ToucanGuard
 from toucan_guard.token_issue import Issued, TokenIssuer
-from toucan_guard.tokens.api_key_file import ApiKeyEntry, written_time
+from toucan_guard.tokens.api_key_book import ApiKeyEntry
+from toucan_guard.tokens.api_key_file import written_time
 from toucan_guard.tokens.jwks import Fetch
 from toucan_guard.tokens.revoked import Revocations
 from toucan_guard.trail import Trail, header_values, trail_of

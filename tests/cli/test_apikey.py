@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from toucan_guard.cli import app
 from toucan_guard.core.api_key import parse_api_key
 from toucan_guard.core.decisions import Deny
-from toucan_guard.tokens.api_key_file import ApiKeyBook, read_time
+from toucan_guard.tokens.api_key_file import read_api_keys, read_time
 from toucan_guard.tokens.api_keys import ApiKeys
 
 PEPPER = "a pepper of this test, 32 bytes long"
@@ -84,7 +84,7 @@ def test_every_limit_goes_into_the_file(run: Any, path: Path) -> None:
     )  # fmt: skip
     shown = json.loads(made.stdout)
     assert made.exit_code == 0
-    (entry,) = ApiKeyBook.from_text(path.read_text()).keys.values()
+    (entry,) = read_api_keys(path.read_text()).keys.values()
     assert (shown["id"], shown["environment"], shown["state"]) == (entry.key_id, "staging", shown["state"])
     assert shown["not_after"] == "2027-01-01T00:00:00Z"
     assert "digest" not in shown

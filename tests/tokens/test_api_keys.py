@@ -24,7 +24,8 @@ from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.jws import encode_segment
 from toucan_guard.tokens import api_keys
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_book import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_file import write_api_keys
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import ApiKeys, api_key_digest, service_secret, signing_key
 from toucan_guard.tokens.keys import KeyRing
@@ -226,7 +227,7 @@ class TestFollowing:
         assert isinstance(keys.authenticate(KEY.text, now=NOW), Deny)
 
     @pytest.mark.parametrize(
-        "broken", [b"", b"{", b"\xff", b'{"version": 2}', ApiKeyBook.empty(SERVICE_KEY).to_text().encode()]
+        "broken", [b"", b"{", b"\xff", b'{"version": 2}', write_api_keys(ApiKeyBook.empty(SERVICE_KEY)).encode()]
     )
     def test_a_broken_file_changes_nothing_and_is_reported_once(
         self, broken: bytes, path: Path, open_keys: Any, caplog: pytest.LogCaptureFixture

@@ -21,7 +21,8 @@ from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.settings import ApiKeySettings, GuardSettings
 from toucan_guard.settings_values import did_you_mean
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, entry_members, read_time, written_time
+from toucan_guard.tokens.api_key_book import ApiKeyBook, ApiKeyEntry
+from toucan_guard.tokens.api_key_file import entry_members, read_time, written_time
 from toucan_guard.tokens.api_key_store import change_book
 from toucan_guard.tokens.api_keys import LOOK_SECONDS, api_key_digest
 

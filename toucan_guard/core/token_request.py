@@ -25,12 +25,13 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo
 from pydantic.alias_generators import to_camel
 
 from toucan_guard.core.api_key_limits import ApiKeyLimits
+from toucan_guard.core.attribute_policy import AttributePolicy
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.origins import OriginAllowlist
@@ -42,13 +43,6 @@ DEFAULT_SESSION_SECONDS: Final = 900
 _MAX_MISTAKES: Final = 50
 _MAX_ITEMS: Final = 200
 _NO_BODY: Final = "the body must be one JSON object in UTF-8, without repeated members"
-
-
-class AttributePolicy(Protocol):
-    """The part of an ``RlsPolicy`` that this needs."""
-
-    def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
-        """All mistakes in these attributes, as sentences."""
 
 
 @dataclass(frozen=True, slots=True)

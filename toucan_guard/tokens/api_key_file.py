@@ -32,15 +32,12 @@ A file is read whole or not at all; every mistake is told with its place, none w
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from toucan_guard.core.api_key import is_environment, is_key_id
 from toucan_guard.core.api_key_limits import ApiKeyLimits
@@ -49,108 +46,36 @@ from toucan_guard.core.grants import Grant
 from toucan_guard.core.hints import Hints
 from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.strict_json import strict_json
+from toucan_guard.tokens.api_key_book import ApiKeyBook, ApiKeyEntry
 
 VERSION: Final = 1
 MAX_KEYS: Final = 1_000
 
-_NO_LIMITS: Final = ApiKeyLimits()
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _TIME_FORM: Final = 'must be a time in UTC such as "2026-12-01T00:00:00Z"'
 _GRANT_FORM: Final = 'must be exactly {"type": …, "id": …, "actions": […]}'
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKeyEntry:
-    """What is known of one API key.
+def read_api_keys(text: str, *, development: bool = False, attributes: Collection[str] | None = None) -> ApiKeyBook:
+    """Read a file's text.
 
-    Attributes:
-        key_id: Its public name.
-        environment: The word that its text carries.
-        digest: HMAC-SHA-256 of its text under the pepper.
-        label: What people call it.
-        created: When it was made, in seconds since the epoch.
-        not_before: It works from then on.
-        not_after: It works until then, and so do the tokens that it made; None is no end.
-        retired: When it was withdrawn, or None.
-        limits: What it may mint.
-        roles: Names that its holder may use in place of grants.
+    Args:
+        text: JSON.
+        development: Whether ``http`` and loopback origins are in order.
+        attributes: Those of the row-level policy, where it is known: a limit of any other would limit nothing.
+
+    Raises:
+        ConfigError: Every mistake, each with its place.
     """
-
-    key_id: str
-    environment: str
-    digest: bytes = field(repr=False)
-    label: str = ""
-    created: float = 0
-    not_before: float = 0
-    not_after: float | None = None
-    retired: float | None = None
-    limits: ApiKeyLimits = _NO_LIMITS
-    roles: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
-
-    @property
-    def mintable(self) -> ApiKeyLimits:
-        """The limits, with what its roles give away beside them."""
-        if self.limits.grants is None:
-            return self.limits
-        return replace(self.limits, grants=(*self.limits.grants, *chain.from_iterable(self.roles.values())))
-
-    def state_at(self, now: float) -> Literal["valid", "retired", "early", "expired"]:
-        """In which part of its life the key is."""
-        if self.retired is not None:
-            return "retired"
-        if now < self.not_before:
-            return "early"
-        return "expired" if self.not_after is not None and now >= self.not_after else "valid"
+    return _Reader(development=development, attributes=attributes).read(text)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKeyBook:
-    """The content of one file of API keys.
-
-    Attributes:
-        keys: Key id to entry.
-        pepper_check: A value that only the right pepper gives.
-    """
-
-    keys: Mapping[str, ApiKeyEntry]
-    pepper_check: bytes = field(repr=False)
-
-    @classmethod
-    def empty(cls, pepper: bytes) -> ApiKeyBook:
-        """A book without keys."""
-        return cls(MappingProxyType({}), pepper_check(pepper))
-
-    def with_entry(self, entry: ApiKeyEntry) -> ApiKeyBook:
-        """The same with this entry, new or changed."""
-        return ApiKeyBook(MappingProxyType({**self.keys, entry.key_id: entry}), self.pepper_check)
-
-    @classmethod
-    def from_text(
-        cls, text: str, *, development: bool = False, attributes: Collection[str] | None = None
-    ) -> ApiKeyBook:
-        """Read a file's text.
-
-        Args:
-            text: JSON.
-            development: Whether ``http`` and loopback origins are in order.
-            attributes: Those of the row-level policy, where it is known: a limit of any other would limit nothing.
-
-        Raises:
-            ConfigError: Every mistake, each with its place.
-        """
-        return _Reader(development=development, attributes=attributes).read(text)
-
-    def to_text(self) -> str:
-        """The book as the text of its file."""
-        keys = {key_id: entry_members(entry) for key_id, entry in self.keys.items()}
-        content = {"version": VERSION, "pepper": self.pepper_check.hex(), "keys": keys}
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def pepper_check(pepper: bytes) -> bytes:
-    """What the file says of its pepper: it shows a wrong one, and nothing about the right one."""
-    return hmac.digest(pepper, b"toucan_guard API key pepper", "sha256")
+def write_api_keys(book: ApiKeyBook) -> str:
+    """A book as the text of its file."""
+    keys = {key_id: entry_members(entry) for key_id, entry in book.keys.items()}
+    content = {"version": VERSION, "pepper": book.pepper_check.hex(), "keys": keys}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def entry_members(entry: ApiKeyEntry) -> dict[str, object]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from toucan_guard.core.errors import ConfigError
-from toucan_guard.tokens.api_key_file import ApiKeyBook
+from toucan_guard.tokens.api_key_book import ApiKeyBook
+from toucan_guard.tokens.api_key_file import read_api_keys, write_api_keys
 
 _NEW_MODE: Final = 0o600
 _KEPT_MODE: Final = 0o640  # a group that may read keeps that; nobody else gets in, and nobody else writes
@@ -39,11 +40,11 @@ def change_book(
             if pepper is not None and not path.exists():
                 book = ApiKeyBook.empty(pepper)
             else:
-                book = ApiKeyBook.from_text(path.read_text("utf-8"), development=development)
+                book = read_api_keys(path.read_text("utf-8"), development=development)
             changed = change(book)
-            text = changed.to_text()
+            text = write_api_keys(changed)
             # What could not be read back is not written.
-            ApiKeyBook.from_text(text, development=development)
+            read_api_keys(text, development=development)
             _replace(path, text)
     except OSError as error:
         raise ConfigError(f"the file of API keys cannot be read or written ({error.strerror})") from None

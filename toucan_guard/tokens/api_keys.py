@@ -34,7 +34,8 @@ from toucan_guard.core.api_key import is_key_id, parse_api_key
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.token_policy import MAX_LEEWAY_SECONDS
-from toucan_guard.tokens.api_key_file import ApiKeyBook, ApiKeyEntry, pepper_check
+from toucan_guard.tokens.api_key_book import ApiKeyBook, ApiKeyEntry, pepper_check
+from toucan_guard.tokens.api_key_file import read_api_keys
 from toucan_guard.tokens.key_checks import secret_problem
 from toucan_guard.tokens.keys import KeyRing, SigningKey
 from toucan_guard.whole_file import read_whole
@@ -242,7 +243,7 @@ class ApiKeys:
         return self._book
 
     def _understood(self, text: str) -> ApiKeyBook:
-        book = ApiKeyBook.from_text(text, development=self._development, attributes=self._attributes)
+        book = read_api_keys(text, development=self._development, attributes=self._attributes)
         if self._pepper_check is not None and not hmac.compare_digest(self._pepper_check, book.pepper_check):
             raise ConfigError(
                 "holds keys that were made with another pepper: set the TOUCAN_GUARD_API_KEY_PEPPER that they were "

@@ -10,35 +10,32 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
-from ipaddress import ip_address
-from typing import Final, Protocol
-from urllib.parse import urlsplit
-from uuid import UUID
+from typing import Final
 
+from toucan_guard.core.attribute_policy import AttributePolicy
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.jws import encode_segment
-from toucan_guard.core.origins import OriginAllowlist
 from toucan_guard.core.strict_json import MAX_JSON_DEPTH, strict_json
 from toucan_guard.core.token_policy import (
     BOOTSTRAP,
     EMBED,
     MAX_BOOTSTRAP_SECONDS,
     MAX_TOKEN_BYTES,
-    RESERVED_CLAIMS,
     VERSION,
     ClaimNames,
 )
 from toucan_guard.tokens.algorithms import PrivateKey
 from toucan_guard.tokens.keys import SigningKey, VerificationKey
-
-
-class AttributePolicy(Protocol):
-    """The part of an ``RlsPolicy`` that minting needs."""
-
-    def problems(self, attributes: Mapping[str, object]) -> tuple[str, ...]:
-        """All mistakes in these attributes, as sentences."""
+from toucan_guard.tokens.mint_arguments import (
+    attribute_claims,
+    extra_claims_of,
+    grant_claims,
+    is_positive,
+    lifetime_problems,
+    listed_origins,
+    text_problems,
+)
 
 
 class TokenMinter:
@@ -95,12 +92,12 @@ class TokenMinter:
         self._names: Final = claim_names or ClaimNames()
         self._development: Final = development
         problems += [
-            *_text_problems("issuer", issuer),
-            *_lifetime_problems(lifetime_seconds, None),
-            *([] if region is None else _text_problems("region", region)),
+            *text_problems("issuer", issuer),
+            *lifetime_problems(lifetime_seconds, None),
+            *([] if region is None else text_problems("region", region)),
         ]
         audiences = [self._audience] if isinstance(self._audience, str) else self._audience
-        if not audiences or any(_text_problems("audience", name) for name in audiences):
+        if not audiences or any(text_problems("audience", name) for name in audiences):
             problems.append("the audience must be text, or several texts, and not empty")
         if problems:
             raise ConfigError(problems)
@@ -215,23 +212,23 @@ class TokenMinter:
     ) -> str:
         region = self._region if region is None else region
         problems = [
-            *_text_problems("subject", subject),
-            *([] if tenant is None else _text_problems("tenant", tenant)),
-            *([] if region is None else _text_problems("region", region)),
-            *([] if token_id is None else _text_problems("token_id", token_id)),
-            *_lifetime_problems(lifetime_seconds, MAX_BOOTSTRAP_SECONDS if token_type == BOOTSTRAP else None),
+            *text_problems("subject", subject),
+            *([] if tenant is None else text_problems("tenant", tenant)),
+            *([] if region is None else text_problems("region", region)),
+            *([] if token_id is None else text_problems("token_id", token_id)),
+            *lifetime_problems(lifetime_seconds, MAX_BOOTSTRAP_SECONDS if token_type == BOOTSTRAP else None),
         ]
-        if not all(_is_positive(seconds) for seconds in session.values()):
+        if not all(is_positive(seconds) for seconds in session.values()):
             problems.append("session_seconds must be a whole number, 1 or more")
-        granted = _granted(grants, problems)
-        listed = _listed_origins(origins, problems, development=self._development)
-        attributes = _attributes(rls, problems)
+        granted = grant_claims(grants, problems)
+        listed = listed_origins(origins, problems, development=self._development)
+        attributes = attribute_claims(rls, problems)
         if self._policy is not None:
             if attributes is None:
                 problems.append("rls is missing, and the row-level security policy needs it")
             else:
                 problems.extend(self._policy.problems(attributes))
-        more = _extra(extra_claims, self._names, problems)
+        more = extra_claims_of(extra_claims, self._names, problems)
         if problems:
             raise MintError(problems)
 
@@ -274,94 +271,3 @@ def _json(value: object) -> bytes:
             f"a value cannot be written as JSON: only text that is UTF-8, finite numbers, and {MAX_JSON_DEPTH} levels"
         ) from None
     return raw
-
-
-def _text_problems(name: str, value: object) -> list[str]:
-    return [] if isinstance(value, str) and value else [f"{name} must be text that is not empty"]
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53
-
-
-def _lifetime_problems(seconds: object, limit: int | None) -> list[str]:
-    if not _is_positive(seconds):
-        return ["lifetime_seconds must be a whole number, 1 or more"]
-    if limit is not None and isinstance(seconds, int) and seconds > limit:
-        return [f"a bootstrap token lives {limit} seconds at most"]
-    return []
-
-
-def _granted(grants: object, problems: list[str]) -> list[dict[str, object]]:
-    if isinstance(grants, str | bytes | Mapping) or not isinstance(grants, Iterable):
-        problems.append("grants must be a collection of Grant")
-        return []
-    claims = []
-    for grant in grants:
-        read = grant if isinstance(grant, Grant) else Grant.from_claim(grant)
-        if read is None:
-            problems.append("a member of grants is neither a Grant nor exactly type, id and actions")
-        else:
-            claims.append(read.to_claim())
-    return claims
-
-
-def _listed_origins(origins: object, problems: list[str], *, development: bool) -> list[str] | None:
-    if origins is None:
-        return None
-    if isinstance(origins, str | bytes | Mapping) or not isinstance(origins, Iterable):
-        problems.append("origins must be a collection of origins, not one string")
-        return None
-    listed = list(origins)
-    try:
-        OriginAllowlist.parse(listed, development=True)
-    except ConfigError as error:
-        problems.extend(error.problems)
-        return None
-    # A guard in production refuses these. Those of this machine are let through, because nobody ships them by mistake.
-    far = [entry for entry in listed if not development and entry.startswith("http:") and not _is_loopback(entry)]
-    problems.extend(f"the origin {entry!r} is not https; use https, or development=True" for entry in far)
-    return listed
-
-
-def _is_loopback(origin: str) -> bool:
-    host = urlsplit(origin).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _attributes(rls: object, problems: list[str]) -> dict[str, object] | None:
-    if rls is None:
-        return None
-    if not isinstance(rls, Mapping) or not all(isinstance(name, str) for name in rls):
-        problems.append("rls must be a mapping from attribute names to values")
-        return {}
-    return {name: _plain(value) for name, value in rls.items()}
-
-
-def _plain(value: object) -> object:
-    """What a policy calls a date, a time or a UUID is text in a token."""
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=repr)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _extra(claims: object, names: ClaimNames, problems: list[str]) -> Mapping[str, object]:
-    if claims is None:
-        return {}
-    if not isinstance(claims, Mapping) or not all(isinstance(name, str) for name in claims):
-        problems.append("extra_claims must be a mapping from claim names to values")
-        return {}
-    ours = {*RESERVED_CLAIMS, names.tenant, names.grants, names.rls, names.origins, names.region}
-    problems.extend(
-        f"extra_claims may not set {name!r}, which has an argument of its own" for name in sorted(ours & claims.keys())
-    )
-    return claims
