@@ -198,3 +198,12 @@ def test_the_live_feed_plays_in_the_frame(page: Any, demo: Any) -> None:
     while not _audit(demo, outcome="allow", kind="websocket", tenant="UA"):
         assert time.monotonic() < deadline
         page.wait_for_timeout(100)
+
+
+def test_frames_keep_their_place_while_they_load(page: Any, demo: Any) -> None:
+    # A link to what stands below them: frames out of sight draw nothing, so whatever they say last stays.
+    page.goto(f"{demo.united.origin}/#protected")
+    page.locator("#protected toucan-chart .refusal").wait_for()
+    page.wait_for_timeout(1000)
+    heights = page.evaluate("[...document.querySelectorAll('iframe')].map(frame => frame.offsetHeight)")
+    assert min(heights) > 1000, heights
