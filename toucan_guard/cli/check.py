@@ -130,7 +130,7 @@ async def _of_the_store(settings: GuardSettings) -> list[str]:
     try:
         warnings = await settings.store.warnings()
     except StoreUnavailable as error:
-        warnings = (f"{error}; until it does, what needs it is refused",)
+        warnings = (f"{error}; until it answers, what needs it is refused",)
     finally:
         await settings.store.aclose()
     return [f"TOUCAN_GUARD_STORE_URL: {warning}" for warning in warnings]

@@ -46,10 +46,12 @@ def routes(
     mounted_at: Annotated[str | None, typer.Option(help="Where another app has it: /{tenant}, or /.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
-    that asks for no grant, for one that its path cannot name, or for a row filter on a table that the policy does not
-    name, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open to everybody it is a
-    finding too, unless that is meant."""
+    """List every route: guarded, exempt, open or for API keys, and the grant that it asks for.
+
+    A route that is open, that asks for no grant, for one that its path cannot name, or for a row filter on a table that
+    the policy does not name, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open to
+    everybody it is a finding too, unless that is meant.
+    """
     if mounted_at is not None and not mounted_at.startswith("/"):
         wrong_use(f"{mounted_at!r} is not where an app is mounted: it begins with a slash")
     app = _load(target)

@@ -43,7 +43,8 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
         ),
         Reason.ORIGIN_MISSING: Told(
             "a changing request, or a WebSocket, that does not say which web site it comes from",
-            "send a bearer token instead of a cookie",
+            "send a bearer token instead of a cookie; a program's WebSocket needs an Origin, "
+            "or `INSECURE_WEBSOCKET_WITHOUT_ORIGIN`",
         ),
         Reason.FETCH_SITE_CONFLICT: Told(
             "two headers of one request disagree on where it comes from (Origin, Sec-Fetch-Site)",
