@@ -150,7 +150,9 @@ def test_a_key_that_ends_soon_is_a_finding(run: Any) -> None:
         pytest.param(["--lifetime", "9999"], {}, "TOKEN_LIFETIME_SECONDS is 3600", id="too long a life"),
         pytest.param(["--not-before", "tomorrow"], {}, "a time in UTC", id="no time"),
         pytest.param(["--days", "5", "--not-after", "2027-01-01T00:00:00Z"], {}, "say the same", id="two ends"),
-        pytest.param(["--not-after", "2020-01-01T00:00:00Z"], {}, "later than not_before", id="an end that has passed"),
+        pytest.param(
+            ["--not-after", "2020-01-01T00:00:00Z"], {}, "--not-after must be later", id="an end that has passed"
+        ),
         pytest.param(["--env", "a_b"], {}, "environment", id="a wrong environment"),
         pytest.param([], {"TOUCAN_GUARD_API_KEY_PEPPER": None}, "API_KEY_PEPPER", id="no pepper"),
     ],
@@ -176,7 +178,7 @@ def test_every_mistake_of_a_new_key_is_named_at_once(run: Any, path: Path) -> No
         "--grant": ("foo", "'foo' is not a grant"),
         "--origin": ("portal.example", "write https://"),
         "--attribute": ("carier=AA", "no attribute 'carier' (did you mean carrier?)"),
-        "--role": ("explorer", "'' is not a grant"),
+        "--role": ("explorer", "'explorer' is not a role"),
         "--lifetime": ("9999", "TOKEN_LIFETIME_SECONDS"),
         "--not-after": ("tomorrow", "--not-after must be a time in UTC"),
     }

@@ -569,6 +569,11 @@ def test_mint_refuses_what_the_guard_would(run: Any, tmp_path: Path, options: li
     [
         pytest.param([], "claim_missing", id="no tenant"),
         pytest.param(["--tenant", "AA", "--lifetime", "7200"], "token_lifetime_too_long", id="a long life"),
+        pytest.param(
+            ["--tenant", "AA", "--origin", "https://portel.example"],
+            "TOUCAN_GUARD_ALLOWED_ORIGINS",
+            id="a typing mistake",
+        ),
     ],
 )
 def test_mint_says_which_token_the_configured_guard_refuses(

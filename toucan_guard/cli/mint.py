@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from toucan_guard.cli.inspect import verdict
-from toucan_guard.cli.output import complain, settings_or_leave, status_of, wrong_use
+from toucan_guard.cli.output import FINDING, complain, settings_or_leave, status_of, wrong_use
+from toucan_guard.core.allowlist import OriginAllowlist
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.token_policy import MAX_BOOTSTRAP_SECONDS
@@ -79,6 +80,12 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     if reason is not None:
         complain(f"! The configured guard refuses this token: {reason}: {detail}", style="yellow")
         raise typer.Exit(status_of(reason))
+    named = OriginAllowlist.parse(origin or (), development=True)
+    if not settings.allowlist.covers(named):
+        complain(
+            "! An origin is not among TOUCAN_GUARD_ALLOWED_ORIGINS, so the token cannot be used there", style="yellow"
+        )
+        raise typer.Exit(FINDING)
 
 
 @contextmanager
