@@ -139,7 +139,7 @@ def test_explain_reads_the_token_that_a_browser_offers_as_a_subprotocol(run: Any
 
 def test_explain_speaks_to_those_who_run_the_guard(run: Any, make_token: Any) -> None:
     refused = run("explain", "/d", "-H", "Origin: https://evil.example")
-    assert "What helps: add it to ALLOWED_ORIGINS, if it is yours." in refused.stdout
+    assert "What helps: add it to ALLOWED_ORIGINS, if it is yours" in refused.stdout
     assert "people who run the web site" not in refused.stdout, "that is for viewers"
     passed = run("explain", "/d", "--token-file", "-", stdin=make_token())
     assert "What the endpoint itself asks for" in passed.stdout
