@@ -138,7 +138,9 @@ def _check(url: str, policy: RlsPolicy, context: DatabaseContext | None, *, as_j
             say(f"✗ {difference.place}: {difference.problem}", "red")
         if found:
             say(
-                "Run the SQL of `toucan-guard rls-sql` again; what it does not change stands in its sentence.", "yellow"
+                "Is it the right database, --app-role and --schema? Then run the SQL of `toucan-guard rls-sql` again; "
+                "what it does not change stands in its sentence.",
+                "yellow",
             )
         else:
             say(f"✓ The database enforces the policy {policy.version}.", "green")
