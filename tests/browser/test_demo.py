@@ -194,6 +194,8 @@ def test_the_live_feed_plays_in_the_frame(page: Any, demo: Any) -> None:
     network, _ = _frames(page)
     network.locator("#live .ticks li").first.wait_for()
     assert "2013" in network.locator("#live-day").inner_text()
+    network.locator("#live-pause").press("Shift")  # focus as of a keyboard
+    assert network.locator("#live-pause").evaluate("button => getComputedStyle(button).outlineStyle") == "solid"
     deadline = time.monotonic() + 10
     while not _audit(demo, outcome="allow", kind="websocket", tenant="UA"):
         assert time.monotonic() < deadline
