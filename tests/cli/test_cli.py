@@ -94,6 +94,25 @@ def test_check_finds(run: Any, changes: dict[str, str | None], words: str, as_js
         assert found["errors"] or found["findings"]
 
 
+def test_check_finds_a_tenant_s_origin_that_is_not_listed(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text('AA = ["https://portel.example"]\nUA = ["https://portal.example"]\n')
+    result = run("check", TOUCAN_GUARD_TENANT_ORIGINS_FILE=str(file))
+    assert (result.exit_code, "of the tenant 'AA' is not among" in result.stdout) == (1, True)
+    assert "'UA'" not in result.stdout
+
+
+def test_check_is_content_where_its_advice_was_followed(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text('AA = ["https://a.example"]\n')
+    advised = {
+        "TOUCAN_GUARD_ALLOWED_ORIGINS": "https://a.example,https://b.example",
+        "TOUCAN_GUARD_TENANT_ORIGINS_FILE": str(file),
+    }
+    assert "REQUIRE_TOKEN_ORIGINS=true, and name origins" in run("check", **advised).stdout
+    assert run("check", **advised, TOUCAN_GUARD_REQUIRE_TOKEN_ORIGINS="true").exit_code == 0
+
+
 def test_explain_names_the_check_that_refuses(run: Any) -> None:
     result = run("explain", "/dashboards/delays", "-H", "Origin: https://evil.example")
     assert result.exit_code == 1
