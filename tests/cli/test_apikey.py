@@ -284,3 +284,29 @@ def test_routes_knows_what_the_token_service_asks_for(
         ("/embed/refresh-token", "any", "guarded", "the token itself"),
     ]
     sys.modules.pop("served_with_api_keys").app.routes[0].app.app._issuer.keys.close()
+
+
+def test_routes_finds_api_keys_behind_a_guard(
+    run: Any, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("create", "--label", "x")
+    (tmp_path / "served_behind_a_guard.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from toucan_guard import GuardSettings, ToucanGuard, token_service\n"
+        "def made(exempt):\n"
+        "    settings = GuardSettings(**exempt)\n"
+        "    app = Starlette(routes=token_service.routes(settings))\n"
+        "    app.add_middleware(ToucanGuard, settings=settings)\n"
+        "    return app\n"
+        "no = made({})\n"
+        "prefix = made({'exempt_prefixes': ['/embed']})\n"
+        "path = made({'exempt_paths': ['/embed/generate-token']})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    for name, guard, status in (("no", "guarded", 1), ("prefix", "guarded", 1), ("path", "api key", 0)):
+        result = CliRunner().invoke(app, ["routes", f"served_behind_a_guard:{name}", "--json"])
+        generate, refresh = json.loads(result.stdout)
+        assert (result.exit_code, generate["guard"]) == (status, guard)
+        assert ("TOUCAN_GUARD_EXEMPT_PATHS" in generate["problem"]) == (status == 1)
+        assert refresh["problem"] == ""

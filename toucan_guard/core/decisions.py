@@ -317,7 +317,7 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             403, "The API key does not allow this", f"It asked for more than it may give away. {_ASK_HOST}"
         ),
         Reason.TOKEN_REQUEST_INVALID: Explanation(
-            400, "The request for a pass has mistakes", f"They are listed with their places. {_ASK_HOST}"
+            400, "The request for a pass has mistakes", f"The answer names them. {_ASK_HOST}"
         ),
         Reason.REFRESH_NOT_ALLOWED: Explanation(403, "This pass cannot be renewed", _RELOAD),
         Reason.STORE_UNAVAILABLE: Explanation(
