@@ -11,7 +11,7 @@ import anyio
 import pytest
 from starlette.responses import PlainTextResponse
 
-from toucan_guard import ConfigError, ToucanGuard
+from toucan_guard import ConfigError, GuardSettings, ToucanGuard
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.testing import TEST_SECRET, audit_capture
 from toucan_guard.tokens.store import MemoryStore
@@ -31,6 +31,8 @@ def _open_files(path: Path) -> int:
 async def test_without_settings_the_environment_is_read_at_once(monkeypatch: pytest.MonkeyPatch, http: Any) -> None:
     with pytest.raises(ConfigError, match="TOUCAN_GUARD_ALLOWED_ORIGINS"):
         ToucanGuard(chart)
+    with pytest.raises(ConfigError, match="settings takes a GuardSettings"):
+        ToucanGuard(chart, settings=GuardSettings)  # type: ignore[arg-type]
     for name, value in {
         "ALLOWED_ORIGINS": "https://portal.example",
         "ISSUER": "https://host.example",

@@ -434,6 +434,15 @@ class TestGenerating:
         answer = await world.ask()
         assert (answer.status, answer.reason) == (503, Reason.AUDIT_UNAVAILABLE)
 
+    async def test_behind_a_guard_the_refusal_names_the_mend(self, make_world: Any, http: Any) -> None:
+        world = make_world()
+        app = Starlette(routes=token_service.routes(world.settings))
+        app.add_middleware(ToucanGuard, settings=world.settings)
+        for _ in range(4):  # one that comes again is refused without asking
+            for key, told in ((KEY.text, "TOUCAN_GUARD_EXEMPT_PATHS"), ("the host's own", "carries no embed token")):
+                problem = json.loads((await http(app, "POST", GENERATE, {"x-api-key": key})).body)
+                assert (problem["reason"], told in problem["detail"]) == ("token_missing", True)
+
     async def test_within_a_guarded_app_it_is_an_exempt_path(
         self, make_world: Any, http: Any, audit_lines: Any
     ) -> None:

@@ -52,6 +52,8 @@ class ToucanGuard:
 
     def __init__(self, app: ASGIApp, *, settings: GuardSettings | None = None, fetch_keys: Fetch | None = None) -> None:
         settings = GuardSettings() if settings is None else settings
+        if not isinstance(settings, GuardSettings):
+            raise ConfigError("settings takes a GuardSettings, such as GuardSettings()")
         reported = settings.report_only
         audit = audit_options(settings)
         self._sink: Sink | None = audit["sink"]

@@ -194,7 +194,18 @@ def test_the_live_feed_plays_in_the_frame(page: Any, demo: Any) -> None:
     network, _ = _frames(page)
     network.locator("#live .ticks li").first.wait_for()
     assert "2013" in network.locator("#live-day").inner_text()
+    network.locator("#live-pause").press("Shift")  # focus as of a keyboard
+    assert network.locator("#live-pause").evaluate("button => getComputedStyle(button).outlineStyle") == "solid"
     deadline = time.monotonic() + 10
     while not _audit(demo, outcome="allow", kind="websocket", tenant="UA"):
         assert time.monotonic() < deadline
         page.wait_for_timeout(100)
+
+
+def test_frames_keep_their_place_while_they_load(page: Any, demo: Any) -> None:
+    # A link to what stands below them: frames out of sight draw nothing, so whatever they say last stays.
+    page.goto(f"{demo.united.origin}/#protected")
+    page.locator("#protected toucan-chart .refusal").wait_for()
+    page.wait_for_timeout(1000)
+    heights = page.evaluate("[...document.querySelectorAll('iframe')].map(frame => frame.offsetHeight)")
+    assert min(heights) > 1000, heights

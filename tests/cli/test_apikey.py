@@ -150,7 +150,9 @@ def test_a_key_that_ends_soon_is_a_finding(run: Any) -> None:
         pytest.param(["--lifetime", "9999"], {}, "TOKEN_LIFETIME_SECONDS is 3600", id="too long a life"),
         pytest.param(["--not-before", "tomorrow"], {}, "a time in UTC", id="no time"),
         pytest.param(["--days", "5", "--not-after", "2027-01-01T00:00:00Z"], {}, "say the same", id="two ends"),
-        pytest.param(["--not-after", "2020-01-01T00:00:00Z"], {}, "later than not_before", id="an end that has passed"),
+        pytest.param(
+            ["--not-after", "2020-01-01T00:00:00Z"], {}, "--not-after must be later", id="an end that has passed"
+        ),
         pytest.param(["--env", "a_b"], {}, "environment", id="a wrong environment"),
         pytest.param([], {"TOUCAN_GUARD_API_KEY_PEPPER": None}, "API_KEY_PEPPER", id="no pepper"),
     ],
@@ -176,7 +178,7 @@ def test_every_mistake_of_a_new_key_is_named_at_once(run: Any, path: Path) -> No
         "--grant": ("foo", "'foo' is not a grant"),
         "--origin": ("portal.example", "write https://"),
         "--attribute": ("carier=AA", "no attribute 'carier' (did you mean carrier?)"),
-        "--role": ("explorer", "'' is not a grant"),
+        "--role": ("explorer", "'explorer' is not a role"),
         "--lifetime": ("9999", "TOKEN_LIFETIME_SECONDS"),
         "--not-after": ("tomorrow", "--not-after must be a time in UTC"),
     }
@@ -282,3 +284,29 @@ def test_routes_knows_what_the_token_service_asks_for(
         ("/embed/refresh-token", "any", "guarded", "the token itself"),
     ]
     sys.modules.pop("served_with_api_keys").app.routes[0].app.app._issuer.keys.close()
+
+
+def test_routes_finds_api_keys_behind_a_guard(
+    run: Any, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("create", "--label", "x")
+    (tmp_path / "served_behind_a_guard.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from toucan_guard import GuardSettings, ToucanGuard, token_service\n"
+        "def made(exempt):\n"
+        "    settings = GuardSettings(**exempt)\n"
+        "    app = Starlette(routes=token_service.routes(settings))\n"
+        "    app.add_middleware(ToucanGuard, settings=settings)\n"
+        "    return app\n"
+        "no = made({})\n"
+        "prefix = made({'exempt_prefixes': ['/embed']})\n"
+        "path = made({'exempt_paths': ['/embed/generate-token']})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    for name, guard, status in (("no", "guarded", 1), ("prefix", "guarded", 1), ("path", "api key", 0)):
+        result = CliRunner().invoke(app, ["routes", f"served_behind_a_guard:{name}", "--json"])
+        generate, refresh = json.loads(result.stdout)
+        assert (result.exit_code, generate["guard"]) == (status, guard)
+        assert ("TOUCAN_GUARD_EXEMPT_PATHS" in generate["problem"]) == (status == 1)
+        assert refresh["problem"] == ""

@@ -94,6 +94,25 @@ def test_check_finds(run: Any, changes: dict[str, str | None], words: str, as_js
         assert found["errors"] or found["findings"]
 
 
+def test_check_finds_a_tenant_s_origin_that_is_not_listed(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text('AA = ["https://portel.example"]\nUA = ["https://portal.example"]\n')
+    result = run("check", TOUCAN_GUARD_TENANT_ORIGINS_FILE=str(file))
+    assert (result.exit_code, "of the tenant 'AA' is not among" in result.stdout) == (1, True)
+    assert "'UA'" not in result.stdout
+
+
+def test_check_is_content_where_its_advice_was_followed(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text('AA = ["https://a.example"]\n')
+    advised = {
+        "TOUCAN_GUARD_ALLOWED_ORIGINS": "https://a.example,https://b.example",
+        "TOUCAN_GUARD_TENANT_ORIGINS_FILE": str(file),
+    }
+    assert "REQUIRE_TOKEN_ORIGINS=true, and name origins" in run("check", **advised).stdout
+    assert run("check", **advised, TOUCAN_GUARD_REQUIRE_TOKEN_ORIGINS="true").exit_code == 0
+
+
 def test_explain_names_the_check_that_refuses(run: Any) -> None:
     result = run("explain", "/dashboards/delays", "-H", "Origin: https://evil.example")
     assert result.exit_code == 1
@@ -122,6 +141,29 @@ def test_explain_judges_a_websocket(run: Any, make_token: Any) -> None:
     allowed = run("explain", "/live", "--websocket", *header, "--token-file", "-", stdin=make_token())
     assert (refused.exit_code, allowed.exit_code) == (1, 0)
     assert "token_missing" in refused.stdout
+
+
+def test_explain_reads_the_token_that_a_browser_offers_as_a_subprotocol(run: Any, make_token: Any) -> None:
+    headers = [
+        "-H",
+        "Origin: https://portal.example",
+        "-H",
+        f"Sec-WebSocket-Protocol: embed, embed.token.{make_token()}",
+    ]
+    asked = ["explain", "/live", "--websocket", *headers]
+    off = run(*asked)
+    assert (off.exit_code, "TOUCAN_GUARD_TOKEN_CARRIERS" in off.stdout) == (1, True)
+    assert run(*asked, TOUCAN_GUARD_TOKEN_CARRIERS="authorization,websocket").exit_code == 0
+
+
+def test_explain_speaks_to_those_who_run_the_guard(run: Any, make_token: Any) -> None:
+    refused = run("explain", "/d", "-H", "Origin: https://evil.example")
+    assert "What helps: add it to ALLOWED_ORIGINS, if it is yours" in refused.stdout
+    assert "people who run the web site" not in refused.stdout, "that is for viewers"
+    passed = run("explain", "/d", "--token-file", "-", stdin=make_token())
+    assert "What the endpoint itself asks for" in passed.stdout
+    exempt = run("explain", "/health", TOUCAN_GUARD_EXEMPT_PATHS="/health")
+    assert "What the endpoint itself asks for" not in exempt.stdout
 
 
 @pytest.mark.parametrize(
@@ -546,6 +588,11 @@ def test_mint_refuses_what_the_guard_would(run: Any, tmp_path: Path, options: li
     [
         pytest.param([], "claim_missing", id="no tenant"),
         pytest.param(["--tenant", "AA", "--lifetime", "7200"], "token_lifetime_too_long", id="a long life"),
+        pytest.param(
+            ["--tenant", "AA", "--origin", "https://portel.example"],
+            "TOUCAN_GUARD_ALLOWED_ORIGINS",
+            id="a typing mistake",
+        ),
     ],
 )
 def test_mint_says_which_token_the_configured_guard_refuses(
@@ -563,6 +610,19 @@ def test_mint_tells_each_mistake_on_its_line(run: Any, tmp_path: Path) -> None:
     result = run("mint", "--subject", "", "--tenant", "AA", "--rls", "carier=AA", "--key-file", str(tmp_path / "key"))
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 3
+    options = ["--grant", "a", "--grant", "b", "--rls", "carrier", "--origin", "portal.example", "--lifetime", "0"]
+    result = run("mint", "--subject", "u", "--key-file", str(tmp_path / "key"), *options)
+    assert result.exit_code == 2
+    for words in ("'a' is not a grant", "'b' is not a grant", "name=value", "portal.example", "lifetime_seconds"):
+        assert words in result.stderr
+
+
+def test_help_lists_each_command_in_a_sentence(run: Any) -> None:
+    listed = run("--help", COLUMNS="200").stdout
+    assert "Print a token for the configured issuer and audience." in listed
+    assert "Leaves with" not in listed
+    paragraph = run("audit", "report", "--help", COLUMNS="200").stdout
+    assert "or fits no key that was given, or an API key is out" in paragraph
 
 
 def test_mint_makes_the_token_of_a_frame(run: Any, tmp_path: Path) -> None:
@@ -578,9 +638,14 @@ def test_mint_makes_the_token_of_a_frame(run: Any, tmp_path: Path) -> None:
         str(tmp_path / "key"),
         "--frame",
     ]
+    # Without frames nobody exchanges it.
     made = run("mint", *options)
-    seen = json.loads(run("inspect", "-", "--json", stdin=made.stdout).stdout)
-    assert (seen["valid"], seen["header"]["typ"]) == (True, "embed-bootstrap+jwt")
+    assert (made.exit_code, "'session' is switched off" in made.stderr) == (1, True)
+    assert run("inspect", "-", stdin=made.stdout).exit_code == 1
+    framed = {"TOUCAN_GUARD_TOKEN_CARRIERS": "authorization,session"}
+    made = run("mint", *options, **framed)
+    seen = json.loads(run("inspect", "-", "--json", stdin=made.stdout, **framed).stdout)
+    assert (made.exit_code, seen["valid"], seen["header"]["typ"]) == (0, True, "embed-bootstrap+jwt")
 
 
 def test_mint_cannot_read_a_missing_key(run: Any, tmp_path: Path) -> None:

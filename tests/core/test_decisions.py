@@ -158,3 +158,9 @@ def test_an_embed_is_frozen_and_does_not_show_its_rows() -> None:
         embed.tenant = "other"
     with pytest.raises((AttributeError, TypeError)):
         embed.is_admin = True
+
+
+def test_whoever_can_do_something_is_sent_to_others_only_where_it_does_not_help() -> None:
+    for reason in (Reason.TOKEN_MISSING, Reason.SIGNATURE_INVALID, Reason.TOKEN_NOT_YET_VALID):
+        assert ". If that does not help, please tell" in EXPLANATIONS[reason].advice
+    assert "If that" not in EXPLANATIONS[Reason.GRANT_MISSING].advice, "nothing was said before that could help"

@@ -41,5 +41,5 @@ def test_every_mistake_is_told_at_once(error: type[ConfigError], given: object, 
 
 def test_a_config_error_counts_its_problems_on_lines_of_their_own() -> None:
     assert str(ConfigError(["A: is empty", "B: is short"])) == (
-        "toucan_guard cannot start, its configuration has 2 error(s):\n  - A: is empty\n  - B: is short"
+        "toucan_guard is not set up as it must be, 2 error(s):\n  - A: is empty\n  - B: is short"
     )

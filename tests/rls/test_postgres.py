@@ -262,7 +262,7 @@ class TestTheServer:
             pytest.param(170006, "", id="17 with its fix"),
             pytest.param(170005, "17.6", id="17 without"),
             pytest.param(150013, "15.14", id="15 without"),
-            pytest.param(120022, "a supported version", id="one that gets no fixes"),
+            pytest.param(140019, "a supported version", id="one on which no policy stands"),
         ],
     )
     def test_an_old_one_is_told(self, version: int, told: str) -> None:

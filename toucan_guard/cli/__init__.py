@@ -6,6 +6,7 @@ Exit status 0 for good, 1 for a finding, 2 for wrong use or what could not be do
 
 from __future__ import annotations
 
+from inspect import getdoc
 from typing import Annotated
 
 import typer
@@ -48,5 +49,11 @@ app.command("revoke")(revoke.revoke)
 app.command("rls-sql")(rls_sql.rls_sql)
 app.command("routes")(routes.routes)
 app.add_typer(apikey.app, name="apikey")
+
+for group in (app, audit.audit, apikey.app):
+    for command in group.registered_commands:
+        # A paragraph in one line: typer would end its lines where the docstring does.
+        paragraphs = (getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 __all__ = ["app"]

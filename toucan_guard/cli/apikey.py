@@ -71,11 +71,16 @@ def create(  # noqa: PLR0917 - the parameters are the command's options
         if not_after is not None:
             problems.append("--days and --not-after say the same: give one of them")
         ends = begins + days * _DAY
+    elif ends is not None and ends <= begins:
+        problems.append("--not-after must be later than --not-before, which is now unless it is given")
     limits = _limits(settings, tenant, origin, grant, attribute, lifetime, problems)
     word = environment or ("live" if settings.environment == "production" else "test")
     roles: dict[str, list[Grant]] = {}
     for text in role or ():
-        name, _, granted = text.partition("=")
+        name, separator, granted = text.partition("=")
+        if not separator:
+            problems.append(f"{text!r} is not a role: write name=type:id:action, as in viewer=dashboard:delays:view")
+            continue
         try:
             roles.setdefault(name, []).append(read_grant(granted))
         except MintError as error:
@@ -180,7 +185,7 @@ def retire(
         say_json(_shown(book.keys[key_id], now))
     else:
         say(
-            f"✓ {key_id} is retired: every worker that reads this file refuses it and its tokens within "
+            f"✓ {key_id} is retired: every worker that reads this file refuses it and its tokens within about "
             f"{LOOK_SECONDS:.0f} s.",
             "green",
         )

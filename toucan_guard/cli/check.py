@@ -71,8 +71,15 @@ def _findings(settings: GuardSettings) -> list[str]:
     if len(settings.allowlist) >= _MANY_ORIGINS and not settings.require_token_origins:
         found.append(
             "Several origins are listed. If they are several customers', a token of one works on the sites of all: set "
-            "TOUCAN_GUARD_REQUIRE_TOKEN_ORIGINS=true, or list origins per tenant in TOUCAN_GUARD_TENANT_ORIGINS_FILE."
+            "TOUCAN_GUARD_REQUIRE_TOKEN_ORIGINS=true, and name origins in the tokens, or per tenant in "
+            "TOUCAN_GUARD_TENANT_ORIGINS_FILE."
         )
+    found += [
+        f"TOUCAN_GUARD_TENANT_ORIGINS_FILE: an origin of the tenant {tenant!r} is not among "
+        "TOUCAN_GUARD_ALLOWED_ORIGINS, so nothing is shown there."
+        for tenant, listed in sorted(settings.tenant_origins.items())
+        if not settings.allowlist.covers(listed)
+    ]
     if "session" in settings.token_carriers and not settings.public_origins and not settings.trusted_proxies:
         found.append(
             "TOUCAN_GUARD_PUBLIC_ORIGIN is not set: a WebSocket of a framed page cannot be told from a stranger's, "
@@ -130,7 +137,7 @@ async def _of_the_store(settings: GuardSettings) -> list[str]:
     try:
         warnings = await settings.store.warnings()
     except StoreUnavailable as error:
-        warnings = (f"{error}; until it does, what needs it is refused",)
+        warnings = (f"{error}; until it answers, what needs it is refused",)
     finally:
         await settings.store.aclose()
     return [f"TOUCAN_GUARD_STORE_URL: {warning}" for warning in warnings]

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import typer
 
+from toucan_guard.audit.report.words import told_of
 from toucan_guard.cli.output import (
     FINDING,
     WRONG_USE,
@@ -25,7 +26,6 @@ from toucan_guard.cli.output import (
 from toucan_guard.cli.store import read_revocations
 from toucan_guard.core.audit_event import Event
 from toucan_guard.core.csp import Framing, effective
-from toucan_guard.core.decisions import EXPLANATIONS, Reason
 from toucan_guard.core.errors import StoreUnavailable
 from toucan_guard.core.origins import Origin, WildcardOrigin
 from toucan_guard.settings import GuardSettings
@@ -73,8 +73,10 @@ def explain(  # noqa: PLR0917 - the parameters are the command's options
     websocket: Annotated[bool, typer.Option("--websocket", help="A WebSocket handshake.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """Say which check lets a request pass and which refuses it, without the app and without a server. Leaves with 1
-    where it is refused, and with 2 where that depends on keys or a store that cannot be asked."""
+    """Say which check lets a request pass and which refuses it, without the app and without a server.
+
+    Leaves with 1 where it is refused, and with 2 where that depends on keys or a store that cannot be asked.
+    """
     settings = settings_or_leave()
     headers = [_header(text) for text in header or ()]
     for name, _ in headers:
@@ -144,7 +146,13 @@ def _scope(parts: SplitResult, method: str, headers: Headers, *, websocket: bool
         "headers": headers,
         "client": None,
         "server": None,
-        "subprotocols": [],
+        # As servers do (RFC 6455 §4.1): a browser's socket has its token here.
+        "subprotocols": [
+            offer.strip()
+            for name, value in headers
+            if name == b"sec-websocket-protocol"
+            for offer in value.decode("latin-1").split(",")
+        ],
         "extensions": {"websocket.http.response": {}},
     }
 
@@ -207,6 +215,10 @@ def _kept_out(settings: GuardSettings, alone: list[tuple[str, str]], answered: l
     )
 
 
+def _plain(text: str) -> str:
+    return text.replace("`", "")
+
+
 def _framing(headers: list[tuple[str, str]]) -> Framing:
     said = {wanted: [value for name, value in headers if name.lower() == wanted] for wanted in _FRAMING_HEADERS}
     return effective(*said.values())
@@ -221,16 +233,17 @@ def _tell(event: Event, answered: list[tuple[str, str]], unasked: str | None) ->
         say("")
         if unasked is None:
             say("The guard lets this request pass.", "green")
+            if event["token_id"] is not None:
+                say("What the endpoint itself asks for, a grant or a row filter, comes behind it.", "dim")
     if unasked is not None:
         complain(f"! {unasked}; whether this token is revoked is not known", style="yellow")
     if event["reason"] is not None:
-        told = EXPLANATIONS.get(event["reason"]) if event["reason"] in list(Reason) else None
+        told = told_of(event["reason"])
         say("")
-        say(f"{event['status']}  {told.title if told else event['reason']}")
+        say(f"{event['status']}  {_plain(told.meaning)}")
         if event["detail"]:
             say(f"     {event['detail']}")
-        if told:
-            say(f"     {told.advice}")
+        say(f"     What helps: {_plain(told.mend)}.")
     for name, value in answered:
         if name in (*_FRAMING_HEADERS, "content-security-policy-report-only"):
             say("")

@@ -12,6 +12,7 @@ import typer
 from toucan_guard.cli.keys import keys_now
 from toucan_guard.cli.output import read_token, say, say_json, settings_or_leave, status_of
 from toucan_guard.cli.store import revoked_now
+from toucan_guard.core.credentials import SESSION, switched_off
 from toucan_guard.core.decisions import Deny, Reason
 from toucan_guard.core.errors import KeysUnavailable
 from toucan_guard.core.jws import parse_compact
@@ -28,9 +29,11 @@ def inspect(
     token_file: Annotated[Path, typer.Argument(help="A file with the token; '-' is standard input.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """Show header and claims of a token, and the guard's verdict. Never takes the token on the command line,
-    where the shell's history would keep it. Leaves with 1 where the token is refused, and with 2 where its keys or the
-    store of revocations cannot be asked."""
+    """Show header and claims of a token, and the guard's verdict.
+
+    Never takes the token on the command line, where the shell's history would keep it. Leaves with 1 where the token is
+    refused, and with 2 where its keys or the store of revocations cannot be asked.
+    """
     settings = settings_or_leave()
     token = read_token(token_file)
     parsed = parse_compact(token, max_bytes=settings.token_policy.max_token_bytes)
@@ -71,6 +74,8 @@ def verdict(token: str, settings: GuardSettings, *, bootstrap: bool) -> tuple[st
         now=time.time(),
         token_type=BOOTSTRAP if bootstrap else EMBED,
     )
+    if not isinstance(claims, Deny) and bootstrap and SESSION not in settings.token_carriers:
+        claims = switched_off(SESSION)
     if isinstance(claims, Deny):
         return str(claims.reason), claims.detail
     revoked = revoked_now(settings, claims)

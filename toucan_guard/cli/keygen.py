@@ -39,8 +39,11 @@ def keygen(
     ] = Algorithm.ES256,
     kid: Annotated[str | None, typer.Option(help="The key's name; its thumbprint (RFC 7638) by default.")] = None,
 ) -> None:
-    """Make a key. The host signs with the private file, the guard verifies with the public one
-    (``TOUCAN_GUARD_KEYS_FILE``). HS256 has one secret for both."""
+    """Make a key: a pair, or for HS256 a secret.
+
+    The host signs with the private file, the guard verifies with the public one (TOUCAN_GUARD_KEYS_FILE). HS256 has one
+    secret for both sides.
+    """
     if not out.is_dir():
         wrong_use(f"{str(out)!r} is not a folder")
     problems = [] if kid is None else kid_problems(kid)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from toucan_guard.cli.inspect import verdict
-from toucan_guard.cli.output import complain, settings_or_leave, status_of, wrong_use
+from toucan_guard.cli.output import FINDING, complain, settings_or_leave, status_of, wrong_use
+from toucan_guard.core.allowlist import OriginAllowlist
 from toucan_guard.core.errors import ConfigError, MintError
 from toucan_guard.core.grants import Grant
+from toucan_guard.core.token_policy import MAX_BOOTSTRAP_SECONDS
 from toucan_guard.tokens import TokenMinter
 
 
@@ -30,14 +34,26 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
     lifetime: Annotated[int, typer.Option(help="Seconds.")] = 300,
     frame: Annotated[bool, typer.Option("--frame", help="A bootstrap token for a frame's URL.")] = False,  # noqa: FBT002
 ) -> None:
-    """Print a token for the configured issuer and audience. Mistakes are refused here, all at once. A token that is
-    well made and yet refused by the configured guard is printed with the reason beside it, and is a finding."""
+    """Print a token for the configured issuer and audience.
+
+    Mistakes are refused here, all at once. A token that is well made and yet refused by the configured guard is printed
+    with the reason beside it, and is a finding.
+    """
     settings = settings_or_leave()
     try:
         text = key_file.read_text().removesuffix("\n")
     except (OSError, UnicodeDecodeError):
         wrong_use("the key file cannot be read")
-    try:
+    problems: list[str] = []
+    grants: list[Grant] = []
+    for entry in grant or ():
+        with _gathered(problems):
+            grants.append(read_grant(entry))
+    attributes: dict[str, Any] = {}
+    for entry in rls or ():
+        with _gathered(problems):
+            _add(attributes, entry)
+    with _gathered(problems):
         minter = TokenMinter(
             text,
             kid=kid,
@@ -47,33 +63,44 @@ def mint(  # noqa: PLR0917 - the parameters are the command's options
             region=settings.region,
             claim_names=settings.token_policy.claim_names,
             development=settings.environment == "development",
-            lifetime_seconds=min(lifetime, 60) if frame else lifetime,
         )
         make = minter.mint_bootstrap if frame else minter.mint
         token = make(
             subject=subject,
             tenant=tenant,
-            grants=[read_grant(entry) for entry in grant or ()],
-            rls=_attributes(rls) if rls else None,
+            grants=grants,
+            rls=attributes if rls else None,
             origins=origin,
+            lifetime_seconds=min(lifetime, MAX_BOOTSTRAP_SECONDS) if frame else lifetime,
         )
-    except (ConfigError, MintError) as error:
-        wrong_use(*error.problems)
+    if problems:
+        wrong_use(*problems)
     typer.echo(token)
     reason, detail = verdict(token, settings, bootstrap=frame)
     if reason is not None:
         complain(f"! The configured guard refuses this token: {reason}: {detail}", style="yellow")
         raise typer.Exit(status_of(reason))
+    named = OriginAllowlist.parse(origin or (), development=True)
+    if not settings.allowlist.covers(named):
+        complain(
+            "! An origin is not among TOUCAN_GUARD_ALLOWED_ORIGINS, so the token cannot be used there", style="yellow"
+        )
+        raise typer.Exit(FINDING)
 
 
-def _attributes(texts: list[str]) -> dict[str, Any]:
-    """The attributes of all options; one that is given twice would have two meanings."""
-    found: dict[str, Any] = {}
-    for name, value in map(read_attribute, texts):
-        if name in found:
-            raise MintError(f"the attribute {name!r} is given twice: write a list, as in {name}=[1,2]")
-        found[name] = value
-    return found
+@contextmanager
+def _gathered(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, MintError) as error:
+        problems.extend(error.problems)
+
+
+def _add(attributes: dict[str, Any], text: str) -> None:
+    name, value = read_attribute(text)
+    if name in attributes:  # one that is given twice would have two meanings
+        raise MintError(f"the attribute {name!r} is given twice: write a list, as in {name}=[1,2]")
+    attributes[name] = value
 
 
 def read_grant(text: str) -> Grant:

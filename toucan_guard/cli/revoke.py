@@ -40,9 +40,12 @@ def revoke(  # noqa: PLR0917 - the parameters are the command's options
     show: Annotated[bool, typer.Option("--list", help="Show what is in force.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """Revoke in the store that all workers share. Each of them refuses what is named within the declared time, also
-    new tokens of a subject or tenant, and closes what is open. Leaves with 1 where there was nothing to take back, and
-    with 2 where the store does not answer: then whether it has heard is not known, so do it again."""
+    """Revoke in the store that all workers share.
+
+    Each of them refuses what is named within the declared time, also new tokens of a subject or tenant, and closes what
+    is open. Leaves with 1 where there was nothing to take back, and with 2 where the store does not answer: then nobody
+    knows whether it has heard, so do it again.
+    """
     named = {
         name: value
         for name, value in (("token", token), ("subject", subject), ("tenant", tenant), ("key", key))
@@ -59,7 +62,10 @@ def revoke(  # noqa: PLR0917 - the parameters are the command's options
         wrong_use("--undo takes back what is named; --list shows all")
     settings = settings_or_leave()
     if settings.store_address is None:
-        wrong_use("TOUCAN_GUARD_STORE_URL is memory://, which lives in the server's process: revoke from inside of it")
+        wrong_use(
+            "TOUCAN_GUARD_STORE_URL is memory://, which lives in the server's process: "
+            "revoke there (toucan_guard.revocation.revoke), or name a store that all share"
+        )
     if not show and not undo and seconds is not None:
         asked["until"] = time.time() + seconds
     try:

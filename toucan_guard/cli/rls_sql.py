@@ -42,10 +42,13 @@ def rls_sql(  # noqa: PLR0917 - the parameters are the command's options
     retire_keys: Annotated[bool, typer.Option("--retire-keys", help="With --set-key: drop older keys.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="With --check: print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """Print the SQL that lets PostgreSQL enforce the row policy. It can be run again at any time, and holds no secret;
-    the key comes with --set-key. A password belongs into PGPASSWORD or a password file, not into DATABASE_URL. With
-    --check, leaves with 0 where the database enforces the policy, with 1 where it differs, and with 2 where nobody
-    could look: it does not answer, refuses a question, or the settings are wrong."""
+    """Print the SQL that lets PostgreSQL enforce the row policy.
+
+    It can be run again at any time, and holds no secret; the key comes with --set-key. A password belongs into
+    PGPASSWORD or a password file, not into DATABASE_URL. With --check, leaves with 0 where the database enforces the
+    policy, with 1 where it differs, and with 2 where nobody could look: it does not answer, refuses a question, or the
+    settings are wrong.
+    """
     if check is not None and set_key is not None:
         wrong_use("--check and --set-key are two commands: give one of them")
     if retire_keys and set_key is None:
@@ -135,7 +138,9 @@ def _check(url: str, policy: RlsPolicy, context: DatabaseContext | None, *, as_j
             say(f"✗ {difference.place}: {difference.problem}", "red")
         if found:
             say(
-                "Run the SQL of `toucan-guard rls-sql` again; what it does not change stands in its sentence.", "yellow"
+                "Is it the right database, --app-role and --schema? Then run the SQL of `toucan-guard rls-sql` again; "
+                "what it does not change stands in its sentence.",
+                "yellow",
             )
         else:
             say(f"✓ The database enforces the policy {policy.version}.", "green")

@@ -46,10 +46,12 @@ def routes(
     mounted_at: Annotated[str | None, typer.Option(help="Where another app has it: /{tenant}, or /.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:
-    """List every route: guarded, exempt, open or for API keys, and the grant that it asks for. A route that is open,
-    that asks for no grant, for one that its path cannot name, or for a row filter on a table that the policy does not
-    name, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open to everybody it is a
-    finding too, unless that is meant."""
+    """List every route: guarded, exempt, open or for API keys, and the grant that it asks for.
+
+    A route that is open, that asks for no grant, for one that its path cannot name, or for a row filter on a table that
+    the policy does not name, is a finding. What FastAPI itself says of the API needs no grant behind the guard; open to
+    everybody it is a finding too, unless that is meant.
+    """
     if mounted_at is not None and not mounted_at.startswith("/"):
         wrong_use(f"{mounted_at!r} is not where an app is mounted: it begins with a slash")
     app = _load(target)
@@ -124,8 +126,13 @@ def _row(endpoint: Endpoint, *, may_be_mounted: bool) -> RouteRow:
     # What FastAPI says of a route of an included router stands in front of the route itself.
     if isinstance(getattr(route, "original_route", route), WebSocketRoute):
         methods = "WEBSOCKET"
+    state = _state_of(endpoint, methods)
     problems = [*_problems_of(endpoint, may_be_mounted=may_be_mounted), *map("it {}".format, table_problems(endpoint))]
-    return RouteRow(path, methods, _state_of(endpoint, methods), ", ".join(_grants_of(endpoint)), "; ".join(problems))
+    if state == "guarded" and any(isinstance(layer, GenerateToken) for layer, _ in endpoint.passed):
+        problems.append(
+            "the guard asks for a token where API keys are sent: name this path in TOUCAN_GUARD_EXEMPT_PATHS"
+        )
+    return RouteRow(path, methods, state, ", ".join(_grants_of(endpoint)), "; ".join(problems))
 
 
 def _made(around: Iterable[Passed]) -> Iterator[Passed]:
@@ -150,16 +157,19 @@ def _state_of(endpoint: Endpoint, methods: str) -> str:
     state, exempt = "open", None
     for layer, _ in endpoint.passed:
         if isinstance(layer, GenerateToken):
-            # The token service asks for an API key where others ask for a token.
-            return "api key"
+            # The token service asks for an API key where others ask for a token: behind a guard nobody gets there.
+            return "api key" if state == "open" or _exempts(exempt, "POST", endpoint) else "guarded"
         if isinstance(layer, ToucanGuard):
             state, exempt = "guarded", None
         elif isinstance(layer, ExemptMiddleware):
             exempt = layer
-    path = endpoint.path.removeprefix(endpoint.host)
-    if state == "guarded" and exempt is not None and methods != "WEBSOCKET" and exempt.is_exempt("GET", path):
+    if state == "guarded" and methods != "WEBSOCKET" and _exempts(exempt, "GET", endpoint):
         return "exempt"
     return state
+
+
+def _exempts(layer: ExemptMiddleware | None, method: str, endpoint: Endpoint) -> bool:
+    return layer is not None and layer.is_exempt(method, endpoint.path.removeprefix(endpoint.host))
 
 
 def _grants_of(endpoint: Endpoint) -> Iterator[str]:

@@ -179,6 +179,9 @@ class Explanation:
 
 
 _ASK_SITE = "Please tell the people who run the web site you came from, and give them the reference."
+_ELSE_ASK_SITE = (
+    "If that does not help, please tell the people who run the web site you came from, and give them the reference."
+)
 _ASK_HOST = "Please tell the people who run the server that asked, and give them the reference."
 _RELOAD = "Reload the page that you came from to get a new pass."
 
@@ -187,7 +190,7 @@ _NOT_LISTED = Explanation(
     "This page may not show this chart",
     f"The web site that asks is not on the list of sites that may. {_ASK_SITE}",
 )
-_BAD_TOKEN = Explanation(401, "The pass for this chart is not valid", f"{_RELOAD} {_ASK_SITE}", "invalid_token")
+_BAD_TOKEN = Explanation(401, "The pass for this chart is not valid", f"{_RELOAD} {_ELSE_ASK_SITE}", "invalid_token")
 _WRONG_ROWS = Explanation(
     403,
     "The pass for this chart does not say whose data to show",
@@ -218,7 +221,9 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             f"The method or a header that was asked for is not allowed. {_ASK_SITE}",
         ),
         Reason.TOKEN_MISSING: Explanation(
-            401, "A pass is needed to see this chart", f"Open the chart from the page that it belongs to. {_ASK_SITE}"
+            401,
+            "A pass is needed to see this chart",
+            f"Open the chart from the page that it belongs to. {_ELSE_ASK_SITE}",
         ),
         Reason.CREDENTIALS_REPEATED: Explanation(
             400, "More than one pass was sent", f"Exactly one pass may be sent. {_ASK_SITE}", "invalid_request"
@@ -233,7 +238,7 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
         Reason.TOKEN_NOT_YET_VALID: Explanation(
             401,
             "The pass for this chart is not valid yet",
-            f"A clock may be wrong. Wait a minute and reload. {_ASK_SITE}",
+            f"A clock may be wrong. Wait a minute and reload. {_ELSE_ASK_SITE}",
             "invalid_token",
         ),
         Reason.TOKEN_LIFETIME_TOO_LONG: _BAD_TOKEN,
@@ -312,7 +317,7 @@ EXPLANATIONS: Final[Mapping[Reason, Explanation]] = MappingProxyType(
             403, "The API key does not allow this", f"It asked for more than it may give away. {_ASK_HOST}"
         ),
         Reason.TOKEN_REQUEST_INVALID: Explanation(
-            400, "The request for a pass has mistakes", f"They are listed with their places. {_ASK_HOST}"
+            400, "The request for a pass has mistakes", f"The answer names them. {_ASK_HOST}"
         ),
         Reason.REFRESH_NOT_ALLOWED: Explanation(403, "This pass cannot be renewed", _RELOAD),
         Reason.STORE_UNAVAILABLE: Explanation(

@@ -36,7 +36,7 @@ class ConfigError(GuardError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        super().__init__(f"toucan_guard cannot start, its configuration has {len(self.problems)} error(s):\n{lines}")
+        super().__init__(f"toucan_guard is not set up as it must be, {len(self.problems)} error(s):\n{lines}")
 
 
 class GuardMissing(GuardError):

@@ -39,11 +39,13 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
             "give the frame `allow-same-origin`, serve the page over http(s)",
         ),
         Reason.ORIGIN_NOT_ALLOWED: Told(
-            "the web site that asked is not on the list", "add it to `ALLOWED_ORIGINS`, if it is yours"
+            "the web site that asked is not on the list",
+            "add it to `ALLOWED_ORIGINS`, if it is yours; if it is the charts' own, set `PUBLIC_ORIGIN`",
         ),
         Reason.ORIGIN_MISSING: Told(
             "a changing request, or a WebSocket, that does not say which web site it comes from",
-            "send a bearer token instead of a cookie",
+            "send a bearer token instead of a cookie; a program's WebSocket needs an Origin, "
+            "or `INSECURE_WEBSOCKET_WITHOUT_ORIGIN`",
         ),
         Reason.FETCH_SITE_CONFLICT: Told(
             "two headers of one request disagree on where it comes from (Origin, Sec-Fetch-Site)",
@@ -109,7 +111,8 @@ REASON_TABLE: Final[Mapping[Reason, Told]] = MappingProxyType(
             "several embeds are open, and the request does not say whose it is (no handle)", "pass `location.search` on"
         ),
         Reason.SESSION_NOT_SAME_ORIGIN: Told(
-            "the cookie of an open chart came with a request of another site", "send a bearer token"
+            "the cookie of an open chart came with a request of another site",
+            "send a bearer token; a frame's WebSocket needs `PUBLIC_ORIGIN`",
         ),
         Reason.TOKEN_REVOKED: Told(
             "the token, its subject, its tenant or its key was revoked",

@@ -46,6 +46,11 @@ from toucan_guard.trail import Trail, header_values, publish_embed, trail_of
 _LAYER: Final = "embed_token"
 _MOST_IN_FRONT: Final = 1024
 _NO_TOKEN: Final = Deny(Reason.TOKEN_MISSING, "the request carries no embed token")
+_AN_API_KEY: Final = Deny(
+    Reason.TOKEN_MISSING,
+    "the request carries an API key and no embed token: the path of the token service is named in "
+    "TOUCAN_GUARD_EXEMPT_PATHS",
+)
 _NO_BEARER: Final = Deny(
     Reason.TOKEN_MISSING, "the request carries no embed token: its Authorization header has not the scheme Bearer"
 )
@@ -156,6 +161,8 @@ class EmbedTokenMiddleware:
         if trail.claims is not None:
             return await self._vouched_for(trail.claims, trail, now)
         nothing = _NO_BEARER if authorization else _NO_TOKEN
+        if b"x-api-key" in trail.raw and _api_keys(trail):
+            nothing = _AN_API_KEY
         if self._sessions is None:
             return nothing
         session = self._session_credential(scope, trail)
@@ -228,8 +235,11 @@ class EmbedTokenMiddleware:
 
 def _exposed_api_key(trail: Trail) -> Deny | None:
     """A refusal where a browser sends an API key of the token service here; the host's own ``x-api-key`` may pass."""
-    presented = [key for key in trail.values_of(b"x-api-key") if parse_api_key(key) is not None]
-    return exposed_api_key(presented, [value for name in BROWSER_HEADERS for value in trail.values_of(name)])
+    return exposed_api_key(_api_keys(trail), [value for name in BROWSER_HEADERS for value in trail.values_of(name)])
+
+
+def _api_keys(trail: Trail) -> list[str]:
+    return [key for key in trail.values_of(b"x-api-key") if parse_api_key(key) is not None]
 
 
 def _embed_of(claims: VerifiedClaims, trail: Trail) -> Embed:

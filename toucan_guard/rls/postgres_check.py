@@ -26,6 +26,7 @@ from toucan_guard.rls.postgres_expressions import (
 from toucan_guard.rls.postgres_server import server_warning
 from toucan_guard.rls.postgres_templates import TYPE
 
+_SET_KEY: Final = "toucan-guard rls-sql --set-key DATABASE_URL"
 _SERVER_ROLES: Final = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
 
 
@@ -141,11 +142,9 @@ class _Check:
             return  # whether there is a key, only a superuser sees
         keys = [row.id for row in self._rows(f"SELECT id FROM {ddl.KEYS} ORDER BY id")]
         if not keys:
-            yield Difference(ddl.KEYS, "has no key, so that every query sees no rows: toucan-guard rls-sql --set-key")
+            yield Difference(ddl.KEYS, f"has no key, so that every query sees no rows: {_SET_KEY}")
         elif context is not None and context.key_id not in keys:
-            yield Difference(
-                ddl.KEYS, "has other keys than TOUCAN_GUARD_PG_CONTEXT_KEY: toucan-guard rls-sql --set-key"
-            )
+            yield Difference(ddl.KEYS, f"has other keys than TOUCAN_GUARD_PG_CONTEXT_KEY: {_SET_KEY}")
 
     def _function(self) -> Iterator[Difference]:
         query = (

@@ -61,7 +61,7 @@ GROUP BY named.name"""
 
 # The first releases in which a role's statistics or cached plans do not show it rows behind a policy
 # (CVE-2024-10976 and CVE-2025-8713).
-_SAFE_MINOR: Final[Mapping[int, int]] = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+_SAFE_MINOR: Final[Mapping[int, int]] = {15: 14, 16: 10, 17: 6}
 
 
 def inspection_parameters(policy: RlsPolicy) -> dict[str, object]:

@@ -25,8 +25,10 @@ onWidth(board, async (width) => {
   board.classList.remove("waiting");
 });
 
-// The frame is as high as what it shows. The height is no secret, so any parent may hear it.
+// The frame is as high as what it shows, once it shows something: until then it keeps the height that the page has
+// reserved, or everything below it would jump. The height is no secret, so any parent may hear it.
 new ResizeObserver(() => {
+  if (board.classList.contains("waiting")) return;
   parent.postMessage({ type: "flights:height", height: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
 }).observe(document.body);
 
