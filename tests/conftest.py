@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import anyio.lowlevel
 import pytest
+from hypothesis import settings as examples
 
 from toucan_guard import Grant, GuardSettings
 from toucan_guard.testing import TEST_SECRET, sign_token
@@ -20,6 +21,10 @@ from toucan_guard.tokens import store as memory
 
 PORTAL = "https://portal.example"
 OWN = "https://charts.example"
+
+# Hypothesis tries the same examples every time, however slow the machine is; ``TOUCAN_LONG=1`` draws new ones.
+examples.register_profile("new", examples.get_profile("ci"), derandomize=False)
+examples.load_profile("new" if os.environ.get("TOUCAN_LONG") else "ci")
 
 
 @pytest.fixture(autouse=True)
