@@ -94,7 +94,7 @@ async def verdict(one: CachedVerifier, token: str) -> str:
 
 
 async def settled(until: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not until():  # noqa: ASYNC110 - what is waited for sets no event
             await anyio.sleep(0.001)
 
