@@ -27,8 +27,19 @@ examples.register_profile("new", examples.get_profile("ci"), derandomize=False)
 examples.load_profile("new" if os.environ.get("TOUCAN_LONG") else "ci")
 
 
+@pytest.hookimpl(trylast=True)  # pytest itself has its colours by then
+def pytest_configure() -> None:
+    """Commands print as on a terminal of 80 columns without colours, wherever the tests run."""
+    for name in (
+        "COLUMNS", "LINES", "TERMINAL_WIDTH", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS",
+        "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+    ):  # fmt: skip
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for name in list(os.environ):
         if name.upper().startswith("TOUCAN_GUARD_") or name == "WEB_CONCURRENCY":
             monkeypatch.delenv(name)

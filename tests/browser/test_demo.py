@@ -179,6 +179,7 @@ def test_a_hostile_frame_inside_an_allowed_page_plants_nothing(browser: Any, dem
             demo.stranger,
         )
         page.frame_locator("iframe").locator("h1").wait_for(state="attached")
+
         def inner() -> list[Any]:
             return [frame for frame in page.frames if frame.parent_frame and frame.parent_frame.parent_frame]
 
