@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import anyio.lowlevel
 import pytest
+from hypothesis import settings as examples
 
 from toucan_guard import Grant, GuardSettings
 from toucan_guard.testing import TEST_SECRET, sign_token
@@ -21,9 +22,24 @@ from toucan_guard.tokens import store as memory
 PORTAL = "https://portal.example"
 OWN = "https://charts.example"
 
+# Hypothesis tries the same examples every time, however slow the machine is; ``TOUCAN_LONG=1`` draws new ones.
+examples.register_profile("new", examples.get_profile("ci"), derandomize=False)
+examples.load_profile("new" if os.environ.get("TOUCAN_LONG") else "ci")
+
+
+@pytest.hookimpl(trylast=True)  # pytest itself has its colours by then
+def pytest_configure() -> None:
+    """Commands print as on a terminal of 80 columns without colours, wherever the tests run."""
+    for name in (
+        "COLUMNS", "LINES", "TERMINAL_WIDTH", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS",
+        "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+    ):  # fmt: skip
+        os.environ.pop(name, None)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for name in list(os.environ):
         if name.upper().startswith("TOUCAN_GUARD_") or name == "WEB_CONCURRENCY":
             monkeypatch.delenv(name)

@@ -278,13 +278,12 @@ async def test_a_stream_is_cut_at_its_next_chunk(
 async def test_a_stream_is_cut_when_its_token_expires(
     make_settings: Any, make_token: Any, http: Any, audit_lines: Any
 ) -> None:
-    expires_at = int(time.time()) + 4
-
     async def until_it_has_expired() -> None:
         while time.time() <= expires_at:  # noqa: ASYNC110 - what is waited for sets no event
             await anyio.sleep(0.05)
 
     guard = ToucanGuard(_stream(until_it_has_expired), settings=make_settings(leeway_seconds=0))
+    expires_at = int(time.time()) + 4
     answer = await http(guard, "GET", "/", _headers(make_token(lifetime_seconds=4, now=expires_at - 4)))
     assert answer.body == CHUNKS[0]
     assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "deny", "token_expired")]

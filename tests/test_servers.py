@@ -23,6 +23,7 @@ import toucan_guard
 from toucan_guard.testing import TEST_SECRET, sign_token
 
 PORTAL = "https://portal.example"
+GONE = ("gone in the answer", "gone before it")
 
 SERVED = f"""
 import anyio
@@ -135,21 +136,30 @@ class Served:
     folder: Path
 
     def client(self) -> httpx2.Client:
-        return httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10, trust_env=False)
+        return httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
 
     def socket(self, path: str, **options: Any) -> Any:
-        return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, open_timeout=10, **options)
+        return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, open_timeout=60, **options)
 
-    def events(self) -> list[dict[str, Any]]:
+    def _written(self) -> list[dict[str, Any]]:
         events = [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
         return [event for event in events if event["event"] not in ("open", "close")]
 
+    def events(self) -> list[dict[str, Any]]:
+        """What was written, but for what clients asked for that had hung up: that may come at any time."""
+        written = self._written()
+        gone = {event["request_id"] for event in written if event.get("subject") in GONE}
+        return [event for event in written if event["request_id"] not in gone]
+
+    def decisions_on(self, subject: str) -> int:
+        return sum(event.get("subject") == subject for event in self._written())
+
     def new_events(self, seen: int, expected: int) -> list[Any]:
         """What was written since; a completion may come a moment after the answer's last byte."""
-        deadline = time.monotonic() + 5
-        while len(self.events()) < seen + expected and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while len(events := self.events()[seen:]) < expected and time.monotonic() < deadline:
             time.sleep(0.02)
-        return [(e["event"], e["outcome"], e.get("reason"), e.get("status")) for e in self.events()[seen:]]
+        return [(e["event"], e["outcome"], e.get("reason"), e.get("status")) for e in events]
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -184,7 +194,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -278,9 +288,9 @@ def test_a_refused_socket_is_never_accepted(path: str, origin: Any, status: int,
 def test_an_allowed_socket(server: Served) -> None:
     seen = len(server.events())
     with server.socket("/live", origin=PORTAL, additional_headers=_bearer()) as live:
-        assert live.recv(10) == "user-1"
+        assert live.recv(60) == "user-1"
         with pytest.raises(ConnectionClosed) as closed:
-            live.recv(10)
+            live.recv(60)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1000
     assert server.new_events(seen, 1) == [("decision", "allow", None, 101)]
@@ -289,7 +299,7 @@ def test_an_allowed_socket(server: Served) -> None:
 def test_a_socket_with_its_token_in_the_subprotocol(server: Served) -> None:
     token = _bearer()["authorization"].removeprefix("Bearer ")
     with server.socket("/live", origin=PORTAL, subprotocols=["embed", f"embed.token.{token}"]) as live:
-        assert live.recv(10) == "user-1"
+        assert live.recv(60) == "user-1"
         assert live.subprotocol == "embed"
 
 
@@ -298,7 +308,7 @@ def test_a_socket_that_is_refused_later_is_closed_with_1008(server: Served) -> N
     with server.socket("/live/refused", origin=PORTAL, additional_headers=_bearer()) as live:
         live.send("more")
         with pytest.raises(ConnectionClosed) as closed:
-            live.recv(10)
+            live.recv(60)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
     assert server.new_events(seen, 2) == [
@@ -307,31 +317,27 @@ def test_a_socket_that_is_refused_later_is_closed_with_1008(server: Served) -> N
     ]
 
 
-def _hangs_up(server: Served, *, after_first_bytes: bool) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
-        lines = [f"{name}: {value}" for name, value in {"host": "charts.example", **_bearer()}.items()]
+def _hangs_up(server: Served, subject: str, *, after_first_bytes: bool) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
+        lines = [f"{name}: {value}" for name, value in {"host": "charts.example", **_bearer(subject=subject)}.items()]
         raw.sendall(("GET /stream HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode())
         if after_first_bytes:
             assert raw.recv(1)
+    seen = len(server.events())
+    with server.client() as client:
+        assert client.get("/chart", headers=_bearer()).status_code == 200
+    assert [event[0] for event in server.new_events(seen, 1)] == ["decision"]
 
 
 def test_a_client_that_hangs_up_during_the_answer_is_recorded_once(server: Served) -> None:
-    seen = len(server.events())
-    _hangs_up(server, after_first_bytes=True)
-    with server.client() as client:
-        assert client.get("/chart", headers=_bearer()).status_code == 200
-    events = server.new_events(seen, 2)
-    assert [event[0] for event in events].count("decision") == 2
+    _hangs_up(server, GONE[0], after_first_bytes=True)
+    assert server.decisions_on(GONE[0]) == 1
 
 
 def test_a_client_that_hangs_up_before_the_answer_is_recorded_once_at_most(server: Served) -> None:
     # Whether a server reads a request whose sender has gone already is the server's business.
-    seen = len(server.events())
-    _hangs_up(server, after_first_bytes=False)
-    with server.client() as client:
-        assert client.get("/chart", headers=_bearer()).status_code == 200
-    events = server.new_events(seen, 1)
-    assert [event[0] for event in events].count("decision") in (1, 2)
+    _hangs_up(server, GONE[1], after_first_bytes=False)
+    assert server.decisions_on(GONE[1]) <= 1
 
 
 def test_an_endless_stream_is_cut_when_its_subject_is_revoked(server: Served) -> None:
@@ -350,7 +356,7 @@ def test_a_socket_is_closed_when_its_subject_is_revoked(server: Served) -> None:
         server.socket("/live/revoked", origin=PORTAL, subprotocols=["embed", f"embed.token.{token}"]) as live,
         pytest.raises(ConnectionClosed) as closed,
     ):
-        live.recv(timeout=20)
+        live.recv(timeout=60)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "token_revoked")
     assert server.new_events(seen, 2) == [

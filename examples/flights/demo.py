@@ -32,7 +32,7 @@ logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing 
 
 # Browsers resolve every name under .localhost to this machine, and each name is a site of its own.
 HOSTS = ("viz.localhost", "united.localhost", "delta.localhost", "stranger.localhost")
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

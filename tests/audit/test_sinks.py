@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -56,6 +57,23 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
         except OSError:
             continue
+
+
+def test_a_sink_that_nobody_holds_any_more_keeps_no_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+
+    def held() -> int:
+        gc.collect()
+        links = [Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
+        return sum(link.is_symlink() and str(link.readlink()) == str(path) for link in links)
+
+    sinks = [open_sink(str(path)) for _ in range(3)]
+    sinks[0].close()
+    assert held() == 2
+    sinks.clear()
+    assert held() == 0
+    with pytest.raises(ConfigError):
+        open_sink(str(tmp_path / "none" / "audit.jsonl"))
 
 
 def test_stdout_is_written_by_its_descriptor(capfd: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def browser() -> Iterator[Any]:
 def context(browser: Any) -> Iterator[Any]:
     """A browser profile of its own: no cookies from elsewhere."""
     profile = browser.new_context(viewport={"width": 1440, "height": 1000})
-    profile.set_default_timeout(20_000)
+    profile.set_default_timeout(60_000)
     yield profile
     profile.close()
 

@@ -32,6 +32,10 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 from toucan_guard import GuardSettings, ToucanGuard
+from toucan_guard.tokens import redis_driver
+
+# A store that is up and answers late, because the machine is busy, is not what these tests are about.
+redis_driver.TIMEOUT_SECONDS = redis_driver._LONGEST_SECONDS = 60.0
 
 PAGE = """<!doctype html><title>chart</title><h1>{subject}</h1><output></output><script>
 fetch('/data').then(r => r.json()).then(d => {{ document.querySelector('output').textContent = JSON.stringify(d) }})
@@ -195,8 +199,13 @@ def _seen(page: Any, number: int) -> dict[str, Any]:
 
 
 def test_two_identities_in_one_page_reloads_and_a_second_view_with_old_cookies(page: Any, site: Site) -> None:
-    workers = set()
-    for one, other in (("ada", "grace"), ("grace", "ada"), ("ada", "grace")):
+    workers, views = set(), 0
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    # Which worker answers is the kernel's choice. Sessions are to be opened at one and used at another.
+    while views < 3 or len(workers) < 2:
+        assert time.monotonic() < deadline, "one worker answers everything"
+        one, other = ("grace", "ada") if views % 2 else ("ada", "grace")
+        views += 1
         page.goto(site.portal)
         _embed(page, site.address(one), site.address(other))
         for _ in range(3):
@@ -208,7 +217,6 @@ def test_two_identities_in_one_page_reloads_and_a_second_view_with_old_cookies(p
                 assert "embed_token" not in frame.url
                 with page.expect_response(lambda response: "/data" in response.url):
                     frame.evaluate("location.reload()")
-    assert len(workers) > 1, "sessions were opened at one worker and used at others"
 
 
 def test_a_copied_address_opens_nothing_in_another_browser(browser: Any, page: Any, site: Site) -> None:

@@ -17,10 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from toucan_guard import Grant, Reason, ToucanGuard
+from toucan_guard import Grant, Reason, ToucanGuard, live
 from toucan_guard.core.errors import ConfigError, NoEmbedContext, StoreUnavailable
 from toucan_guard.core.origins import parse_origin
 from toucan_guard.layers import (
+    AdmissionMiddleware,
     BootstrapExchangeMiddleware,
     EmbedTokenMiddleware,
     GrantMiddleware,
@@ -516,16 +517,28 @@ async def test_a_forged_host_does_not_make_a_stranger_our_own_page(
     assert named.messages[0]["type"] == "websocket.accept"
 
 
-class Socket:
-    """A WebSocket app that stays open until it is told that the client has gone."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """What the guard's layers look at, often while a connection is open."""
+    clock = FakeClock()
+    for layer in (AdmissionMiddleware, EmbedTokenMiddleware):
+        monkeypatch.setitem(layer.__init__.__kwdefaults__, "clock", clock)
+    monkeypatch.setattr(live, "_LONGEST_SECONDS", 0.01)
+    return clock
 
-    def __init__(self, *, accept: bool = True) -> None:
+
+class Socket:
+    """A WebSocket app that stays open until it is told that the client has gone; ``then`` happens meanwhile."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None, *, accept: bool = True) -> None:
+        self._then = then
         self._accept = accept
         self.cancelled = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._accept:
             await send({"type": "websocket.accept"})
+        self._then()
         try:
             await anyio.sleep_forever()
         except anyio.get_cancelled_exc_class():
@@ -534,11 +547,11 @@ class Socket:
 
 
 async def test_a_socket_is_closed_when_its_token_expires(
-    make_settings: Any, websocket: Any, make_token: Any, audit_lines: Any
+    make_settings: Any, websocket: Any, make_token: Any, audit_lines: Any, clock: FakeClock
 ) -> None:
-    app = Socket()
+    app = Socket(lambda: clock.advance(4))
     guard = ToucanGuard(app, settings=make_settings(leeway_seconds=0))
-    token = make_token(lifetime_seconds=3, now=time.time() - 1)
+    token = make_token(lifetime_seconds=3, now=clock())
     with anyio.fail_after(30):
         answer = await websocket(guard, "/live", {"origin": PORTAL, "x-embed-token": token})
     assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
@@ -550,10 +563,11 @@ async def test_a_socket_is_closed_when_its_token_expires(
 
 
 async def test_what_an_app_says_on_after_the_end_of_its_token_does_not_leave(
-    make_settings: Any, websocket: Any, make_token: Any
+    make_settings: Any, websocket: Any, make_token: Any, clock: FakeClock
 ) -> None:
     async def stubborn(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
+        clock.advance(4)
         try:
             await anyio.sleep(30)
         finally:
@@ -561,16 +575,17 @@ async def test_what_an_app_says_on_after_the_end_of_its_token_does_not_leave(
                 await send({"type": "websocket.send", "text": "one more row"})
 
     guard = ToucanGuard(stubborn, settings=make_settings(leeway_seconds=0))
-    token = make_token(lifetime_seconds=3, now=time.time() - 1)
+    token = make_token(lifetime_seconds=3, now=clock())
     answer = await websocket(guard, "/live", {"origin": PORTAL, "x-embed-token": token})
     assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
 
 
 async def test_a_socket_that_is_still_not_accepted_is_refused_when_its_token_expires(
-    make_settings: Any, websocket: Any, make_token: Any, audit_lines: Any
+    make_settings: Any, websocket: Any, make_token: Any, audit_lines: Any, clock: FakeClock
 ) -> None:
-    guard = ToucanGuard(Socket(accept=False), settings=make_settings(leeway_seconds=0))
-    token = make_token(lifetime_seconds=3, now=time.time() - 1)
+    app = Socket(lambda: clock.advance(4), accept=False)
+    guard = ToucanGuard(app, settings=make_settings(leeway_seconds=0))
+    token = make_token(lifetime_seconds=3, now=clock())
     with anyio.fail_after(30):
         answer = await websocket(guard, "/live", {"origin": PORTAL, "x-embed-token": token})
     assert answer.reason == Reason.TOKEN_EXPIRED
@@ -579,7 +594,7 @@ async def test_a_socket_that_is_still_not_accepted_is_refused_when_its_token_exp
 
 @pytest.mark.parametrize("ended_by", ["the app closes", "the client leaves"])
 async def test_what_an_app_does_after_the_socket_is_not_cut_short(
-    ended_by: str, make_settings: Any, websocket: Any, make_token: Any
+    ended_by: str, make_settings: Any, websocket: Any, make_token: Any, clock: FakeClock
 ) -> None:
     finished = False
 
@@ -587,28 +602,33 @@ async def test_what_an_app_does_after_the_socket_is_not_cut_short(
         nonlocal finished
         await receive()
         await send({"type": "websocket.accept"})
+        await anyio.wait_all_tasks_blocked()  # the guard watches
         if ended_by == "the app closes":
             await send({"type": "websocket.close"})
         else:
             await receive()
-        await anyio.sleep(2.3)
+        clock.advance(4)
+        await anyio.sleep(0.1)  # ten looks
         finished = True
 
     guard = ToucanGuard(app, settings=make_settings(leeway_seconds=0))
-    token = make_token(lifetime_seconds=3, now=time.time() - 1)
+    token = make_token(lifetime_seconds=3, now=clock())
     answer = await websocket(guard, "/live", {"origin": PORTAL, "x-embed-token": token})
     assert finished
     assert all(message.get("code") != 1008 for message in answer.messages)
 
 
-async def test_a_socket_has_the_same_leeway_as_a_request(make_settings: Any, websocket: Any, make_token: Any) -> None:
+async def test_a_socket_has_the_same_leeway_as_a_request(
+    make_settings: Any, websocket: Any, make_token: Any, clock: FakeClock
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
-        await anyio.sleep(2.2)
+        clock.advance(4)
+        await anyio.sleep(0.1)  # ten looks
         await send({"type": "websocket.close", "code": 1000})
 
     guard = ToucanGuard(app, settings=make_settings(leeway_seconds=30))
-    token = make_token(lifetime_seconds=3, now=time.time() - 1)
+    token = make_token(lifetime_seconds=3, now=clock())
     answer = await websocket(guard, "/live", {"origin": PORTAL, "x-embed-token": token})
     assert answer.messages[-1] == {"type": "websocket.close", "code": 1000}
 
@@ -617,7 +637,7 @@ async def test_the_layer_alone_closes_an_expired_socket_too(
     make_settings: Any, websocket: Any, make_token: Any
 ) -> None:
     layer = _alone(Socket(), make_settings(leeway_seconds=0))
-    token = make_token(lifetime_seconds=3, now=time.time() - 1)
+    token = make_token(lifetime_seconds=3)  # by the clock on the wall, without a look before its end
     with anyio.fail_after(30):
         answer = await websocket(layer, "/live", {"x-embed-token": token})
     assert answer.messages[-1] == {"type": "websocket.close", "code": 1008, "reason": "token_expired"}

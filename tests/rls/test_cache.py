@@ -100,14 +100,14 @@ def test_on_nobody_s_behalf_every_use_raises(use: Callable[[EmbedCache[str]], An
         current_row_access.reset(token)
 
 
-@pytest.mark.parametrize("decorate", [
-    cached(EmbedCache(LRUCache(10))),
-    cached(LRUCache(10), key=embed_key),
+@pytest.mark.parametrize("decorator", [
+    lambda: cached(EmbedCache(LRUCache(10))),
+    lambda: cached(LRUCache(10), key=embed_key),
 ], ids=["mapping", "key function"])  # fmt: skip
-def test_cachetools_decorates_with_it(decorate: Any) -> None:
+def test_cachetools_decorates_with_it(decorator: Callable[[], Any]) -> None:
     calls: list[tuple[str, Any, Any]] = []
 
-    @decorate
+    @decorator()
     def chart(name: str, *, month: int = 1) -> str:
         carrier = str(current_row_access.get().row_filter.attributes["carrier"])  # type: ignore[union-attr]
         calls.append((carrier, name, month))

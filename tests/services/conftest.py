@@ -49,7 +49,7 @@ class Valkey:
                  "--appendonly", "no", "--requirepass", PASSWORD, "--daemonize", "no", *self._options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert self._process.poll() is None, (self._folder / "valkey.log").read_text()
             assert time.monotonic() < deadline, "the server does not start"
@@ -62,7 +62,7 @@ class Valkey:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.wait(5)
+            process.wait(60)
 
     def freeze(self) -> None:
         """Let it take connections and bytes, and answer nothing."""
@@ -75,8 +75,8 @@ class Valkey:
 
     def ask(self, *command: str) -> bytes:
         """One command over a plain socket: what the store says without the driver."""
-        with socket.create_connection(("127.0.0.1", self.port), 2) as connection:
-            connection.settimeout(2)
+        with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+            connection.settimeout(10)
             connection.sendall(_packed("AUTH", PASSWORD) + _packed(*command))
             answer = connection.recv(65536)
             while answer == b"+OK\r\n":
@@ -172,10 +172,10 @@ class Workers:
         codes = []
         for process in self._processes:
             try:
-                codes.append(process.wait(5))
+                codes.append(process.wait(60))
             except subprocess.TimeoutExpired:
                 process.kill()
-                codes.append(process.wait(5))
+                codes.append(process.wait(60))
             assert process.stdout is not None
             process.stdout.close()
         return codes

@@ -553,10 +553,10 @@ async def test_judging_costs_the_same_however_much_is_revoked() -> None:
         claims = _claims()
         best = float("inf")
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.thread_time()
             for _ in range(1000):
                 denied: Deny | None = world.revocations.judge(claims, NOW)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         assert denied is None
         return best
 

@@ -85,6 +85,7 @@ class FileWriter(DescriptorWriter):
         self._path = str(path)
         self._clock = clock
         self._looked_at = _NEVER
+        self._identity: tuple[int, int] | None = None
         super().__init__(self._open())
 
     def _open(self) -> int:
@@ -93,7 +94,7 @@ class FileWriter(DescriptorWriter):
         descriptor = os.open(self._path, how, 0o640)
         os.set_blocking(descriptor, True)
         state = os.fstat(descriptor)
-        self._identity: tuple[int, int] | None = (state.st_dev, state.st_ino)
+        self._identity = (state.st_dev, state.st_ino)
         return descriptor
 
     def info(self, line: bytes) -> None:
@@ -132,6 +133,10 @@ class FileWriter(DescriptorWriter):
             os.close(self._descriptor)
             self._identity = None
             self._looked_at = _NEVER
+
+    def __del__(self) -> None:
+        """A guard that nobody holds any more, and nobody has closed, keeps no file open."""
+        self.close()
 
 
 def stdout_descriptor() -> int:
