@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -192,6 +192,50 @@ async def test_an_app_that_ignores_its_cancellation_is_closed_all_the_same_and_s
     with anyio.fail_after(20):
         answer = await websocket(ToucanGuard(stubborn, settings=settings), "/live", _headers(make_token()))
     assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
+
+
+def _flood() -> Iterator[dict[str, Any]]:
+    """More messages than anybody gets to the end of, but for a test that fails."""
+    yield {"type": "websocket.connect"}
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        yield {"type": "websocket.receive", "text": "more"}
+
+
+async def test_a_flood_of_messages_does_not_outlive_the_token(
+    make_settings: Any, make_token: Any, websocket: Any, audit_lines: Any
+) -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":  # which never waits, and neither does the next
+            await send({"type": "websocket.send", "text": "more"})
+
+    guard = ToucanGuard(echo, settings=make_settings(leeway_seconds=0))
+    began = time.monotonic()
+    answer = await websocket(guard, "/live", _headers(make_token(lifetime_seconds=2)), incoming=_flood())
+    assert time.monotonic() - began < 5
+    assert answer.messages[-1] == {"type": "websocket.close", "code": 1008, "reason": "token_expired"}
+    assert _says(audit_lines()) == [("decision", "allow", None), ("completion", "deny", "token_expired")]
+
+
+async def test_an_app_that_speaks_on_without_a_pause_is_stopped(
+    make_settings: Any, make_token: Any, websocket: Any
+) -> None:
+    settings, said = make_settings(), 0
+
+    async def deaf(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal said
+        await send({"type": "websocket.accept"})
+        await revoke(settings, tenant="acme")
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.5)  # the watch has noticed
+        while said < 100_000:
+            await send({"type": "websocket.send", "text": "one more row"})
+            said += 1
+
+    answer = await websocket(ToucanGuard(deaf, settings=settings), "/live", _headers(make_token()))
+    assert [message["type"] for message in answer.messages] == ["websocket.accept", "websocket.close"]
+    assert said == 0
 
 
 @pytest.mark.parametrize("ending", ["returns", "closes", "raises", "refuses", "is cancelled"])

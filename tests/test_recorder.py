@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from toucan_guard.core.audit_line import encode_line
 from toucan_guard.core.decisions import ALLOW, Allow
 from toucan_guard.core.pseudonyms import Pseudonyms
 from toucan_guard.layers import AuditLogMiddleware
+from toucan_guard.recorder import Recorder
 from toucan_guard.rls.context import current_row_access
 from toucan_guard.testing import audit_capture, sign_token
 from toucan_guard.trail import existing_trail, trail_of
@@ -141,6 +143,23 @@ async def test_where_events_are_counted_each_is_one(http: Any, monkeypatch: pyte
     await http(AuditLogMiddleware(app, sink=sink, metrics=Metrics()))
     assert counted == ["allow"]
     assert sink.take()[0] is False
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_process_that_is_forked_does_not_tell_what_its_parent_has_dropped() -> None:
+    class Full:
+        def write(self, event: Any) -> None:
+            raise OSError
+
+        def close(self) -> None: ...
+
+    recorder = Recorder(sink=Full(), mode="best_effort", routes_of=_app(None))
+    recorder.record({"event": "decision"})
+    child = os.fork()
+    if not child:
+        os._exit(recorder.dropped)
+    assert (os.waitpid(child, 0)[1], recorder.dropped) == (0, 1)
 
 
 async def test_two_records_of_one_token_have_their_own_pseudonyms(make_settings: Any, http: Any) -> None:

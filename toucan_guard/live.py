@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toucan_guard.asgi import Refused, close_code
@@ -150,6 +151,7 @@ class Standing:
         The app runs in the task that called; what watches it ends with it, or with the socket.
         """
         trail = trail_of(scope)
+        until = self._end_in_time(claims)
         life, watching = anyio.CancelScope(), anyio.CancelScope()
         failed: BaseException | None = None
         over = False
@@ -160,13 +162,26 @@ class Standing:
                 over = True
                 watching.cancel()  # what the app does afterwards is no longer a connection
 
+        async def in_time() -> None:
+            # Messages that come or go without a pause keep the event loop from the watch: for many seconds, or, where
+            # what is said in vain never waits, for ever.
+            if over:
+                return
+            if trail.ended is None and self._clock() >= until:
+                trail.ended = _EXPIRED
+                life.cancel()
+            if trail.ended is not None:
+                await anyio.lowlevel.checkpoint()
+
         async def watched_receive() -> Message:
             message = await receive()
             noticed(message)
+            await in_time()
             return message
 
         async def watched_send(message: Message) -> None:
             noticed(message)
+            await in_time()
             if over or trail.ended is None:
                 await send(message)
             # Otherwise the app has been told to stop, and speaks on.
@@ -194,11 +209,14 @@ class Standing:
             raise Refused(trail.ended)
         await send({"type": "websocket.close", "code": close_code(trail.ended), "reason": str(trail.ended.reason)})
 
+    def _end_in_time(self, claims: VerifiedClaims) -> float:
+        """When these claims run out, in seconds since the epoch."""
+        return claims.expires_at + (self._verifier.policy.leeway_seconds if claims.token_type == EMBED else 0)
+
     async def _end_of(self, claims: VerifiedClaims, trail: Trail) -> Deny:
         """Wait until what these claims let in must end."""
-        leeway = self._verifier.policy.leeway_seconds if claims.token_type == EMBED else 0
         # By the steady clock too: the other one may be set back.
-        last = anyio.current_time() + claims.expires_at + leeway - self._clock()
+        last = anyio.current_time() + self._end_in_time(claims) - self._clock()
         while True:
             left = last - anyio.current_time()
             if left <= 0:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Scope
 
+from toucan_guard.audit.forks import tell_of_forks
 from toucan_guard.audit.metrics import Metrics
 from toucan_guard.audit.sinks import Sink, observers
 from toucan_guard.core.audit_event import Event, decision_event
@@ -74,6 +75,11 @@ class Recorder:
         self._templates = RouteTemplates()
         self.routes_of = routes_of
         self._takes_lines = getattr(sink, "takes_lines", False) and metrics is None
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """Begin without what the parent has counted, which tells of it itself."""
+        self.dropped = 0
 
     @property
     def takes_lines(self) -> bool:

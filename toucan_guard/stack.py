@@ -39,7 +39,8 @@ class ToucanGuard:
     some routes: ``Mount("/embed", routes=[…], middleware=[Middleware(ToucanGuard, settings=settings)])``.
 
     Build the settings eagerly, as above: Starlette builds its middleware at the first request, and a
-    mistake should show at start-up.
+    mistake should show at start-up. A guard serves one event loop at a time: several that run in threads beside each
+    other have one each.
 
     Args:
         app: The app that renders.

@@ -18,7 +18,7 @@ import pytest
 
 from toucan_guard.audit.files import read_lines
 from toucan_guard.audit.open import open_sink
-from toucan_guard.audit.verdict import Verdict
+from toucan_guard.audit.verdict import TAMPERING, Verdict
 from toucan_guard.audit.verify import ChainVerifier
 from toucan_guard.audit.writers import FileWriter
 from toucan_guard.core.errors import AuditWriteError
@@ -279,6 +279,45 @@ def test_several_threads_share_one_chain(mode: Any, tmp_path: Path) -> None:
     sink.close()
     verdict = verify(path)
     assert (verdict.findings, verdict.lines) == ((), 802)
+
+
+_CUT = """
+import os, resource, signal, sys
+from toucan_guard.audit.open import open_sink
+from toucan_guard.core.errors import AuditWriteError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sink = open_sink(sys.argv[1])
+event = {"schema": 1, "event": "decision"}
+if sys.argv[2] == "later":
+    sink.write(event)
+resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(sys.argv[1]).st_size + 60, resource.RLIM_INFINITY))
+try:
+    sink.write(event)
+except AuditWriteError:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+child = os.fork()
+if not child:
+    sink.write(event)
+    sink.close()
+    os._exit(0)
+os.waitpid(child, 0)
+if sys.argv[3] == "both":
+    sink.write(event)
+    sink.close()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("cut", ["first", "later"])
+@pytest.mark.parametrize("going_on", ["both", "the child alone"])
+def test_a_line_that_a_full_disk_cut_before_the_fork_accuses_nobody(cut: str, going_on: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _CUT, str(path), cut, going_on]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    verdict = verify(path)
+    assert not TAMPERING & {finding.kind for finding in verdict.findings}
+    assert len(verdict.chains) == 1 + (going_on == "both" or cut == "later")
 
 
 _HELD = """

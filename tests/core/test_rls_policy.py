@@ -304,6 +304,29 @@ MISTAKES: list[Any] = [
     ),
     ("columns that show nothing", "[tables.t]\nopen = true\ncolumns = { show = [] }", ["show must be a list"]),
     ("columns that are numbers", "[tables.t]\nopen = true\ncolumns = { show = [1] }", ["show must be a list"]),
+    ("columns with a blank", '[tables.t]\nopen = true\ncolumns = { show = ["a "] }', ["show must be a list"]),
+    ("columns with a line end", '[tables.t]\nopen = true\ncolumns = { show = ["a\\n"] }', ["show must be a list"]),
+    (
+        "a column in quotes",
+        """[tables.t]\nall = [ { column = '"a"', op = "is_set" } ]""",
+        ["tables.t.all[0]: column must be the name of a column, without blanks or quotes around it"],
+    ),
+    ("a table in quotes", "[tables.'`t`']\nopen = true", ["a table is named as in the database"]),
+    (
+        "a column with its table",
+        '[tables."s.t"]\nall = [ { column = "t.a", op = "is_set" } ]',
+        ["tables.s.t: 't.a' begins with the table's name: write the column alone"],
+    ),
+    (
+        "shown columns with their table",
+        '[tables."s.t"]\nopen = true\ncolumns = { show = ["s.t.a", "b"] }',
+        ["tables.s.t: 's.t.a' begins with the table's name"],
+    ),
+    (
+        "a table of the connection's own",
+        '[tables.t]\nall = [ { column = "a", op = "is_set" } ]\n[tables."pg_temp.t"]\nopen = true',
+        ["tables.pg_temp.t: may be the same table as t"],
+    ),
     ("a column twice", '[tables.t]\nopen = true\ncolumns = { show = ["a", "a"] }', ["show names a column twice"]),
 ]
 
@@ -346,7 +369,10 @@ def test_a_mistake_in_json_is_named_with_its_line_too() -> None:
         RlsPolicy.from_json(
             '{"tables": {\n  "t": {"any": [\n    {"column": "c", "op": "is_set"},\n    {"op": "eq"}]}}}'
         )
-    assert raised.value.problems[0] == "line 4, tables.t.any[1]: column must be the name of a column"
+    assert (
+        raised.value.problems[0]
+        == "line 4, tables.t.any[1]: column must be the name of a column, without blanks or quotes around it"
+    )
 
 
 def test_the_short_form_has_no_lines() -> None:
@@ -447,6 +473,8 @@ def test_the_shorthand_knows_schemas() -> None:
         pytest.param(".carrier=carrier", "write table.column", id="an empty table"),
         pytest.param("flights.=carrier", "write table.column", id="an empty column"),
         pytest.param("flights.carrier=a b", "write table.column", id="a strange attribute"),
+        pytest.param('"sales.flights".carrier=carrier', "write table.column", id="a table in quotes"),
+        pytest.param('flights."carrier"=carrier', "write table.column", id="a column in quotes"),
         pytest.param("flights.carrier==carrier", "write table.column", id="two equals signs"),
         pytest.param("flights.carrier=carrier,", "'': write", id="a comma too many"),
         pytest.param("f.c=a,f.c=a", "'f.c=a': is given twice", id="a column twice"),

@@ -58,8 +58,10 @@ def test_entries_are_held_apart(valkey: Any, decode: bool) -> None:
 
 
 FOREIGN = [
-    b"rows", b"{}\nrows", b"[1]\nrows", b"[", b'["a"]', b"\xff\nrows", b'{"filtered": [1]}\nrows',
-    b'{"filtered": "flights"}\nrows', b'{"filtered": ["flights"]}', b"[" * 100_000 + b"\nrows",
+    b"rows", b"{}\nrows", b"[1]\nrows", b"[", b'["a"]', b"\xff\nrows", b'{"embed": "OURS", "filtered": [1]}\nrows',
+    b'{"embed": "OURS", "filtered": "flights"}\nrows', b'{"embed": "OURS", "filtered": ["flights"]}',
+    b'{"embed": "OURS"}\nrows', b"[" * 100_000 + b"\nrows",
+    b'{"filtered": ["flights"]}\nrows', b'{"embed": "", "filtered": ["flights"]}\nrows',
 ]  # fmt: skip
 
 
@@ -68,9 +70,29 @@ def test_what_somebody_else_has_put_there_is_no_entry(valkey: Any, foreign: byte
     with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
         charts = EmbedRedis(client)
         with embed("AA") as access:
-            client.set(charts.key("delays"), foreign)
+            client.set(charts.key("delays"), foreign.replace(b"OURS", access.embed_key.encode()))
             assert charts.get("delays") is None
             assert access.receipts == {}
+
+
+def test_another_embeds_entry_is_none_whatever_key_it_comes_under(valkey: Any) -> None:
+    with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
+        charts = EmbedRedis(client)
+        with embed("AA") as access:
+            charts.get("delays")
+            access.note(["flights"], POLICY.version)
+            charts.set("delays", "rows of AA", seconds=60)
+            theirs = charts.key("delays")
+        with embed("UA") as access:
+            # As a connection that got out of step would answer.
+            client.copy(theirs, charts.key("delays"))
+            assert charts.get("delays") is None
+            assert access.receipts == {}
+            charts.set("delays", "rows of UA", seconds=60)
+            assert charts.get("delays") == b"rows of UA"
+        with embed("AA") as access:
+            assert charts.get("delays") == b"rows of AA"
+            assert access.receipts == {"flights": POLICY.version}
 
 
 def test_what_an_earlier_version_has_put_there_brings_nothing_and_is_made_anew(valkey: Any) -> None:

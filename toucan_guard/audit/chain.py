@@ -74,10 +74,13 @@ class Chain:
         )
 
     def end(self) -> None:
-        """The chain has ended, or is the parent's: the next line begins another one."""
+        """The chain has ended: the next line begins another one."""
         self.begun = False
 
-    after_fork = end
+    def after_fork(self) -> None:
+        """The chain is the parent's, and so are its lines that were cut: the parent tells of them, where it goes on."""
+        self._cuts = ()
+        self.end()
 
     def link(self, event: Event | bytes) -> bytes:
         """The event, or its line, as the next line of the chain. It counts as written, unless ``cut`` is called."""

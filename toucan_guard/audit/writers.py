@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from toucan_guard.audit.forks import tell_of_forks
+
 _LOOK_EVERY_SECONDS: Final = 0.001
 _NEVER: Final = float("-inf")
 
@@ -45,6 +47,11 @@ class DescriptorWriter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._mend = b""
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """A line that was cut is the parent's to mend; what is written behind it here is found all the same."""
         self._mend = b""
 
     def info(self, line: bytes) -> None:

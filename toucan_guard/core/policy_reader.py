@@ -37,8 +37,10 @@ _KINDS: Final[tuple[Literal["all", "any"], ...]] = ("all", "any")
 _TABLE: Final = ("all", "any", "open", "write", "columns")
 _LEAF: Final = ("column", "op", "attribute")
 _WHOLE: Final = "the policy"
-# Where a name without a schema is looked for: in PostgreSQL, and in SQLite (tables of the connection first) and DuckDB.
-_SEARCHED: Final = ("public.", "temp.", "main.")
+# Where a name without a schema is looked for: in PostgreSQL, and in SQLite and DuckDB (everywhere in tables of the
+# connection first).
+_SEARCHED: Final = ("public.", "pg_temp.", "temp.", "main.")
+_AS_IT_IS: Final = ", without blanks or quotes around it"
 _EXPECTED_SHORTHAND: Final = "write table.column=attribute, such as flights.carrier=carrier"
 
 Read = tuple[tuple[Attribute, ...], tuple[TableRule, ...]]
@@ -204,7 +206,11 @@ class _Reader:
             mend = "" if strange else ", or say open = true if every embed may see every row"
             self._say(place, f"has no rules: add all or any{mend}")
         write = self._flag(content, "write", place, default=False)
-        return TableRule(name, rule, opened, write, self._show(content, place))
+        table = TableRule(name, rule, opened, write, self._show(content, place))
+        for column in sorted(table.columns | (table.show or frozenset())):
+            if column.startswith((f"{name}.", f"{name.rpartition('.')[2]}.")):
+                self._say(place, f"{shown(column)} begins with the table's name: write the column alone")
+        return table
 
     def _show(self, content: Mapping[str, object], place: str) -> frozenset[str] | None:
         if "columns" not in content:
@@ -213,8 +219,14 @@ class _Reader:
         columns = self._object(content["columns"], place)
         self._only(columns, place, ("show",))
         show = columns.get("show")
-        if not isinstance(show, list) or not show or not all(isinstance(name, str) and name.strip() for name in show):
-            self._say(place, 'show must be a list of the columns that may be read, such as ["origin", "month"]')
+        if (
+            not isinstance(show, list)
+            or not show
+            or not all(isinstance(name, str) and self._named(name) for name in show)
+        ):
+            self._say(
+                place, f'show must be a list of the columns that may be read, such as ["origin", "month"]{_AS_IT_IS}'
+            )
             return None
         if len(set(show)) != len(show):
             self._say(place, "show names a column twice")
@@ -246,7 +258,7 @@ class _Reader:
         self._only(rule, place, _LEAF)
         column, op, name = rule.get("column"), rule.get("op"), rule.get("attribute")
         if not isinstance(column, str) or not self._named(column):
-            self._say(place, "column must be the name of a column")
+            self._say(place, f"column must be the name of a column{_AS_IT_IS}")
         if not isinstance(op, str) or op not in _OPERATORS:
             self._say(place, f"op must be {one_of(_OPERATORS)}{self._meant(op, _OPERATORS)}")
             return None
@@ -314,7 +326,10 @@ class _Reader:
 
     @staticmethod
     def _named(*names: str) -> bool:
-        return all(name and name == name.strip() and name.isprintable() and len(name) <= 128 for name in names)
+        # Quotes around a name belong to SQL, and not to the name.
+        return all(
+            name and name == name.strip().strip('"`') and name.isprintable() and len(name) <= 128 for name in names
+        )
 
 
 def _together(rules: list[Rule]) -> Rule:

@@ -43,6 +43,7 @@ from toucan_guard.rls.context import RowAccess, require_row_access
 _T = TypeVar("_T")
 _PREFIX: Final = "toucan_guard:cache"
 _EARNED: Final = "filtered"
+_OWNER: Final = "embed"
 
 
 def embed_key(*args: Hashable, **kwargs: Hashable) -> tuple[Hashable, ...]:
@@ -195,7 +196,7 @@ class EmbedRedis(_EmbedRedis):
         """Keep an entry of the current embed for some seconds."""
         access = require_row_access()
         key = self._key(access, name)
-        self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
+        self._client.set(key, _packed(access, access.earnings.of(key), value), ex=seconds)
         access.earnings.made(key)
 
     def touch(self, name: str, *, seconds: int) -> bool:
@@ -225,7 +226,7 @@ class AsyncEmbedRedis(_EmbedRedis):
         """Keep an entry of the current embed for some seconds."""
         access = require_row_access()
         key = self._key(access, name)
-        done: Awaitable[Any] = self._client.set(key, _packed(access.earnings.of(key), value), ex=seconds)
+        done: Awaitable[Any] = self._client.set(key, _packed(access, access.earnings.of(key), value), ex=seconds)
         await done
         access.earnings.made(key)
 
@@ -243,14 +244,14 @@ def _bring(access: RowAccess, tables: Collection[str]) -> None:
     access.note(tables, access.row_filter.policy.version)
 
 
-def _packed(earned: tuple[str, ...], value: bytes | str) -> bytes:
-    """One line with the filtered tables, then the value."""
+def _packed(access: RowAccess, earned: tuple[str, ...], value: bytes | str) -> bytes:
+    """One line that says whose entry it is, with the filtered tables; then the value."""
     given: object = value
     if not isinstance(given, str | bytes | bytearray | memoryview):
         # Of a number, bytes() would make so many zeros.
         raise TypeError(f"an entry is bytes or text, not {type(given).__name__}: write it as one of them")
     raw = value.encode() if isinstance(value, str) else bytes(value)
-    return json.dumps({_EARNED: earned}).encode() + b"\n" + raw
+    return json.dumps({_OWNER: access.embed_key, _EARNED: earned}).encode() + b"\n" + raw
 
 
 def _opened(access: RowAccess, stored: Any) -> bytes | None:
@@ -262,9 +263,9 @@ def _opened(access: RowAccess, stored: Any) -> bytes | None:
         head = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    # Somebody else's value under our key is no entry, and neither is one of an earlier version: a bare list, which
-    # names every table that its request had filtered.
-    tables = head.get(_EARNED) if isinstance(head, dict) else None
+    # Somebody else's value under our key is no entry, and neither is one of an earlier version, which does not say
+    # whose it is: a connection that got out of step answers with what another embed has asked for.
+    tables = head.get(_EARNED) if isinstance(head, dict) and head.get(_OWNER) == access.embed_key else None
     if not newline or not isinstance(tables, list) or not all(isinstance(table, str) for table in tables):
         return None
     _bring(access, tables)

@@ -1,14 +1,17 @@
 """On whose behalf a query runs: the context variable that every adapter reads.
 
 The guard sets it for exactly the life of a connection. A task that outlives the connection still
-holds its ``RowAccess``, and finds it closed.
+holds its ``RowAccess``, and finds it closed. A process that is forked meanwhile begins on nobody's behalf: it never
+hears of the end, and a worker of a pool, which goes on with other people's work, would read their rows as its own.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Final
 
 from toucan_guard.core.errors import NoEmbedContext
@@ -72,6 +75,8 @@ class RowAccess:
 
 
 current_row_access: Final[ContextVar[RowAccess | None]] = ContextVar("toucan_guard_row_access", default=None)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(current_row_access.set, None))
 
 
 def require_row_access() -> RowAccess:
@@ -79,7 +84,7 @@ def require_row_access() -> RowAccess:
 
     Raises:
         NoEmbedContext: On nobody's: outside a guarded connection, in a thread that did not take over
-            its context, or after the connection's end.
+            its context, in a process that was forked, or after the connection's end.
     """
     access = current_row_access.get()
     if access is None:
