@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import Cut, beginnings_of, chain_begun, cut_of, links_in
+from toucan_guard.core.audit_chain import Cut, beginnings_of, chain_begun, cut_of, links_in, seams_of
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
@@ -31,14 +31,16 @@ class _Fragment:
     cut: Cut
     ended: bool
 
-    def without(self, cut: Cut) -> bytes | None:
-        """What is left of it when a cut line is taken off one of its ends; None where it is at neither."""
-        if not 0 < cut.length < len(self.content):
-            return None
-        if cut_of(self.content[-cut.length :]) == cut:
-            return self.content[: -cut.length]
-        if cut_of(self.content[: cut.length]) == cut:
-            return self.content[cut.length :]
+    def without(self, cut: Cut) -> tuple[bytes, bytes] | None:
+        """What stands before and behind a cut line in it; None where that does not stand there.
+
+        It ends where another one may begin: a short one is the beginning of many, and of none of them a part.
+        """
+        seams = [0, *(seam for seam in seams_of(self.content) if seam), len(self.content)]
+        for start in seams:
+            end = start + cut.length
+            if end in seams and cut_of(self.content[start:end]) == cut:
+                return self.content[:start], self.content[end:]
         return None
 
 
@@ -184,12 +186,12 @@ class Fragments:
     def _take_off(self, fragment: _Fragment, cut: Cut, chain: str) -> bool:
         """Take a line that was cut off the list, or off a longer fragment; False where it does not stand there."""
         rest = fragment.without(cut)
-        if fragment.cut == cut:
-            self._waiting.remove(fragment)
-        elif rest is not None:
-            fragment.content, fragment.cut, fragment.ended = rest, cut_of(rest), False
-        else:
+        if rest is None:
             return False
+        at = self._waiting.index(fragment)
+        self._waiting[at : at + 1] = [
+            _Fragment(fragment.place, content, cut_of(content), ended=False) for content in rest if content
+        ]
         if len(self._stood) < _MOST_STOOD:
             self._stood.setdefault((chain, cut), Counter())[fragment.place.file] += 1
         return True

@@ -47,6 +47,10 @@ _LINE: Final = re.compile(
 _START: Final = b'{"chain":"'
 _STARTS: Final = re.compile(rb'(?=\{"chain":")')
 _BEGINNING: Final = re.compile(rb'(?=\{"chain":"[0-9a-f-]{36}","seq":)')
+# Where a line may begin in what is not one: at its first bytes, and behind them more of it, another one, or nothing.
+_SEAMS: Final = re.compile(
+    b"(?=%b)" % b"|".join(re.escape(_START[:n]) + (b"" if n == len(_START) else rb"(?:\{|\Z)") for n in range(1, 11))
+)
 # The id, the number and the line before, as far as they stand in what may be the beginning of a line.
 _BEGUN: Final = re.compile(
     rb'.{0,%d}(?P<id>[0-9a-f-]{0,36})(?:","seq":(?P<number>[0-9]{1,18})(?:,"prev":"(?P<previous>[0-9a-f]{0,%d}))?)?'
@@ -140,6 +144,11 @@ def beginnings_of(part: bytes) -> Iterator[bytes]:
     for length in range(1, len(_START)):
         if len(part) > length and part.endswith(_START[:length]):
             yield part[:-length]
+
+
+def seams_of(fragment: bytes) -> Iterator[int]:
+    """Where lines may begin in a fragment: several may stand there, one behind the other."""
+    return (found.start() for found in _SEAMS.finditer(fragment))
 
 
 def previous_of(digest: str) -> str:
