@@ -10,11 +10,12 @@ import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import Cut, beginnings_of, chain_begun, cut_of, links_in, seams_of
+from toucan_guard.core.audit_chain import Cut, chain_begun, cut_of, seams_of
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
@@ -36,7 +37,7 @@ class _Fragment:
 
         It ends where another one may begin: a short one is the beginning of many, and of none of them a part.
         """
-        seams = [0, *(seam for seam in seams_of(self.content) if seam), len(self.content)]
+        seams = seams_of(self.content)
         for start in seams:
             end = start + cut.length
             if end in seams and cut_of(self.content[start:end]) == cut:
@@ -101,12 +102,12 @@ class Fragments:
             must_be_here: The line before the cut one stands in the same file, so the fragment must as well.
         """
         owned = _Owned(cut, chain, place, must_be_here)
-        if self._give(owned, whole=True):
+        if must_be_here and self._give(owned, whole=True):
             return
         if len(self._owned) < _MOST:
             # It may be in a file that comes later, or beside another one on one line.
             self._owned.append(owned)
-        else:
+        elif must_be_here or not self._give(owned, whole=True):
             self._missing(owned)
 
     @property
@@ -131,8 +132,8 @@ class Fragments:
             chains: The chains of which there is a line: of another one there may be a beginning alone.
             ends: The place of the last line of a chain in a file.
         """
-        elsewhere = [owned for owned in self._owned if not owned.must_be_here]
         missing = self._give_all(owned for owned in self._owned if owned.must_be_here)
+        elsewhere = self._give_all((owned for owned in self._owned if not owned.must_be_here), whole=True)
         starts: dict[str, list[bytes]] = {}
         for file, start in next_starts if self._waiting else ():
             starts.setdefault(file, []).append(start)
@@ -149,12 +150,12 @@ class Fragments:
             self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)
         self._findings.more += self._more_unknown
 
-    def _give_all(self, owned: Iterable[_Owned]) -> list[_Owned]:
+    def _give_all(self, owned: Iterable[_Owned], *, whole: bool = False) -> list[_Owned]:
         """Give what there is; what is left is returned."""
         # Those first that fit one file alone; among them the longest: every short one is the beginning of many.
         waiting = sorted(owned, key=lambda each: (not each.must_be_here, -each.cut.length))
         while waiting:
-            left = [each for each in waiting if not self._give(each, whole=False)]
+            left = [each for each in waiting if not self._give(each, whole=whole)]
             if len(left) == len(waiting):
                 break
             waiting = left
@@ -175,9 +176,8 @@ class Fragments:
 
     def _give(self, owned: _Owned, *, whole: bool) -> bool:
         """Take a fragment off the list, or out of a longer one: several chains' may stand together."""
-        possible = [
-            fragment for fragment in self._waiting if not owned.must_be_here or fragment.place.file == owned.place.file
-        ]
+        here = [fragment for fragment in self._waiting if fragment.place.file == owned.place.file]
+        possible = here if owned.must_be_here else [*here, *(each for each in self._waiting if each not in here)]
         for fragment in possible:
             if fragment.cut == owned.cut:
                 return self._take_off(fragment, owned.cut, owned.chain)
@@ -201,15 +201,13 @@ class Fragments:
 
         This one is a copy that ends before the line which says so; so there is no line of that chain behind.
         """
-        longest_first = sorted(self._stood.items(), key=lambda each: -each[0][1].length)
-        for fragment in [*self._waiting]:
-            file, number = fragment.place
-            for (chain, cut), files in longest_first:
+        for (chain, cut), files in sorted(self._stood.items(), key=lambda each: -each[0][1].length):
+            for fragment in [*self._waiting]:
+                file, number = fragment.place
                 if (whole and fragment.cut != cut) or ends.get((chain, file), 0) > number:
                     continue
-                allowed = files[file] < max(files.values())
-                if allowed and self._take_off(fragment, cut, chain) and fragment not in self._waiting:
-                    break
+                if files[file] < max(files.values()):
+                    self._take_off(fragment, cut, chain)
 
     def _missing(self, owned: _Owned) -> None:
         if owned.must_be_here:  # else it is in a file that was not given
@@ -271,8 +269,9 @@ def _are_begun(content: bytes, starts: Sequence[bytes], chains: Container[str]) 
     Behind a line of a process that was stopped there may be another one, of which the file has no more either; and on
     a full disk a process begins a line again and again.
     """
-    parts, _ = links_in(content)
-    return all(any(_begins(begun, starts, chains) for begun in beginnings_of(part)) for part in parts)
+    return not _is_whole(content) and all(
+        _begins(content[start:end], starts, chains) for start, end in pairwise(seams_of(content))
+    )
 
 
 def _begins(content: bytes, starts: Sequence[bytes], chains: Container[str]) -> bool:

@@ -138,17 +138,10 @@ def chain_begun(beginning: bytes) -> str | None:
     return name if line[: len(beginning)] == beginning[: len(line)] else None
 
 
-def beginnings_of(part: bytes) -> Iterator[bytes]:
-    """What a part of a line may be the beginning of: itself, or without the first bytes of another one behind it."""
-    yield part
-    for length in range(1, len(_START)):
-        if len(part) > length and part.endswith(_START[:length]):
-            yield part[:-length]
-
-
-def seams_of(fragment: bytes) -> Iterator[int]:
-    """Where lines may begin in a fragment: several may stand there, one behind the other."""
-    return (found.start() for found in _SEAMS.finditer(fragment))
+def seams_of(fragment: bytes) -> Sequence[int]:
+    """Where lines may begin and end in a fragment, its own ends included: several may stand there, one behind the
+    other."""
+    return [0, *(found.start() for found in _SEAMS.finditer(fragment, 1)), len(fragment)]
 
 
 def previous_of(digest: str) -> str:
