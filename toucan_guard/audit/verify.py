@@ -99,7 +99,7 @@ class ChainVerifier:
             self._take_other(content, line, place, notes)
             return (line,)
         notes.take_end(line, number)
-        for fragment in fragments:
+        for fragment in filter(None, (notes.without_zeros(fragment, number) for fragment in fragments)):
             # The newline behind the last one may be of the line in front of it, or of whoever wrote next.
             self._fragments.take(fragment, place, ended=False)
         if len(links) > 1:
@@ -188,6 +188,8 @@ class ChainVerifier:
     def _take_other(self, content: bytes, line: bytes, place: Place, notes: FileNotes) -> None:
         if not content:
             notes.take_blank(place.number)
+        elif not (content := notes.without_zeros(content, place.number)):
+            self._fragments.newline_is_of(place)
         elif self._mixed and not looks_linked(content) and not is_event(self._load(content)):
             notes.others += 1
         else:
