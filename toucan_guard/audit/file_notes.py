@@ -85,8 +85,9 @@ class FileNotes:
                 "cut",
                 Place(self.file, self._first_zeros),
                 None,
-                "Bytes of zero stand in this file, here for the first time: its machine was stopped before all of it was "
-                "on the disk, or it was emptied while a process wrote into it. Nothing is proved of what stood there.",
+                "Bytes of zero stand in this file, here for the first time: its machine was stopped before all of it "
+                "was on the disk, or it was emptied while a process wrote into it. Nothing is proved of what stood "
+                "there.",
             )
         if self.others and not self.linked:
             findings.add(
