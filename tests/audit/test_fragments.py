@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from toucan_guard.audit.fragments import Fragments
@@ -227,7 +229,12 @@ def test_the_first_bytes_of_several_lines_stand_on_one(fragments: Fragments, fin
 
 
 @pytest.mark.parametrize(
-    "content", [b'"event":"close"}{"', b'"event":"open","x":{"chain":"%b","seq":0,"prev":"%b","y":1}}']
+    "content",
+    [
+        b'"event":"close"}{"',
+        b'"event":"close"} and more',
+        b'"event":"open","x":{"chain":"%b","seq":0,"prev":"%b","y":1}}',
+    ],
 )
 def test_a_whole_object_is_no_line_that_was_begun(content: bytes, fragments: Fragments, findings: Findings) -> None:
     """Whatever stands behind it, or in it: a reader of JSON would take it for an event."""
@@ -253,3 +260,25 @@ def test_what_may_be_elsewhere_takes_nothing_from_what_must_be_here(fragments: F
     fragments.own(cut_of(b"{"), CHAIN, Place("f", 3), must_be_here=True)
     fragments.finish([], linked=FILES, chains={CHAIN, OTHER_CHAIN})
     assert _kinds(findings) == []
+
+
+def test_braces_in_a_line_that_was_begun_begin_no_other(fragments: Fragments, findings: Findings) -> None:
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    content = start + b'"subject":"{{user}}' * 20
+    fragments.take(content, Place("f", 1), ended=False)
+    fragments.take(content[:-9] + THREE, Place("f", 3), ended=True)
+    fragments.own(cut_of(content[:-9]), CHAIN, Place("f", 4), must_be_here=True)
+    fragments.own(cut_of(THREE), OTHER_CHAIN, Place("f", 5), must_be_here=True)
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN, OTHER_CHAIN})
+    assert _kinds(findings) == [("cut", 1)]
+
+
+def test_many_fragments_of_many_pieces_are_judged_soon(fragments: Fragments, findings: Findings) -> None:
+    """Whoever may write the file makes nobody wait for hours: it took minutes."""
+    for number in range(100):
+        fragments.take(b"{" * 8_000, Place("f", 2 * number), ended=True)
+        fragments.own(cut_of(b"{" * (7_000 - number) + b"z"), CHAIN, Place("f", 500 + number), must_be_here=True)
+    before = time.process_time()
+    fragments.finish([("f", start_of(CHAIN, 5, previous=FIRST_PREVIOUS))], linked=FILES)
+    assert time.process_time() - before < 10
+    assert len(findings.in_order()) == 200

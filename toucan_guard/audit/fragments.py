@@ -9,38 +9,39 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import Cut, chain_begun, cut_of, seams_of
+from toucan_guard.core.audit_chain import Cut, chain_begun, cut_of, links_in, seams_of
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
 _CLAIM: Final = b'"chain"'  # what no other program's lines have
+_MOST_SEAMS: Final = 16  # so many lines that were cut do not stand on one
 _MOST_PLACES: Final = 10_000
 _MOST_STOOD: Final = 1_000
+_DECODER: Final = json.JSONDecoder()
 _NOWHERE: Final[Mapping[tuple[str, str], int]] = MappingProxyType({})
 
 
-@dataclass(slots=True, eq=False)
 class _Fragment:
-    place: Place
-    content: bytes
-    cut: Cut
-    ended: bool
+    def __init__(self, place: Place, content: bytes, *, ended: bool) -> None:
+        self.place = place
+        self.content = content
+        self.cut = cut_of(content)
+        self.ended = ended
+        self._seams = [0, *seams_of(content)[1:][-_MOST_SEAMS:]]
 
     def without(self, cut: Cut) -> tuple[bytes, bytes] | None:
         """What stands before and behind a cut line in it; None where that does not stand there.
 
         It ends where another one may begin: a short one is the beginning of many, and of none of them a part.
         """
-        seams = seams_of(self.content)
-        for start in seams:
+        for start in self._seams:
             end = start + cut.length
-            if end in seams and cut_of(self.content[start:end]) == cut:
+            if end in self._seams and cut_of(self.content[start:end]) == cut:
                 return self.content[:start], self.content[end:]
         return None
 
@@ -78,7 +79,7 @@ class Fragments:
         if len(content) > _LONGEST or len(self._waiting) >= _MOST:
             self._take_unknown(place, content)
         else:
-            self._waiting.append(_Fragment(place, content, cut_of(content), ended))
+            self._waiting.append(_Fragment(place, content, ended=ended))
 
     def newline_is_of(self, place: Place) -> None:
         """Whoever wrote here puts a newline in front, because its line before was cut: whoever stands before this line
@@ -189,9 +190,7 @@ class Fragments:
         if rest is None:
             return False
         at = self._waiting.index(fragment)
-        self._waiting[at : at + 1] = [
-            _Fragment(fragment.place, content, cut_of(content), ended=False) for content in rest if content
-        ]
+        self._waiting[at : at + 1] = [_Fragment(fragment.place, content, ended=False) for content in rest if content]
         if len(self._stood) < _MOST_STOOD:
             self._stood.setdefault((chain, cut), Counter())[fragment.place.file] += 1
         return True
@@ -269,8 +268,11 @@ def _are_begun(content: bytes, starts: Sequence[bytes], chains: Container[str]) 
     Behind a line of a process that was stopped there may be another one, of which the file has no more either; and on
     a full disk a process begins a line again and again.
     """
+    parts, _ = links_in(content)
     return not _is_whole(content) and all(
-        _begins(content[start:end], starts, chains) for start, end in pairwise(seams_of(content))
+        _begins(part, starts, chains)
+        or all(_begins(part[start:end], starts, chains) for start, end in pairwise(seams_of(part)))
+        for part in parts
     )
 
 
@@ -284,9 +286,9 @@ def _begins(content: bytes, starts: Sequence[bytes], chains: Container[str]) -> 
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether this is a whole object, which the beginning of one never is: it is no line that was begun."""
+    """Whether this begins with a whole object, as the beginning of one never does: it is no line that was begun."""
     try:
-        json.loads(content)
+        _DECODER.raw_decode(content.decode("latin-1"))
     except (ValueError, RecursionError):
         return False
     return True
