@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from toucan_guard.audit.fragments import Fragments
@@ -199,3 +201,84 @@ def test_beginnings_are_looked_for_only_where_something_was_begun(fragments: Fra
     fragments.take(TWO, Place("old", 9), ended=True)
     fragments.own(cut_of(TWO), CHAIN, Place("old", 10), must_be_here=True)
     assert fragments.files == {"new"}
+
+
+def test_a_cut_line_is_no_part_of_a_longer_one(fragments: Fragments, findings: Findings) -> None:
+    """A short one is the beginning of every other."""
+    start = start_of(OTHER_CHAIN, 0, previous=FIRST_PREVIOUS)
+    fragments.take(start, Place("f", 1), ended=False)
+    fragments.take(start + THREE, Place("f", 2), ended=True)
+    fragments.own(cut_of(THREE), CHAIN, Place("f", 3), must_be_here=True)
+    fragments.finish([], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [("cut", 1), ("cut", 2)]
+
+
+def test_a_cut_line_between_two_that_were_begun(fragments: Fragments, findings: Findings) -> None:
+    start = start_of(OTHER_CHAIN, 0, previous=FIRST_PREVIOUS)
+    fragments.take(start + ONE + start[:5], Place("f", 1), ended=True)
+    fragments.own(cut_of(ONE), CHAIN, Place("f", 3), must_be_here=True)
+    fragments.finish([], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [("cut", 1), ("cut", 1)]
+
+
+def test_the_first_bytes_of_several_lines_stand_on_one(fragments: Fragments, findings: Findings) -> None:
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    fragments.take(start + b'{"{"cha{' + start[:9], Place("f", 1), ended=False)
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [("cut", 1)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'"event":"close"}{"',
+        b'"event":"close"} and more',
+        b'"event":"open","x":{"chain":"%b","seq":0,"prev":"%b","y":1}}',
+    ],
+)
+def test_a_whole_object_is_no_line_that_was_begun(content: bytes, fragments: Fragments, findings: Findings) -> None:
+    """Whatever stands behind it, or in it: a reader of JSON would take it for an event."""
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    inner = (OTHER_CHAIN.encode(), FIRST_PREVIOUS.encode()) if b"%b" in content else ()
+    fragments.take(start + content % inner, Place("f", 1), ended=False)
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN})
+    assert _kinds(findings) == [("inserted", 1)]
+
+
+def test_what_is_owned_is_looked_for_in_its_own_file_first(fragments: Fragments, findings: Findings) -> None:
+    """The line before the first of a file is in another one; a copy may stand in front of both."""
+    for file in ("copy", "new"):
+        fragments.take(ONE, Place(file, 1), ended=True)
+    fragments.own(cut_of(ONE), CHAIN, Place("new", 2), must_be_here=False)
+    fragments.finish([], linked=FILES, chains={CHAIN}, ends={(CHAIN, "new"): 2})
+    assert _kinds(findings) == []
+
+
+def test_what_may_be_elsewhere_takes_nothing_from_what_must_be_here(fragments: Fragments, findings: Findings) -> None:
+    fragments.take(b"{", Place("f", 1), ended=True)
+    fragments.own(cut_of(b"{"), OTHER_CHAIN, Place("f", 2), must_be_here=False)
+    fragments.own(cut_of(b"{"), CHAIN, Place("f", 3), must_be_here=True)
+    fragments.finish([], linked=FILES, chains={CHAIN, OTHER_CHAIN})
+    assert _kinds(findings) == []
+
+
+def test_braces_in_a_line_that_was_begun_begin_no_other(fragments: Fragments, findings: Findings) -> None:
+    start = start_of(CHAIN, 5, previous=FIRST_PREVIOUS)
+    content = start + b'"subject":"{{user}}' * 20
+    fragments.take(content, Place("f", 1), ended=False)
+    fragments.take(content[:-9] + THREE, Place("f", 3), ended=True)
+    fragments.own(cut_of(content[:-9]), CHAIN, Place("f", 4), must_be_here=True)
+    fragments.own(cut_of(THREE), OTHER_CHAIN, Place("f", 5), must_be_here=True)
+    fragments.finish([("f", start)], linked=FILES, chains={CHAIN, OTHER_CHAIN})
+    assert _kinds(findings) == [("cut", 1)]
+
+
+def test_many_fragments_of_many_pieces_are_judged_soon(fragments: Fragments, findings: Findings) -> None:
+    """Whoever may write the file makes nobody wait for hours: it took minutes."""
+    for number in range(100):
+        fragments.take(b"{" * 8_000, Place("f", 2 * number), ended=True)
+        fragments.own(cut_of(b"{" * (7_000 - number) + b"z"), CHAIN, Place("f", 500 + number), must_be_here=True)
+    before = time.process_time()
+    fragments.finish([("f", start_of(CHAIN, 5, previous=FIRST_PREVIOUS))], linked=FILES)
+    assert time.process_time() - before < 10
+    assert len(findings.in_order()) == 200

@@ -379,3 +379,47 @@ def test_compressed_files_and_standard_input_are_read(tmp_path: Path) -> None:
     assert sum(read) == path.stat().st_size
     (tmp_path / "wide").write_bytes(b"x" * 200_000)
     assert [len(part) for part in read_lines(tmp_path / "wide")] == [65536, 65536, 65536, 3392]
+
+
+@pytest.mark.parametrize("zeros", [1, 4_000, 65_536, 200_000])
+@pytest.mark.parametrize("key", [None, KEY], ids=["without a key", "keyed"])
+def test_bytes_of_zero_that_a_stopped_machine_has_left_accuse_nobody(
+    zeros: int, key: bytes | None, tmp_path: Path
+) -> None:
+    """XFS and ext4 leave them where a file was longer already than what had come to the disk."""
+    path, other = tmp_path / "audit.jsonl", tmp_path / "other"
+    for _ in range(2):
+        sink = open_sink(str(path), chain_key=key)
+        sink.write(EVENT)
+        sink.write(EVENT)
+        if not other.exists():
+            whole = path.read_bytes()
+            path.write_bytes(whole[:-100] + bytes(zeros))
+            other.write_bytes(path.read_bytes())
+    sink.close()
+    verdict = verify(path, key=key)
+    kinds = {finding.kind for finding in verdict.findings}
+    assert (verdict.tampered, verdict.unproved, verdict.lines, kinds) == (False, False, 6, {"cut", "open_ended"})
+    assert verify(other, key=key).lines == 2
+    # Zeros in the place of a line hide nothing: its process went on behind it.
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-2], bytes(zeros), *lines[-1:]]))
+    assert verify(path, key=key).tampered
+
+
+def test_a_file_that_was_emptied_under_its_process_begins_with_zeros(tmp_path: Path) -> None:
+    path, old = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
+    sink = open_sink(str(path))
+    for _ in range(1_000):
+        sink.write(EVENT)
+    sink.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    old.write_bytes(b"".join(lines[:900]))
+    path.write_bytes(bytes(len(old.read_bytes())) + b"".join(lines[900:]))
+    verdict = verify(path, old)
+    assert ({finding.kind for finding in verdict.findings}, verdict.lines) == ({"cut"}, 1_002)
+    path.write_bytes(bytes(100_000))
+    assert list(read_lines(path))[-1].strip(b"\0") == b""
+    path.write_bytes(bytes(70_000) + b"x" * 150_000)
+    assert [len(part) for part in read_lines(path)][-1] <= 65_536
+    assert b"".join(read_lines(path)).strip(b"\0") == b"x" * 150_000

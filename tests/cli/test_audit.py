@@ -507,7 +507,8 @@ class TestWho:
     def test_lines_that_are_none_are_passed_over(self, run: Any, tmp_path: Path) -> None:
         path = tmp_path / "mixed"
         path.write_bytes(
-            b'garbage\n[1]\n{"subject":1}\n{"event":"decision","subject":"user-1\\u001b[2J","event_id":"e"}\n'
+            b'garbage\n[1]\n{"subject":1}\n{"event":"login","subject":"user-1\\u001b[2J","event_id":"x"}\n'
+            b'{"schema":1,"event":"decision","subject":"user-1\\u001b[2J","event_id":"e"}\n'
         )
         assert self._found(run("audit", "who", "--subject", "user-1\x1b[2J", path, "--json")) == ["e"]
         assert "\x1b" not in run("audit", "who", "--subject", "user-1\x1b[2J", path).stdout
@@ -544,3 +545,53 @@ def test_the_schema_is_printed(run: Any) -> None:
     result = run("audit", "schema")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["title"] == "A line of the record of toucan_guard"
+
+
+@pytest.mark.parametrize("rest", [b"{", b'{"chain"', b'{"chain":"01'], ids=["a byte", "some", "more"])
+def test_the_beginning_of_another_line_behind_a_line_hides_it_from_nobody(rest: bytes, run: Any, log: Any) -> None:
+    """Without the key: ``verify`` says where something was begun, and all commands read the line in front of it."""
+    path = log(events=({"subject": "user-1", "time": "2026-11-01T10:00:00.000Z"},) * 3, key=KEY)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2][:-1] + rest + b"\n", *lines[3:]]))
+    variables = {"TOUCAN_GUARD_AUDIT_CHAIN_KEY": KEY}
+    told = json.loads(run("audit", "verify", path, "--json", **variables).stdout)
+    assert (told["tampered"], [finding["kind"] for finding in told["findings"]]) == (False, ["cut"])
+    found = run("audit", "who", "--subject", "user-1", path, "--json", **variables).stdout.splitlines()
+    assert [json.loads(line)["event_id"] for line in found] == ["e-0", "e-1", "e-2"]
+    made = json.loads(run("audit", "report", path, "--json", **variables).stdout)
+    assert (made["totals"]["requests"], made["source"]["bad"]) == (3, 0)
+
+
+EVENT = '{"schema":1,"event":"decision","outcome":"allow","time":"2026-11-01T10:00:00.000Z","subject":"user-1"}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(EVENT.replace('"event":', '"event": '), id="a space"),
+        pytest.param(EVENT.replace('{"schema"', r'{"\u0073chema"').replace('"d', r'"\u0064'), id="escapes"),
+        pytest.param(EVENT.replace('{"', '{"a":0,"').replace("decision", "completion"), id="a completion"),
+        pytest.param("  " + EVENT.replace("decision", "open"), id="a beginning"),
+    ],
+)
+def test_an_event_among_lines_of_other_programs_is_evidence(line: str, run: Any, log: Any) -> None:
+    """Without the key, however it is written: else the report would count it, under a tick."""
+    path = log(key=KEY)
+    variables = {"TOUCAN_GUARD_AUDIT_CHAIN_KEY": KEY}
+    other = '{"event":"open","time":"2026-11-01T10:00:00Z","port":8000}\nINFO\n'
+    path.write_text(other + path.read_text())
+    assert run("audit", "verify", path, "--mixed", **variables).exit_code == 0
+    path.write_text(f"{line}\n{path.read_text()}")
+    result = run("audit", "verify", path, "--mixed", **variables)
+    assert (result.exit_code, f"{path}:1: inserted." in result.stdout) == (1, True)
+
+
+def test_a_copied_line_that_stands_beside_another_one_is_counted_once(run: Any, log: Any, tmp_path: Path) -> None:
+    """Its newline was late when the copy was made."""
+    time = {"time": "2026-11-01T10:00:00.000Z"}
+    one, two = (log(name, (time,) * 2).read_bytes().splitlines(keepends=True) for name in ("one", "two"))
+    copy, whole = tmp_path / "copy", tmp_path / "whole"
+    copy.write_bytes(b"".join([*one[:2], one[2][:-1]]))
+    whole.write_bytes(b"".join([*one[:2], one[2][:-1], *two, b"\n", *one[3:]]))
+    result = run("audit", "report", copy, whole, "--json")
+    assert json.loads(result.stdout)["totals"]["requests"] == 4

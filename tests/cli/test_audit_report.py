@@ -211,6 +211,19 @@ def test_a_compressed_file_that_is_damaged_is_told(
     assert "cannot be read" in told.stderr.replace("\n", " ")
 
 
+def test_what_was_read_of_a_damaged_file_is_not_called_as_it_was_written(
+    report: Any, lines: list[bytes], tmp_path: Path
+) -> None:
+    path, html = tmp_path / "audit.jsonl.gz", tmp_path / "report.html"
+    altered = b"".join(lines).replace(b'"outcome":"deny"', b'"outcome":"allow"', 1)
+    path.write_bytes(gzip.compress(altered)[:-8] + bytes(8))  # a checksum that does not fit
+    told = report(path, "--html", html)
+    assert told.exit_code == 2
+    for shown in (_flat(told.stdout), html.read_text(encoding="utf-8")):
+        assert "are as they were written, but for what is named as damaged. Of the rest nothing is known" in shown
+        assert "Lines of a damaged one were counted as they were read, and are not all as they were written." in shown
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"INFO: started\nINFO: stopped\n"], ids=["an empty file", "another program's"]
 )

@@ -12,7 +12,6 @@ from toucan_guard.core.audit_chain import (
     FIRST_PREVIOUS,
     MAX_CUTS,
     Cut,
-    beginnings_of,
     chain_begun,
     chain_secret,
     cut_of,
@@ -25,6 +24,7 @@ from toucan_guard.core.audit_chain import (
     previous_of,
     read_link,
     room_of,
+    seams_of,
     start_of,
 )
 
@@ -141,7 +141,8 @@ def test_a_whole_line_behind_a_cut_one_is_found() -> None:
     assert links_in(cut + whole) == ([cut], [read_link(whole)])
     assert links_in(cut + whole[:-1]) == ([cut, whole[:-1]], [])
     assert links_in(b"") == ([], [])
-    assert lines_on(cut + whole + b"\n") == (whole,)
+    assert lines_on(cut + whole + b"\n") == [whole]
+    assert lines_on(cut + b"\n") == (cut + b"\n",)
 
 
 def test_lines_that_stand_on_one_are_told_apart() -> None:
@@ -154,8 +155,16 @@ def test_lines_that_stand_on_one_are_told_apart() -> None:
     for rest in (cut, cut[:5], cut[:12], b"{", b"x"):
         assert links_in(one + rest) == ([rest], links[:1])
         assert links_in(one + rest + two) == ([rest], links[:2])
-    assert lines_on(one + two + three + b"\n") == (one, two, three)
+    assert lines_on(one + two + three + b"\n") == [one, two, three]
     assert lines_on(one + b"\n") == (one + b"\n",)
+
+
+@pytest.mark.parametrize("rest", [b"{", b'{"chain":', b"x", b'{"chain":"', b"\r\n"])
+def test_nothing_that_is_written_behind_a_line_hides_it(rest: bytes) -> None:
+    one, two = (_line(number)[:-1] for number in (5, 6))
+    assert lines_on(one + rest + b"\n") == [one]
+    assert lines_on(one + rest + two + rest + b"\r\n") == [one, two]
+    assert lines_on(rest + b"\n") == (rest + b"\n",)
 
 
 def test_what_a_chain_adds_fits_into_its_room() -> None:
@@ -177,10 +186,11 @@ def test_what_looks_like_ours() -> None:
     assert not looks_linked(b'INFO: 127.0.0.1 - "GET / HTTP/1.1" 200')
 
 
-def test_behind_a_beginning_another_line_may_have_begun() -> None:
-    assert [*beginnings_of(b'{"chain":"1{"ch')] == [b'{"chain":"1{"ch', b'{"chain":"1']
-    assert [*beginnings_of(b'{"chain":"1{{')] == [b'{"chain":"1{{', b'{"chain":"1{']
-    assert [*beginnings_of(b"{")] == [b"{"]  # or it is that itself
+def test_several_lines_may_have_begun_in_a_fragment() -> None:
+    assert [*seams_of(b'{"chain":"1{"ch')] == [0, 11, 15]
+    assert [*seams_of(b'{"ch{{"{"chain":"1{"x":{}')] == [0, 4, 5, 7, 25]
+    assert [*seams_of(b'x{"chain":{')] == [0, 1, 10, 11]
+    assert [*seams_of(b"{")] == [0, 1]
 
 
 def test_a_line_that_was_begun_tells_its_chain_as_far_as_it_goes() -> None:

@@ -16,6 +16,7 @@ from toucan_guard.core.audit_event import (
     close_event,
     completion_event,
     grant_text,
+    is_event,
     open_event,
     timestamp,
 )
@@ -181,3 +182,19 @@ def test_the_ends_of_a_chain() -> None:
     }
     assert close_event(now=0.0, dropped=0) == {"schema": 1, "event": "close", "time": "1970-01-01T00:00:00.000Z"}
     assert close_event(now=0.0, dropped=3)["dropped"] == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ({"schema": 1, "event": "decision"}, True),
+        ({"event": "decision"}, False),
+        ({"schema": 1, "event": "login"}, False),
+        ({"schema": 1, "event": ["open"]}, False),
+        ({"schema": 1}, False),
+        (["schema", "event"], False),
+        (None, False),
+    ],
+)
+def test_what_says_that_it_is_an_event(value: object, is_one: bool) -> None:
+    assert is_event(value) is is_one

@@ -33,6 +33,7 @@ class FileNotes:
     _others: dict[str, None] = field(default_factory=dict)
     _blank: int = 0
     _first_blank: int = 0
+    _first_zeros: int = 0
     _windows: int = 0
     _first_windows: int = 0
     _plain: int = 0
@@ -46,6 +47,13 @@ class FileNotes:
             self._marked = True
             return content.removeprefix(_BYTE_ORDER_MARK)
         return content
+
+    def without_zeros(self, content: bytes, number: int) -> bytes:
+        """What is no line, without the bytes of zero around it, which are noted."""
+        rest = content.strip(b"\0")
+        if len(rest) < len(content):
+            self._first_zeros = self._first_zeros or number
+        return rest
 
     def take_end(self, line: bytes, number: int) -> None:
         """Note how a line of the guard's ends; the last one of a file may have no end."""
@@ -72,6 +80,15 @@ class FileNotes:
         if self._blank:
             what = "An empty line" if self._blank == 1 else f"{self._blank} empty lines, this is the first"
             findings.add("blank", Place(self.file, self._first_blank), None, f"{what}. Nothing is lost by it.")
+        if self._first_zeros:
+            findings.add(
+                "cut",
+                Place(self.file, self._first_zeros),
+                None,
+                "Bytes of zero stand in this file, here for the first time: its machine was stopped before all of it "
+                "was on the disk, or it was emptied while a process wrote into it. Nothing is proved of what stood "
+                "there.",
+            )
         if self.others and not self.linked:
             findings.add(
                 "empty", Place(self.file, 1), None, "All lines of this file are of other programs, none is the guard's."

@@ -20,7 +20,8 @@ _ZEROS: Final = 16  # more than a packed file ends in
 def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
     """The lines of a file with their newlines; ``-`` is standard input, what gzip packed is unpacked.
 
-    A line of more than 64 KiB comes in parts.
+    A line of more than 64 KiB comes in parts, but for bytes of zero in front of it: a file that was emptied while
+    somebody wrote into it begins with as many as there were in it before.
 
     Args:
         path: The file.
@@ -32,10 +33,20 @@ def read_lines(path: Path, *, progress: Callable[[int], None] | None = None) -> 
         zlib.error: A compressed file is damaged.
     """
     with _open(path) as stream:
-        while line := stream.readline(_LONGEST):
+        while line := _next_line(stream):
             if progress is not None:
                 progress(len(line))
             yield line
+
+
+def _next_line(stream: IO[bytes]) -> bytes:
+    line = stream.readline(_LONGEST)
+    while line.startswith(b"\0") and not line.endswith(b"\n") and len(rest := line.lstrip(b"\0")) < _LONGEST // 2:
+        more = stream.readline(_LONGEST)
+        if not more:
+            break
+        line = b"\0" + rest + more
+    return line
 
 
 def is_damage(error: Exception) -> bool:

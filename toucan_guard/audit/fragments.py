@@ -9,36 +9,40 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from toucan_guard.audit.verdict import Findings, Place
-from toucan_guard.core.audit_chain import Cut, beginnings_of, chain_begun, cut_of, links_in
+from toucan_guard.core.audit_chain import Cut, chain_begun, cut_of, links_in, seams_of
 
 _LONGEST: Final = 8_192  # a fragment is shorter than a line; two may stand together
 _MOST: Final = 100
 _CLAIM: Final = b'"chain"'  # what no other program's lines have
+_MOST_SEAMS: Final = 16  # so many lines that were cut do not stand on one
 _MOST_PLACES: Final = 10_000
 _MOST_STOOD: Final = 1_000
+_DECODER: Final = json.JSONDecoder()
 _NOWHERE: Final[Mapping[tuple[str, str], int]] = MappingProxyType({})
 
 
-@dataclass(slots=True, eq=False)
 class _Fragment:
-    place: Place
-    content: bytes
-    cut: Cut
-    ended: bool
+    def __init__(self, place: Place, content: bytes, *, ended: bool) -> None:
+        self.place = place
+        self.content = content
+        self.cut = cut_of(content)
+        self.ended = ended
+        self._seams = [0, *seams_of(content)[1:][-_MOST_SEAMS:]]
 
-    def without(self, cut: Cut) -> bytes | None:
-        """What is left of it when a cut line is taken off one of its ends; None where it is at neither."""
-        if not 0 < cut.length < len(self.content):
-            return None
-        if cut_of(self.content[-cut.length :]) == cut:
-            return self.content[: -cut.length]
-        if cut_of(self.content[: cut.length]) == cut:
-            return self.content[cut.length :]
+    def without(self, cut: Cut) -> tuple[bytes, bytes] | None:
+        """What stands before and behind a cut line in it; None where that does not stand there.
+
+        It ends where another one may begin: a short one is the beginning of many, and of none of them a part.
+        """
+        for start in self._seams:
+            end = start + cut.length
+            if end in self._seams and cut_of(self.content[start:end]) == cut:
+                return self.content[:start], self.content[end:]
         return None
 
 
@@ -75,7 +79,7 @@ class Fragments:
         if len(content) > _LONGEST or len(self._waiting) >= _MOST:
             self._take_unknown(place, content)
         else:
-            self._waiting.append(_Fragment(place, content, cut_of(content), ended))
+            self._waiting.append(_Fragment(place, content, ended=ended))
 
     def newline_is_of(self, place: Place) -> None:
         """Whoever wrote here puts a newline in front, because its line before was cut: whoever stands before this line
@@ -99,12 +103,12 @@ class Fragments:
             must_be_here: The line before the cut one stands in the same file, so the fragment must as well.
         """
         owned = _Owned(cut, chain, place, must_be_here)
-        if self._give(owned, whole=True):
+        if must_be_here and self._give(owned, whole=True):
             return
         if len(self._owned) < _MOST:
             # It may be in a file that comes later, or beside another one on one line.
             self._owned.append(owned)
-        else:
+        elif must_be_here or not self._give(owned, whole=True):
             self._missing(owned)
 
     @property
@@ -129,8 +133,8 @@ class Fragments:
             chains: The chains of which there is a line: of another one there may be a beginning alone.
             ends: The place of the last line of a chain in a file.
         """
-        elsewhere = [owned for owned in self._owned if not owned.must_be_here]
         missing = self._give_all(owned for owned in self._owned if owned.must_be_here)
+        elsewhere = self._give_all((owned for owned in self._owned if not owned.must_be_here), whole=True)
         starts: dict[str, list[bytes]] = {}
         for file, start in next_starts if self._waiting else ():
             starts.setdefault(file, []).append(start)
@@ -147,12 +151,12 @@ class Fragments:
             self._tell_unknown(file, sorted(places), foreign=file not in linked and file not in self._claimed)
         self._findings.more += self._more_unknown
 
-    def _give_all(self, owned: Iterable[_Owned]) -> list[_Owned]:
+    def _give_all(self, owned: Iterable[_Owned], *, whole: bool = False) -> list[_Owned]:
         """Give what there is; what is left is returned."""
         # Those first that fit one file alone; among them the longest: every short one is the beginning of many.
         waiting = sorted(owned, key=lambda each: (not each.must_be_here, -each.cut.length))
         while waiting:
-            left = [each for each in waiting if not self._give(each, whole=False)]
+            left = [each for each in waiting if not self._give(each, whole=whole)]
             if len(left) == len(waiting):
                 break
             waiting = left
@@ -173,9 +177,8 @@ class Fragments:
 
     def _give(self, owned: _Owned, *, whole: bool) -> bool:
         """Take a fragment off the list, or out of a longer one: several chains' may stand together."""
-        possible = [
-            fragment for fragment in self._waiting if not owned.must_be_here or fragment.place.file == owned.place.file
-        ]
+        here = [fragment for fragment in self._waiting if fragment.place.file == owned.place.file]
+        possible = here if owned.must_be_here else [*here, *(each for each in self._waiting if each not in here)]
         for fragment in possible:
             if fragment.cut == owned.cut:
                 return self._take_off(fragment, owned.cut, owned.chain)
@@ -184,12 +187,10 @@ class Fragments:
     def _take_off(self, fragment: _Fragment, cut: Cut, chain: str) -> bool:
         """Take a line that was cut off the list, or off a longer fragment; False where it does not stand there."""
         rest = fragment.without(cut)
-        if fragment.cut == cut:
-            self._waiting.remove(fragment)
-        elif rest is not None:
-            fragment.content, fragment.cut, fragment.ended = rest, cut_of(rest), False
-        else:
+        if rest is None:
             return False
+        at = self._waiting.index(fragment)
+        self._waiting[at : at + 1] = [_Fragment(fragment.place, content, ended=False) for content in rest if content]
         if len(self._stood) < _MOST_STOOD:
             self._stood.setdefault((chain, cut), Counter())[fragment.place.file] += 1
         return True
@@ -199,15 +200,13 @@ class Fragments:
 
         This one is a copy that ends before the line which says so; so there is no line of that chain behind.
         """
-        longest_first = sorted(self._stood.items(), key=lambda each: -each[0][1].length)
-        for fragment in [*self._waiting]:
-            file, number = fragment.place
-            for (chain, cut), files in longest_first:
+        for (chain, cut), files in sorted(self._stood.items(), key=lambda each: -each[0][1].length):
+            for fragment in [*self._waiting]:
+                file, number = fragment.place
                 if (whole and fragment.cut != cut) or ends.get((chain, file), 0) > number:
                     continue
-                allowed = files[file] < max(files.values())
-                if allowed and self._take_off(fragment, cut, chain) and fragment not in self._waiting:
-                    break
+                if files[file] < max(files.values()):
+                    self._take_off(fragment, cut, chain)
 
     def _missing(self, owned: _Owned) -> None:
         if owned.must_be_here:  # else it is in a file that was not given
@@ -270,7 +269,11 @@ def _are_begun(content: bytes, starts: Sequence[bytes], chains: Container[str]) 
     a full disk a process begins a line again and again.
     """
     parts, _ = links_in(content)
-    return all(any(_begins(begun, starts, chains) for begun in beginnings_of(part)) for part in parts)
+    return not _is_whole(content) and all(
+        _begins(part, starts, chains)
+        or all(_begins(part[start:end], starts, chains) for start, end in pairwise(seams_of(part)))
+        for part in parts
+    )
 
 
 def _begins(content: bytes, starts: Sequence[bytes], chains: Container[str]) -> bool:
@@ -283,9 +286,9 @@ def _begins(content: bytes, starts: Sequence[bytes], chains: Container[str]) -> 
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether this is a whole object, which the beginning of one never is: it is no line that was begun."""
+    """Whether this begins with a whole object, as the beginning of one never does: it is no line that was begun."""
     try:
-        json.loads(content)
+        _DECODER.raw_decode(content.decode("latin-1"))
     except (ValueError, RecursionError):
         return False
     return True

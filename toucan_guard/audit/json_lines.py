@@ -1,8 +1,9 @@
-"""The fastest JSON encoder that is installed; what it would write differently is left to the standard library."""
+"""The fastest JSON library that is installed; what it does differently is left to the standard library."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from toucan_guard.core.audit_line import Dump, dump_json
@@ -26,3 +27,26 @@ def fastest_dump() -> Dump:
         return line if line.isascii() and line.find(b"\x7f") < 0 else dump_json(event)
 
     return dump
+
+
+def fastest_load() -> Callable[[bytes], Any]:
+    """orjson where the extra ``[orjson]`` is installed, else the standard library; None for what is no JSON."""
+    try:
+        from orjson import loads
+    except ImportError:
+        return _load
+
+    def load(line: bytes) -> Any:
+        try:
+            return loads(line)
+        except ValueError:  # a lone surrogate, which the standard library writes
+            return _load(line)
+
+    return load
+
+
+def _load(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from ipaddress import ip_address
 from typing import Any, Final
 
-from toucan_guard.core.audit_event import Event
+from toucan_guard.audit.json_lines import fastest_load
+from toucan_guard.core.audit_event import Event, is_event
 from toucan_guard.core.pseudonyms import PREFIX, Pseudonyms
 
 _CUT: Final = "…"
@@ -33,6 +33,7 @@ class Search:
         self._pseudonyms = {
             name: None if pseudonyms is None else pseudonyms.of(name, value) for name, value in self._wanted.items()
         }
+        self._load = fastest_load()
         self._decisions: set[str] = set()
         self._passed: set[str] = set()
         self._told: dict[bytes, str] = {}
@@ -59,11 +60,8 @@ class Search:
         return event
 
     def _found(self, line: bytes) -> Event | None:
-        try:
-            event: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(event, dict):
+        event: Any = self._load(line)
+        if not is_event(event):
             return None
         if event.get("event") == "completion":
             return event if self._belongs(str(event.get("decision_id"))) else None

@@ -21,6 +21,7 @@ from typing import Final
 from toucan_guard.audit.file_notes import FileNotes
 from toucan_guard.audit.fragments import Fragments
 from toucan_guard.audit.joins import may_be_in
+from toucan_guard.audit.json_lines import fastest_load
 from toucan_guard.audit.runs import ChainRuns
 from toucan_guard.audit.seen import make_marks
 from toucan_guard.audit.verdict import Findings, Place, Verdict
@@ -29,9 +30,11 @@ from toucan_guard.core.audit_chain import (
     chain_secret,
     hash_of,
     key_name,
+    line_of,
     links_in,
     looks_linked,
 )
+from toucan_guard.core.audit_event import is_event
 from toucan_guard.core.errors import ConfigError
 
 _PLAIN: Final = {"": hash_of(None)}  # of chains that were made without a key
@@ -63,6 +66,7 @@ class ChainVerifier:
         secrets = [chain_secret(each) for each in (key, *earlier) if each is not None]
         self._macs = {key_name(secret): hash_of(secret) for secret in secrets}
         self._mixed = mixed
+        self._load = fastest_load()
         self._expected = dict(map(_anchor, expect))
         self._findings = Findings()
         self._fragments = Fragments(self._findings)
@@ -73,7 +77,7 @@ class ChainVerifier:
         self._unread: list[str] = []
         self._damaged: set[str] = set()
 
-    def feed(self, line: bytes, *, file: str, number: int) -> bool:
+    def feed(self, line: bytes, *, file: str, number: int) -> Sequence[bytes]:
         """Take one line. All lines of a file come one after the other.
 
         Args:
@@ -82,7 +86,8 @@ class ChainVerifier:
             number: Its place in the file, from 1.
 
         Returns:
-            Whether it is to be counted: False where all of it has stood in another file before, byte for byte.
+            What is to be counted of it: itself, or each whole line that stands on it; but for lines that have stood in
+            another file before, byte for byte.
         """
         notes = self._files.get(file)
         if notes is None:
@@ -92,23 +97,24 @@ class ChainVerifier:
         fragments, links = links_in(content)
         if not links:
             self._take_other(content, line, place, notes)
-            return True
+            return (line,)
         notes.take_end(line, number)
-        for fragment in fragments:
+        for fragment in filter(None, (notes.without_zeros(fragment, number) for fragment in fragments)):
             # The newline behind the last one may be of the line in front of it, or of whoever wrote next.
             self._fragments.take(fragment, place, ended=False)
         if len(links) > 1:
             self._tell_of_joined(links, place)
-        copied = 0
+        notes.linked += len(links)
+        counted = []
         for link in links:
             if self._expected:
                 self._compare_anchor(link, place)
             other = self._take_link(link, place)
-            if other is not None:
-                copied += 1
+            if other is None:
+                counted.append(link)
+            else:
                 notes.take_copy(other, number)
-        notes.linked += len(links)
-        return copied < len(links)
+        return [line_of(link) for link in counted]
 
     @property
     def files(self) -> Container[str]:
@@ -182,7 +188,9 @@ class ChainVerifier:
     def _take_other(self, content: bytes, line: bytes, place: Place, notes: FileNotes) -> None:
         if not content:
             notes.take_blank(place.number)
-        elif self._mixed and not looks_linked(content):
+        elif not (content := notes.without_zeros(content, place.number)):
+            self._fragments.newline_is_of(place)
+        elif self._mixed and not looks_linked(content) and not is_event(self._load(content)):
             notes.others += 1
         else:
             notes.take_end(line, place.number)

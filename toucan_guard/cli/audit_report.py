@@ -19,7 +19,6 @@ from toucan_guard.cli.audit import Expected, Files, KeyFiles, chain_verifier
 from toucan_guard.cli.output import FINDING, complain, say_json, wrong_use
 from toucan_guard.cli.record_files import RecordFiles, identity
 from toucan_guard.cli.report_text import tell
-from toucan_guard.core.audit_chain import lines_on
 
 _AHEAD = timedelta(days=1)  # clocks differ; a day is no clock
 
@@ -49,9 +48,8 @@ def report(  # noqa: PLR0917 - the parameters are the command's options
     gatherer = Gatherer(since=start, until=text_of_moment(now + _AHEAD), files=map(str, files))
     record = RecordFiles(files)
     for name, number, line in record.lines():
-        if verifier.feed(line, file=name, number=number):  # a copy is counted once
-            for part in lines_on(line):
-                gatherer.feed(part, file=name, number=number)
+        for counted in verifier.feed(line, file=name, number=number):
+            gatherer.feed(counted, file=name, number=number)
     for name, why in record.unread.items():
         verifier.cannot_read(name, why, damaged=name in record.damaged)
         gatherer.cannot_read(name, why)

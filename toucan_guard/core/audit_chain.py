@@ -21,7 +21,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 MAX_CUTS: Final = 8
@@ -46,7 +46,11 @@ _LINE: Final = re.compile(
 )
 _START: Final = b'{"chain":"'
 _STARTS: Final = re.compile(rb'(?=\{"chain":")')
-_BEGINNING: Final = re.compile(rb'(?=\{"chain":"[0-9a-f-]{36}","seq":)')
+_ENDS: Final = (b'"}\n', b'"}\r\n', b'"}')
+# Where a line may begin in what is not one: at its first bytes, and behind them more of it, another one, or nothing.
+_SEAMS: Final = re.compile(
+    b"(?=%b)" % b"|".join(re.escape(_START[:n]) + (b"" if n == len(_START) else rb"(?:\{|\Z)") for n in range(1, 11))
+)
 # The id, the number and the line before, as far as they stand in what may be the beginning of a line.
 _BEGUN: Final = re.compile(
     rb'.{0,%d}(?P<id>[0-9a-f-]{0,36})(?:","seq":(?P<number>[0-9]{1,18})(?:,"prev":"(?P<previous>[0-9a-f]{0,%d}))?)?'
@@ -134,12 +138,10 @@ def chain_begun(beginning: bytes) -> str | None:
     return name if line[: len(beginning)] == beginning[: len(line)] else None
 
 
-def beginnings_of(part: bytes) -> Iterator[bytes]:
-    """What a part of a line may be the beginning of: itself, or without the first bytes of another one behind it."""
-    yield part
-    for length in range(1, len(_START)):
-        if len(part) > length and part.endswith(_START[:length]):
-            yield part[:-length]
+def seams_of(fragment: bytes) -> Sequence[int]:
+    """Where lines may begin and end in a fragment, its own ends included: several may stand there, one behind the
+    other."""
+    return [0, *(found.start() for found in _SEAMS.finditer(fragment, 1)), len(fragment)]
 
 
 def previous_of(digest: str) -> str:
@@ -210,12 +212,17 @@ def links_in(line: bytes) -> tuple[Sequence[bytes], Sequence[Link]]:
     return fragments, links
 
 
+def line_of(link: Link) -> bytes:
+    """The line that a link was read from, without its newline."""
+    return link.body + b',"%b":"%b"}' % (b"mac" if link.keyed else b"hash", link.digest.encode())
+
+
 def lines_on(line: bytes) -> Sequence[bytes]:
-    """What is to be read of one line: itself, or the whole lines that stand on it together (see ``links_in``)."""
-    if line.find(_START, 1) < 0:
+    """What is to be read of one line: itself, or the whole lines that stand on it (see ``links_in``)."""
+    if line.find(_START, 1) < 0 and line.endswith(_ENDS):
         return (line,)
-    *before, last = _BEGINNING.split(line.removesuffix(b"\n"))
-    return (*(part for part in before if read_link(part) is not None), last)
+    _, links = links_in(line.rstrip(b"\r\n"))
+    return [line_of(link) for link in links] or (line,)
 
 
 def looks_linked(line: bytes) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from toucan_guard.core.claims import VerifiedClaims
 from toucan_guard.core.decisions import Decision, Deny
 from toucan_guard.core.grants import Grant
 
 SCHEMA_VERSION: Final = 1
+KINDS: Final = frozenset({"decision", "completion", "open", "close"})
 
 Event = dict[str, Any]
 
@@ -133,6 +134,14 @@ def completion_event(
     if dropped:
         event["dropped"] = dropped
     return event
+
+
+def is_event(value: object) -> TypeGuard[Event]:
+    """Whether a value that was read as JSON says that it is one of these events."""
+    if not isinstance(value, dict) or "schema" not in value:
+        return False
+    kind = value.get("event")
+    return isinstance(kind, str) and kind in KINDS
 
 
 def open_event(*, now: float, version: str | None, process: int, settings: str | None, chain_key: str | None) -> Event:

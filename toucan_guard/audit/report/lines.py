@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from toucan_guard.core.audit_event import Event
+from toucan_guard.audit.json_lines import fastest_load
+from toucan_guard.core.audit_event import Event, is_event
 
 OUTCOMES: Final = ("allow", "deny", "would_deny", "error")
 
-_KINDS: Final = frozenset({"decision", "completion", "open", "close"})
 _LONGEST: Final = 256  # what writes the record caps there too; a name of 60 KB is somebody else's
 _MARK: Final = "…"
 _MOST_TEXTS: Final = 16
 _TIME: Final = re.compile(
     r"(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z"
 )
-_CHAINED: Final = b'{"chain":"'
-
-
-def fastest_load() -> Callable[[bytes], Any]:
-    """orjson where the extra ``[orjson]`` is installed, else the standard library."""
-    try:
-        import orjson
-    except ImportError:
-        return json.loads
-    load: Callable[[bytes], Any] = orjson.loads
-    return load
 
 
 class LineReader:
@@ -42,14 +29,10 @@ class LineReader:
 
     def read(self, line: bytes) -> Event | str:
         """The event of a line, its ``time`` in UTC to the second or finer; or what is wrong with the line."""
-        try:
-            event = self._load(line)
-        except (ValueError, RecursionError):
-            event = _read_slowly(line)
+        event = self._load(line)
         if not isinstance(event, dict):
             return "it is empty" if not line.strip() else "it is no JSON object"
-        kind = event.get("event")
-        if not isinstance(kind, str) or kind not in _KINDS:
+        if not is_event(event):
             return "it is no event of the guard"
         time = event.get("time")
         if not isinstance(time, str):
@@ -59,7 +42,7 @@ class LineReader:
             if utc is None:
                 return "its time cannot be read"
             event["time"] = utc
-        if kind == "decision" and event.get("outcome") not in OUTCOMES:
+        if event["event"] == "decision" and event.get("outcome") not in OUTCOMES:
             return "its outcome is none that the guard knows"
         return event
 
@@ -105,18 +88,6 @@ def number_of(event: Event, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e15 < value < 1e15:
         return None
     return value if math.isfinite(value) else None
-
-
-def _read_slowly(line: bytes) -> Any:
-    """What orjson refuses and the standard library writes (a lone surrogate); a line behind one that was cut."""
-    for start in (0, line.rfind(_CHAINED, 1)):
-        if start < 0:
-            break
-        try:
-            return json.loads(line[start:])
-        except (ValueError, RecursionError):
-            continue
-    return None
 
 
 def _in_utc(time: str) -> str | None:

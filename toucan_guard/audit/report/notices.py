@@ -54,12 +54,14 @@ def _holes(report: Report) -> Iterator[Notice]:
         )
     unread = report.source.unread
     if unread:
+        counted = " Lines of a damaged one were counted as they were read, and are not all as they were written."
+        damaged = counted if any(finding.kind == "damaged" for finding in report.integrity.findings) else ""
         yield Notice(
             "unread_file",
             "look",
             f"{plural(len(unread), 'file')} could not be read",
             f"{listed([f'{harmless(file.file)} {harmless(file.problem)}' for file in unread])}. What stands there is "
-            "not in this report, so its numbers are too low.",
+            f"not in this report, so its numbers are too low.{damaged}",
             "Make the report again with the whole file, or with a copy of it.",
         )
     bad = report.source.bad

@@ -166,7 +166,8 @@ def told_seals(seals: Integrity) -> str:
     if seals.unknown_lines:
         return f"It was not checked: {counted} are sealed with a key that this report was not given."
     if seals.state == "unchecked":
-        return f"Not all of it is proved: {counted} are as they were written. Of the rest nothing is known:"
+        but = ", but for what is named as damaged" if any(each.kind == "damaged" for each in seals.findings) else ""
+        return f"Not all of it is proved: {counted} are as they were written{but}. Of the rest nothing is known:"
     how = (
         "The seals were made with a key: whoever does not hold it could not have written a line."
         if seals.keyed
