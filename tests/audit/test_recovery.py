@@ -419,6 +419,7 @@ def test_a_file_that_was_emptied_under_its_process_begins_with_zeros(tmp_path: P
     verdict = verify(path, old)
     assert ({finding.kind for finding in verdict.findings}, verdict.lines) == ({"cut"}, 1_002)
     path.write_bytes(bytes(100_000))
+    assert [finding.kind for finding in verify(path, old).findings] == ["cut", "open_ended"]
     assert list(read_lines(path))[-1].strip(b"\0") == b""
     path.write_bytes(bytes(70_000) + b"x" * 150_000)
     assert [len(part) for part in read_lines(path)][-1] <= 65_536

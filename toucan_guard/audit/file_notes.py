@@ -34,6 +34,7 @@ class FileNotes:
     _blank: int = 0
     _first_blank: int = 0
     _first_zeros: int = 0
+    _unknown: bool = False
     _windows: int = 0
     _first_windows: int = 0
     _plain: int = 0
@@ -51,6 +52,7 @@ class FileNotes:
     def without_zeros(self, content: bytes, number: int) -> bytes:
         """What is no line, without the bytes of zero around it, which are noted."""
         rest = content.strip(b"\0")
+        self._unknown = self._unknown or bool(rest)
         if len(rest) < len(content):
             self._first_zeros = self._first_zeros or number
         return rest
@@ -80,7 +82,7 @@ class FileNotes:
         if self._blank:
             what = "An empty line" if self._blank == 1 else f"{self._blank} empty lines, this is the first"
             findings.add("blank", Place(self.file, self._first_blank), None, f"{what}. Nothing is lost by it.")
-        if self._first_zeros:
+        if self._first_zeros and (self.linked or not self._unknown):  # in something else they say nothing
             findings.add(
                 "cut",
                 Place(self.file, self._first_zeros),
