@@ -19,7 +19,7 @@ from toucan_guard.core.errors import ConfigError
 from toucan_guard.core.grants import Grant
 from toucan_guard.core.jws import KeyFinder, VerifyingKey, decode_segment, parse_compact
 from toucan_guard.core.strict_json import strict_json
-from toucan_guard.core.token import recheck, verify
+from toucan_guard.core.token import recheck, steady_between, verify
 from toucan_guard.core.token_policy import BOOTSTRAP, EMBED, ClaimNames, TokenPolicy
 
 NOW = 1_800_000_000
@@ -639,6 +639,13 @@ def test_a_recheck_looks_at_everything_that_may_have_changed() -> None:
         refusal = recheck(claims, policy=policy, now=now)
         assert isinstance(refusal, Deny)
         assert refusal.reason is reason
+
+
+@pytest.mark.parametrize(("not_before", "first"), [(None, NOW), (NOW - 1, NOW), (NOW + 100, NOW + 100)])
+def test_a_recheck_is_of_one_mind_from_here_to_there(not_before: float | None, first: float) -> None:
+    claims = replace(accepted(token()), issued_at=NOW, expires_at=NOW + 300, not_before=not_before)
+    leeway = POLICY.leeway_seconds
+    assert steady_between(claims, policy=POLICY) == (first - leeway + 1, NOW + 300 + leeway - 1)
 
 
 def test_a_recheck_asks_for_the_tenant_that_another_policy_did_not_ask_for() -> None:
