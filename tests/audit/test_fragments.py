@@ -254,6 +254,17 @@ def test_what_is_owned_is_looked_for_in_its_own_file_first(fragments: Fragments,
     assert _kinds(findings) == []
 
 
+def test_what_stands_beside_another_one_and_in_a_copy_alone_is_of_both(
+    fragments: Fragments, findings: Findings
+) -> None:
+    fragments.take(ONE + TWO, Place("new", 1), ended=True)
+    fragments.take(ONE, Place("copy", 1), ended=False)  # made before the other process wrote
+    fragments.own(cut_of(ONE), CHAIN, Place("new", 2), must_be_here=False)
+    fragments.own(cut_of(TWO), OTHER_CHAIN, Place("newest", 1), must_be_here=False)
+    fragments.finish([], linked=FILES, chains={CHAIN, OTHER_CHAIN}, ends={(CHAIN, "new"): 2})
+    assert _kinds(findings) == []
+
+
 def test_what_may_be_elsewhere_takes_nothing_from_what_must_be_here(fragments: Fragments, findings: Findings) -> None:
     fragments.take(b"{", Place("f", 1), ended=True)
     fragments.own(cut_of(b"{"), OTHER_CHAIN, Place("f", 2), must_be_here=False)

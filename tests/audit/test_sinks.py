@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -72,6 +73,23 @@ def test_a_sink_that_nobody_holds_any_more_keeps_no_file_open(tmp_path: Path) ->
     assert held() == 2
     sinks.clear()
     assert held() == 0
+
+
+def test_a_file_that_could_not_be_closed_is_not_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, close = FileWriter(tmp_path / "audit.jsonl"), os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)  # as Linux does in any case
+        raise OSError(errno.EIO, "of a disk far away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", fail)
+        with pytest.raises(OSError, match="far away"):
+            writer.close()
+    with Path(os.devnull).open("rb") as others:  # which has its number now
+        del writer
+        gc.collect()
+        os.fstat(others.fileno())
     with pytest.raises(ConfigError):
         open_sink(str(tmp_path / "none" / "audit.jsonl"))
 

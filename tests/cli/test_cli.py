@@ -100,6 +100,8 @@ def test_check_finds_a_tenant_s_origin_that_is_not_listed(run: Any, tmp_path: Pa
     result = run("check", TOUCAN_GUARD_TENANT_ORIGINS_FILE=str(file))
     assert (result.exit_code, "of the tenant 'AA' is not among" in result.stdout) == (1, True)
     assert "'UA'" not in result.stdout
+    framed = {"TOUCAN_GUARD_FRAME_ANCESTORS": "https://portal.example,https://portel.example"}
+    assert "of the tenant" not in run("check", TOUCAN_GUARD_TENANT_ORIGINS_FILE=str(file), **framed).stdout
 
 
 def test_check_is_content_where_its_advice_was_followed(run: Any, tmp_path: Path) -> None:
@@ -603,6 +605,20 @@ def test_mint_says_which_token_the_configured_guard_refuses(
     assert result.exit_code == 1
     assert words in result.stderr
     assert len(result.stdout.split(".")) == 3
+
+
+def test_mint_makes_a_token_for_a_site_that_may_frame_and_not_call(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(TEST_SECRET)
+    options = ["--subject", "u", "--tenant", "AA", "--rls", "carrier=AA", "--origin", "https://frames.example"]
+    options += ["--key-file", str(tmp_path / "key")]
+    framed = {
+        "TOUCAN_GUARD_FRAME_ANCESTORS": "https://frames.example",
+        "TOUCAN_GUARD_TOKEN_CARRIERS": "authorization,session",
+    }
+    made = run("mint", *options, **framed)
+    assert (made.exit_code, made.stderr) == (0, "")
+    # A bootstrap token asks for a listed Referer.
+    assert run("mint", *options, "--frame", **framed).exit_code == 1
 
 
 def test_mint_tells_each_mistake_on_its_line(run: Any, tmp_path: Path) -> None:

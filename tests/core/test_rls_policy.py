@@ -364,6 +364,22 @@ def test_all_mistakes_are_named_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ['screen 15"', "`a", 'a"b', "Umsatz\u00a0EUR", "\u65e5\u672c", "How satisfied are you? " * 9 + "."],
+    ids=["inches", "a quote in front", "a quote inside", "a blank inside", "not ASCII", "a question"],
+)
+def test_a_column_is_shown_by_whatever_name_it_has(name: str) -> None:
+    policy = RlsPolicy.from_json(json.dumps({"tables": {"t": {"open": True, "columns": {"show": [name]}}}}))
+    assert policy.tables["t"].show == {name}
+
+
+@pytest.mark.parametrize("name", ['screen 15"', "`a", 'a"b'])
+def test_a_rule_names_a_column_with_a_quote_in_it(name: str) -> None:
+    rules = {"all": [{"column": name, "op": "is_set"}]}
+    assert RlsPolicy.from_json(json.dumps({"tables": {"t": rules}})).tables["t"].columns == {name}
+
+
 def test_a_mistake_in_json_is_named_with_its_line_too() -> None:
     with pytest.raises(ConfigError) as raised:
         RlsPolicy.from_json(

@@ -62,6 +62,7 @@ class Fragments:
         self._owned: list[_Owned] = []
         # What was owned, and how often it stood in which file: a copy may end before the line that owns up to it.
         self._stood: dict[tuple[str, Cut], Counter[str]] = {}
+        self._said_in: set[tuple[str, Cut, str]] = set()  # and in which files lines say so
         # Places that nobody knows, by file; of consecutive lines the first and the last.
         self._unknown: dict[str, list[list[int]]] = {}
         self._more_unknown = 0
@@ -103,6 +104,8 @@ class Fragments:
             must_be_here: The line before the cut one stands in the same file, so the fragment must as well.
         """
         owned = _Owned(cut, chain, place, must_be_here)
+        if len(self._said_in) < _MOST_STOOD:
+            self._said_in.add((chain, cut, place.file))
         if must_be_here and self._give(owned, whole=True):
             return
         if len(self._owned) < _MOST:
@@ -198,12 +201,15 @@ class Fragments:
     def _take_copied(self, ends: Mapping[tuple[str, str], int], *, whole: bool) -> None:
         """Take off the list what a chain owns up to in another file, as often as it stands there.
 
-        This one is a copy that ends before the line which says so; so there is no line of that chain behind.
+        This one is a copy that ends before the line which says so, and so there is no line of that chain behind; or
+        the line stands in this file, and what it says was found in a copy.
         """
         for (chain, cut), files in sorted(self._stood.items(), key=lambda each: -each[0][1].length):
             for fragment in [*self._waiting]:
                 file, number = fragment.place
-                if (whole and fragment.cut != cut) or ends.get((chain, file), 0) > number:
+                if whole and fragment.cut != cut:
+                    continue
+                if ends.get((chain, file), 0) > number and (chain, cut, file) not in self._said_in:
                     continue
                 if files[file] < max(files.values()):
                     self._take_off(fragment, cut, chain)

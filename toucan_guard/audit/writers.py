@@ -137,9 +137,9 @@ class FileWriter(DescriptorWriter):
     def close(self) -> None:
         """See ``Writer``."""
         if self._identity is not None:
-            os.close(self._descriptor)
             self._identity = None
             self._looked_at = _NEVER
+            os.close(self._descriptor)  # where that fails it is closed all the same, and its number soon another's
 
     def __del__(self) -> None:
         """A guard that nobody holds any more, and nobody has closed, keeps no file open."""

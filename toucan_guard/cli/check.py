@@ -78,7 +78,7 @@ def _findings(settings: GuardSettings) -> list[str]:
         f"TOUCAN_GUARD_TENANT_ORIGINS_FILE: an origin of the tenant {tenant!r} is not among "
         "TOUCAN_GUARD_ALLOWED_ORIGINS, so nothing is shown there."
         for tenant, listed in sorted(settings.tenant_origins.items())
-        if not settings.allowlist.covers(listed)
+        if settings.frame_ancestors is None and not settings.allowlist.covers(listed)  # else it may frame all the same
     ]
     if "session" in settings.token_carriers and not settings.public_origins and not settings.trusted_proxies:
         found.append(

@@ -222,7 +222,7 @@ class _Reader:
         if (
             not isinstance(show, list)
             or not show
-            or not all(isinstance(name, str) and self._named(name) for name in show)
+            or not all(isinstance(name, str) and self._bare(name) for name in show)
         ):
             self._say(
                 place, f'show must be a list of the columns that may be read, such as ["origin", "month"]{_AS_IT_IS}'
@@ -322,14 +322,16 @@ class _Reader:
 
     @classmethod
     def _is_table(cls, name: str) -> bool:
-        return name.count(".") <= 1 and cls._named(*name.split("."))
+        return name.count(".") <= 1 and cls._bare(name) and cls._named(*name.split("."))
+
+    @classmethod
+    def _named(cls, *names: str) -> bool:
+        return all(cls._bare(name) and name.isprintable() and len(name) <= 128 for name in names)
 
     @staticmethod
-    def _named(*names: str) -> bool:
+    def _bare(name: str) -> bool:
         # Quotes around a name belong to SQL, and not to the name.
-        return all(
-            name and name == name.strip().strip('"`') and name.isprintable() and len(name) <= 128 for name in names
-        )
+        return bool(name) and name == name.strip() and not (name[0] == name[-1] and name[0] in '"`')
 
 
 def _together(rules: list[Rule]) -> Rule:
