@@ -206,11 +206,7 @@ class _Reader:
             mend = "" if strange else ", or say open = true if every embed may see every row"
             self._say(place, f"has no rules: add all or any{mend}")
         write = self._flag(content, "write", place, default=False)
-        table = TableRule(name, rule, opened, write, self._show(content, place))
-        for column in sorted(table.columns | (table.show or frozenset())):
-            if column.startswith((f"{name}.", f"{name.rpartition('.')[2]}.")):
-                self._say(place, f"{shown(column)} begins with the table's name: write the column alone")
-        return table
+        return TableRule(name, rule, opened, write, self._show(content, place))
 
     def _show(self, content: Mapping[str, object], place: str) -> frozenset[str] | None:
         if "columns" not in content:

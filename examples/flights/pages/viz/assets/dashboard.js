@@ -17,18 +17,20 @@ onWidth(board, async (width) => {
     const data = await fetchBoard(address(`/api/dashboards/${dashboard}/data`, { width }));
     byId("scope").textContent = data.scope;
     renderBoard(board, data);
-    if (!listening && dashboard === "delays") listen();
-    listening = true;
+    if (!listening && dashboard === "delays") {
+      listen();
+      listening = true;
+    }
   } catch (problem) {
     renderRefusal(board, problem);
   }
   board.classList.remove("waiting");
 });
 
-// The frame is as high as what it shows, once it shows something: until then it keeps the height that the page has
+// The frame is as high as what it shows, once it shows all of it: until then it keeps the height that the page has
 // reserved, or everything below it would jump. The height is no secret, so any parent may hear it.
 new ResizeObserver(() => {
-  if (board.classList.contains("waiting")) return;
+  if (board.classList.contains("waiting") || (listening && byId("live").hidden)) return;
   parent.postMessage({ type: "flights:height", height: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
 }).observe(document.body);
 
